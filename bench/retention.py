@@ -95,7 +95,9 @@ class Writer:
     async def run(self) -> None:
         """Write until cancelled. A late batch doesn't make later ones late, too."""
         async with self._store:
-            claim = await self._store.claim("noetl.live", 0, cluster_id="bench", log_start=0)
+            claim = await self._store.claim_partition(
+                "noetl.live", 0, cluster_id="bench", log_start=0
+            )
             began_s = time.monotonic()
             while True:
                 at_s = began_s + self._batches * EVENTS_A_BATCH / RATE

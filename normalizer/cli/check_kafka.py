@@ -82,7 +82,7 @@ class KafkaCheck:
             remedy = f"correct KAFKA_TOPICS, or create the topic: {create} ({before})"
             yield CheckResult(f"topic {topic}", "no such topic", remedy)
             return
-        bounds = await self._log.reachable_bounds(partitions)
+        bounds = await self._log.reachable_offset_bounds(partitions)
         self.bounds |= dict.fromkeys(partitions) | bounds
         records = sum(bound.end - bound.start for bound in bounds.values())
         yield CheckResult(

@@ -170,7 +170,7 @@ async def _read_from_topic(
         )
         if other_log:
             return None, f"not read: {other_log.why}"
-        bounds = (await log.bounds([partition]))[partition]
+        bounds = (await log.offset_bounds([partition]))[partition]
         if at.offset >= bounds.end:
             return None, f"not there, because the log ends at {bounds.end}"
         if at.offset < bounds.start:

@@ -100,7 +100,7 @@ def export(
         return
 
     async def packed() -> int:
-        with ExportFile(file) as packer, progress.reporting(work.work_done):
+        with ExportFile(file) as packer, progress.print_while_running(work.work_done):
             return await _cancelled_by_signals(work.run(packer.write, _FORMATS[form]))
 
     screen.print_line(f"{run_or_exit(packed()):,} events in {file}")
@@ -112,7 +112,7 @@ async def _plain(
     """Write lines to stdout. On a terminal the lines themselves show the progress."""
     with contextlib.ExitStack() as reporting:
         if not sys.stdout.isatty():
-            reporting.enter_context(progress.reporting(work.work_done))
+            reporting.enter_context(progress.print_while_running(work.work_done))
         await work.run(sys.stdout.buffer.write, to_line)
 
 

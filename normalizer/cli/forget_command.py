@@ -72,7 +72,7 @@ def forget(*, execution: ExecutionToForget, who: str | None, why: str, dry_run: 
     progress = ProgressPrinter(create_screen_for_log(settings), "forget")
 
     async def with_progress(work: Coroutine[Any, Any, ErasedCounts]) -> ErasedCounts:
-        with progress.reporting(flow.work_done):
+        with progress.print_while_running(flow.work_done):
             return await work
 
     if dry_run:

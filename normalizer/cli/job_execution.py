@@ -156,7 +156,7 @@ class _DryRun(Protocol):
 async def run_dry_run(dry_run: _DryRun, screen: Screen) -> bool:
     """Run the dry run and show its progress. Returns whether a signal ended it."""
     async with cancel_on_signal() as block:
-        with ProgressPrinter(screen, "dry run").reporting(dry_run.work_done):
+        with ProgressPrinter(screen, "dry run").print_while_running(dry_run.work_done):
             await dry_run.run()
     return block.expired()
 

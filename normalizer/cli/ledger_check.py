@@ -156,7 +156,7 @@ async def _log_bounds(
     }
     topics = {at.topic for at in newest}
     there = newest.keys() & {at for topic in topics for at in await log.partitions(topic)}
-    bounds = await log.reachable_bounds(there)
+    bounds = await log.reachable_offset_bounds(there)
     return {newest[at]: bound for at, bound in bounds.items()}, there - bounds.keys()
 
 

@@ -113,7 +113,7 @@ async def read_positions(
         there = [
             one for name in {one.topic for one in newest} for one in await log.partitions(name)
         ]
-        for at, bounds in (await log.reachable_bounds(set(there) & newest.keys())).items():
+        for at, bounds in (await log.reachable_offset_bounds(set(there) & newest.keys())).items():
             newest[at].log_end = bounds.end
     except RetryableError:
         return positions
@@ -173,7 +173,11 @@ async def rewind_position(
             f"--offset: expected an offset that was read before, from {position.start_offset} to "
             f"{position.next_offset - 1}, but got {offset}"
         )
-    start = (await log.bounds([at]))[at].start if log and position.log_end is not None else offset
+    start = (
+        (await log.offset_bounds([at]))[at].start
+        if log and position.log_end is not None
+        else offset
+    )
     if offset < start:
         raise ConfigurationError(
             f"--offset: Kafka's log now begins at offset {start}, so offset {offset} can't be read "
@@ -228,7 +232,7 @@ async def _passed(
             f"{at}: the brokers have no such partition, so there is nothing to skip. If "
             "the partition was deleted for good, use `normalizer position retire` instead"
         )
-    bounds = (await log.bounds([at]))[at]
+    bounds = (await log.offset_bounds([at]))[at]
     if (to or offset + 1) > bounds.end:
         raise ConfigurationError(
             f"{at}: the log ends at offset {bounds.end}, so the position can't move to "

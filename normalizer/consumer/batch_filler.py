@@ -58,7 +58,7 @@ class BatchFiller:
         """Note how long the last batch took to write. The age at which the next is due follows."""
         self._last_write_s = took_s
 
-    async def fill(self, writing: asyncio.Task[None] | None) -> BatchBuilder:
+    async def fill_batch(self, writing: asyncio.Task[None] | None) -> BatchBuilder:
         """Return the next batch, or an empty one if the service stops or a suspect has no record.
 
         Normally the batch is filled while the task `writing` still writes the previous one. If a
@@ -71,7 +71,7 @@ class BatchFiller:
         if writing:
             await asyncio.wait([writing])
         builder = BatchBuilder()
-        if alone := await self._scheduler.fetch_alone():
+        if alone := await self._scheduler.fetch_one_suspect_record():
             await self._add(builder, alone)
             return builder
         return await self._fill(builder, None, for_suspects=True)
@@ -130,7 +130,7 @@ class BatchFiller:
         become a suspect, because its records must go into a new batch.
         """
         has_new_suspects = self._scheduler.has_suspects and not for_suspects
-        return self._stopping.is_set() or has_new_suspects or self._intake.is_full(builder)
+        return self._stopping.is_set() or has_new_suspects or self._intake.is_batch_full(builder)
 
     async def _add(self, builder: BatchBuilder, chunks: list[ClaimedChunk]) -> list[ClaimedChunk]:
         """Add the chunks to the batch.
@@ -138,8 +138,8 @@ class BatchFiller:
         Returns the chunks, or parts of them, for which it has no room.
         """
         for at, (claim, chunk) in enumerate(chunks, 1):
-            rest = await self._intake.add_chunk(builder, claim, chunk)
-            if rest or self._intake.is_full(builder):
+            rest = await self._intake.normalize_chunk(builder, claim, chunk)
+            if rest or self._intake.is_batch_full(builder):
                 return ([(claim, rest)] if rest else []) + chunks[at:]
         return []
 

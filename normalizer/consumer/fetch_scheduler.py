@@ -55,12 +55,12 @@ class FetchScheduler:
         the group, or if a partition is about to stop. Either would end claims of partitions in the
         batch.
         """
-        healthy = self._ownership.claims.keys() - self._ownership.suspects.keys()
+        healthy = self._ownership.current_claims.keys() - self._ownership.suspects.keys()
         if not self.has_suspects:
             return await self._fetch(healthy, room, wait_s)
         slices: list[ClaimedChunk] = []
         left = max(room // 2, 1) if healthy else room
-        for partition, size in self._ownership.suspects.due(alone=False):
+        for partition, size in self._ownership.suspects.due_suspects(alone=False):
             if left <= 0:
                 break
             chunks = await self._fetch([partition], min(size, left), 0.0)
@@ -77,7 +77,7 @@ class FetchScheduler:
             return slices or None
         return slices + others
 
-    async def fetch_alone(self) -> list[ClaimedChunk]:
+    async def fetch_one_suspect_record(self) -> list[ClaimedChunk]:
         """Return one record that must be processed alone, or nothing if there's none.
 
         Before that, a note in the position says that this record is processed alone. If the note
@@ -86,7 +86,7 @@ class FetchScheduler:
         before the record is blamed.
         """
         suspects = self._ownership.suspects
-        for partition, size in suspects.due(alone=True):
+        for partition, size in suspects.due_suspects(alone=True):
             chunks = await self._fetch([partition], size, 0.0)
             if not chunks:
                 continue
@@ -114,7 +114,7 @@ class FetchScheduler:
                     frozenset(partitions), max_records=room, timeout_s=wait_s
                 )
         except BrokerUnavailableError as error:
-            self._membership.rejoin(str(error))
+            self._membership.rejoin_group(str(error))
             return None
         except UnreadableBatchError as error:
             if str(error) != self._unreadable:
@@ -123,5 +123,5 @@ class FetchScheduler:
             self._unreadable = ""
             self._ownership.stop_partition(KafkaPartition(error.topic, error.partition), error)
             return []
-        claims = self._ownership.claims
+        claims = self._ownership.current_claims
         return [(claims[one.partition], one) for one in chunks if one.partition in claims]

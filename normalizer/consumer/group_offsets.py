@@ -53,7 +53,7 @@ class GroupOffsetCommitter:
         """
         if self._store.positions_are_group_offsets:
             return
-        noted, claims = self._claims_noted, self._ownership.claims
+        noted, claims = self._claims_noted, self._ownership.current_claims
         # A position that was stored under a new claim is further than the claim's own offset.
         begun = {one: claim.next_offset for one, claim in claims.items() if noted.get(one) != claim}
         self._claims_noted = claims

@@ -72,14 +72,14 @@ class Intake:
 
     async def stop_helper(self) -> None:
         """Stop the helper process. The record that it works on is abandoned."""
-        await self._slow_records.stop()
+        await self._slow_records.abandon_unfinished()
         await self.helper_process.stop()
 
-    def is_full(self, builder: BatchBuilder) -> bool:
+    def is_batch_full(self, builder: BatchBuilder) -> bool:
         """Return whether the batch has reached its maximum number of rows or bytes."""
         return builder.is_full(self._settings.batch_rows)
 
-    async def add_chunk(
+    async def normalize_chunk(
         self, builder: BatchBuilder, claim: Claim, chunk: FetchedChunk
     ) -> FetchedChunk | None:
         """Normalize a chunk into the batch.
@@ -113,7 +113,7 @@ class Intake:
                 after = chunk.next_offset if is_last else items[-1][0].offset + 1
                 self._add(builder, claim, chunk.from_offset, after, items)
                 chunk = replace(chunk, from_offset=after, records=chunk.records[len(items) :])
-                if not is_last and self.is_full(builder):
+                if not is_last and self.is_batch_full(builder):
                     return chunk
         return None
 
@@ -131,13 +131,13 @@ class Intake:
         next_offset: int,
         items: list[RecordOutcomes],
     ) -> None:
-        part = claim.part(from_offset, next_offset, items)
+        part = claim.make_part(from_offset, next_offset, items)
         if claim.slice_records is not None:
             slice_records = self._ownership.suspects.add_to_slice(claim, len(items), next_offset)
             part = replace(part, slice_records=slice_records)
         builder.add(part)
 
-    def records_killing_helper(self) -> Iterator[str]:
+    def describe_records_killing_helper(self) -> Iterator[str]:
         """Yield a line for each record that killed the helper process.
 
         Safe to call from any thread.
@@ -156,7 +156,7 @@ class Intake:
         """
         tries = 0
         stopping = self._membership.stopping
-        with self._membership.busy(f"helper process, for {record.coordinates}"):
+        with self._membership.mark_busy(f"helper process, for {record.coordinates}"):
             while self._is_ours(claim) and not stopping.is_set():
                 try:
                     outcomes = await self.helper_process.normalize(record)

@@ -43,5 +43,5 @@ async def _lock(claims_store: RecordStore, pid: int | None) -> str:
     holders = ""
     if pid is not None:
         with contextlib.suppress(NormalizerError):
-            holders = await claims_store.lock_holders(pid)
+            holders = await claims_store.find_lock_holders(pid)
     return f"a lock held by {holders}" if holders else ""

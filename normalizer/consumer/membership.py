@@ -131,14 +131,14 @@ class GroupMembership:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LEAVE_TIMEOUT_S):
                     await self._record_idle()
-        if not await self._reader.stop(timeout_s=_LEAVE_TIMEOUT_S):
+        if not await self._reader.leave_group(timeout_s=_LEAVE_TIMEOUT_S):
             _log.warning(
                 "group.left_uncleanly",
                 why="the group will notice after the session timeout",
             )
         await self._kafka.close()
 
-    def start(self, tasks: asyncio.TaskGroup) -> None:
+    def start_tasks(self, tasks: asyncio.TaskGroup) -> None:
         """Start the tasks. They run until `stop` is called."""
         self._tasks = start_critical_tasks(
             tasks,
@@ -165,7 +165,7 @@ class GroupMembership:
                 task.cancel()
 
     @property
-    def assigned(self) -> Collection[KafkaPartition]:
+    def assigned_partitions(self) -> Collection[KafkaPartition]:
         """Return the partitions that the group assigns to this process."""
         return self._reader.assigned
 
@@ -183,13 +183,13 @@ class GroupMembership:
         """Note that records of the partition have arrived, so it isn't stuck."""
         self._watchdog.note_progress(partition)
 
-    def busy(self, worker: str) -> AbstractContextManager[None]:
+    def mark_busy(self, worker: str) -> AbstractContextManager[None]:
         """Mark `worker` as busy within the block. While it's busy, no partition counts as stuck.
 
         The worker is, for example, the writer or the helper process. Partitions may have to wait
         for it, so their lack of progress isn't the consumer's fault.
         """
-        return self._watchdog.busy(worker)
+        return self._watchdog.mark_busy(worker)
 
     def on_commit(self, batch: Batch, lost: Sequence[PositionError] = ()) -> None:
         """Note that the batch was committed, except for the parts whose errors are in `lost`."""
@@ -219,10 +219,10 @@ class GroupMembership:
             if error := errors.get(partition):
                 self.ownership.drop_claim(partition, part.epoch, error)
             else:
-                self.ownership.release(partition, part.epoch)
+                self.ownership.release_claim(partition, part.epoch)
             self._rollbacks[partition] += 1
 
-    def rejoin(self, why: str) -> None:
+    def rejoin_group(self, why: str) -> None:
         """Leave the group and rejoin it with a new client, in the next round of claims."""
         if not self._must_rejoin:
             self._counters.rejoins += 1
@@ -256,14 +256,14 @@ class GroupMembership:
         """
         try:
             if self._must_rejoin:
-                if not await self._reader.stop(timeout_s=_REJOIN_TIMEOUT_S):
+                if not await self._reader.leave_group(timeout_s=_REJOIN_TIMEOUT_S):
                     raise ProcessStuckError(
                         f"the Kafka client did not stop in {_REJOIN_TIMEOUT_S:.0f} s, so this "
                         "process can't rejoin the group and exits. Once restarted, it continues "
                         "from the last commit"
                     )
                 await self._find_topics()
-                await self._reader.start()
+                await self._reader.join_group()
                 self._must_rejoin = False
             if self._must_release:
                 await self._record_idle()
@@ -272,12 +272,12 @@ class GroupMembership:
             # claimed.
             await self._reader.fetch((), max_records=1, timeout_s=0.0)
             self._is_claiming = True
-            with self._watchdog.busy("claims"):
+            with self._watchdog.mark_busy("claims"):
                 await self._drop_lost_claims()
-                await self._claims.claim_unclaimed()
+                await self._claims.claim_unclaimed_partitions()
         except RetryableError as error:
             if isinstance(error, BrokerUnavailableError) and not self._is_claiming:
-                self.rejoin(str(error))
+                self.rejoin_group(str(error))
             return error
         finally:
             self._is_claiming = False
@@ -301,7 +301,7 @@ class GroupMembership:
             return
         self._checked_lost_at_s = self._clock()
         with contextlib.suppress(RetryableError):
-            await self._claims.drop_lost()
+            await self._claims.drop_lost_claims()
 
     async def _find_topics(self) -> None:
         """Raise BrokerUnavailableError for a missing topic, so that aiokafka never creates it."""
@@ -314,8 +314,8 @@ class GroupMembership:
     def _on_assigned(self) -> None:
         self._counters.rebalances += 1
         _log.info("group.partitions_assigned", partitions=sorted(map(str, self._reader.assigned)))
-        self.ownership.retry_stopped()
-        self._watchdog.note_assignment()
+        self.ownership.retry_stopped_partitions()
+        self._watchdog.note_rebalance_ended()
         self._wake_claims.set()
 
     def _on_revoked(self) -> None:
@@ -324,11 +324,11 @@ class GroupMembership:
         A batch in flight may still finish. A claim that still waits for a lock is cancelled. If it
         got the lock later, it would take the partition away from its new owner.
         """
-        self._watchdog.note_rebalance()
+        self._watchdog.note_rebalance_begun()
         if self.ownership.last_claims:
             self._must_release = True
             self._wake_claims.set()
-        self.ownership.revoke_all()
+        self.ownership.revoke_all_claims()
         self._rollbacks.clear()
         if self._is_claiming and self._join_task:
             self._join_task.cancel()
@@ -364,16 +364,16 @@ class GroupMembership:
             if self._outage or self._watchdog.is_busy_for_long():
                 self._watchdog.restart_clock()
                 continue
-            stuck = await self._watchdog.find_stuck()
+            stuck = await self._watchdog.find_stuck_partitions()
             if stuck is None:
                 continue
             why = (
                 f"this process has made no progress in {limit_s} s, although records wait in "
                 f"{', '.join(sorted(stuck))}"
             )
-            if self._watchdog.note_stuck(stuck) and not self._must_rejoin:
+            if self._watchdog.note_stuck_partitions(stuck) and not self._must_rejoin:
                 raise ProcessStuckError(
                     f"{why}. Rejoining the group did not help, so this process exits. Once "
                     "restarted, it continues from the last commit"
                 )
-            self.rejoin(why)
+            self.rejoin_group(why)

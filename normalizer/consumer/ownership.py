@@ -46,9 +46,9 @@ class PartitionOwnership:
         self.suspects = SuspectPartitions(clock)
 
     @property
-    def claims(self) -> Mapping[KafkaPartition, Claim]:
+    def current_claims(self) -> Mapping[KafkaPartition, Claim]:
         """Return the claims in force. Batches may be written only under these."""
-        claimed = self.in_state(PartitionState.CLAIMED)
+        claimed = self.partitions_in_state(PartitionState.CLAIMED)
         return {one: known.claim for one, known in claimed.items() if known.claim}
 
     @property
@@ -58,19 +58,19 @@ class PartitionOwnership:
         return {one: known.last_claim for one, known in everything.items() if known.last_claim}
 
     @property
-    def stopped(self) -> Mapping[KafkaPartition, str]:
+    def stopped_partitions(self) -> Mapping[KafkaPartition, str]:
         """Return why each stopped partition was stopped, sorted by partition."""
-        stopped = self.in_state(PartitionState.STOPPED)
+        stopped = self.partitions_in_state(PartitionState.STOPPED)
         return {one: known.why_stopped for one, known in sorted(stopped.items())}
 
     @property
-    def unreachable(self) -> Mapping[KafkaPartition, str]:
+    def unreachable_partitions(self) -> Mapping[KafkaPartition, str]:
         """Return why each unreachable partition's leader doesn't respond, sorted by partition."""
         everything = sorted({**self._partitions}.items())
         return {one: known.why_unreachable for one, known in everything if known.why_unreachable}
 
     @property
-    def other_groups(self) -> Mapping[str, Sequence[KafkaPartition]]:
+    def partitions_of_other_groups(self) -> Mapping[str, Sequence[KafkaPartition]]:
         """Return the partitions that are left to another consumer group, by the reason."""
         partitions = defaultdict[str, list[KafkaPartition]](list)
         for one, known in sorted({**self._partitions}.items()):
@@ -79,16 +79,18 @@ class PartitionOwnership:
         return partitions
 
     @property
-    def gaps(self) -> Mapping[KafkaPartition, tuple[int, int]]:
+    def expired_ranges(self) -> Mapping[KafkaPartition, tuple[int, int]]:
         """Return each partition's last range that retention deleted before it was read, sorted."""
         everything = sorted({**self._partitions}.items())
         return {one: known.gap for one, known in everything if known.gap}
 
-    def in_state(self, *states: PartitionState) -> dict[KafkaPartition, TrackedPartition]:
+    def partitions_in_state(
+        self, *states: PartitionState
+    ) -> dict[KafkaPartition, TrackedPartition]:
         """Return the partitions that are in one of these states."""
         return {one: known for one, known in {**self._partitions}.items() if known.state in states}
 
-    def unclaimed(self) -> list[KafkaPartition]:
+    def unclaimed_partitions(self) -> list[KafkaPartition]:
         """Return the assigned partitions that aren't claimed yet, sorted."""
         assigned = self._reader.assigned
         return sorted(one for one in assigned if self[one].state is PartitionState.ASSIGNED)
@@ -96,7 +98,7 @@ class PartitionOwnership:
     def fenced_for_s(self) -> dict[KafkaPartition, float]:
         """Return how long each assigned partition has been claimed by another process."""
         now_s = self._clock()
-        fenced = sorted(self.in_state(PartitionState.FENCED).items())
+        fenced = sorted(self.partitions_in_state(PartitionState.FENCED).items())
         return {one: now_s - known.since_s for one, known in fenced}
 
     def is_claimed(self, claim: Claim) -> bool:
@@ -118,7 +120,7 @@ class PartitionOwnership:
         self.mark_reachable(partition)
         if self._apply(PartitionEvent.CLAIM, partition):
             self.update_fields(partition, claim=claim, was_claimed=True)
-            self.suspects.add(partition, claim, log_end)
+            self.suspects.add_if_suspect(partition, claim, log_end)
 
     def drop_claim(self, partition: KafkaPartition, epoch: int, why: PositionError) -> None:
         """Drop the claim with this epoch, because it's no longer valid. Ignores any other epoch."""
@@ -129,14 +131,14 @@ class PartitionOwnership:
         elif self._apply(PartitionEvent.MOVE, partition, epoch):
             _log.warning("partition.position_moved", partition=str(partition), why=str(why))
 
-    def release(self, partition: KafkaPartition, epoch: int) -> None:
+    def release_claim(self, partition: KafkaPartition, epoch: int) -> None:
         """Release the claim with this epoch, so that it's claimed again.
 
         Ignores any other epoch.
         """
         self._apply(PartitionEvent.RELEASE, partition, epoch)
 
-    def set_aside(self, partition: KafkaPartition, epoch: int) -> None:
+    def set_partition_aside(self, partition: KafkaPartition, epoch: int) -> None:
         """Stop reading a claimed partition until its claim is released."""
         self._apply(PartitionEvent.SET_ASIDE, partition, epoch)
 
@@ -151,7 +153,7 @@ class PartitionOwnership:
             self._counters.stopped += 1
             _log.error("partition.stopped", partition=str(partition), why=str(why))
 
-    def retry_stopped(self) -> None:
+    def retry_stopped_partitions(self) -> None:
         """Let stopped partitions be claimed after an assignment.
 
         Their causes may be fixed by now.
@@ -159,7 +161,7 @@ class PartitionOwnership:
         for partition in [*self._partitions]:
             self._apply(PartitionEvent.ASSIGN, partition)
 
-    def revoke_all(self) -> None:
+    def revoke_all_claims(self) -> None:
         """Drop every claim at a rebalance. Stopped partitions stay stopped until the assignment."""
         for partition in [*self._partitions]:
             self._apply(PartitionEvent.REVOKE, partition)
@@ -186,13 +188,13 @@ class PartitionOwnership:
     ) -> None:
         """Note which unclaimed partitions another consumer group reads. Logged once."""
         errors = {KafkaPartition(error.topic, error.partition): error for error in found}
-        known = set(self.other_groups)
+        known = set(self.partitions_of_other_groups)
         for partition in unclaimed:
             error = errors.get(partition)
             why = error.why if error else ""
             if why != self[partition].why_other_group:
                 self.update_fields(partition, why_other_group=why)
-        for why, partitions in self.other_groups.items():
+        for why, partitions in self.partitions_of_other_groups.items():
             if why not in known:
                 names = [*map(str, partitions)]
                 _log.warning("group.another_reads", partitions=names, why=why)
@@ -212,7 +214,7 @@ class PartitionOwnership:
         before = self[partition]
         if epoch is not None and (before.claim is None or before.claim.epoch != epoch):
             return None
-        after = before.after(event, self._clock())
+        after = before.apply_event(event, self._clock())
         if after is None:
             return None
         self._partitions[partition] = after

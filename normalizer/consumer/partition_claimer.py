@@ -54,25 +54,25 @@ class PartitionClaimer:
         self._kafka = kafka
         self._store = store
         self._ownership = ownership
-        self._claim_position = partial(store.claim, group_id=group_id, shapes=shapes)
+        self._claim_position = partial(store.claim_partition, group_id=group_id, shapes=shapes)
         self._group_id = group_id
         self._accept_reset = accept_reset
         self._counters = counters
 
-    async def drop_lost(self) -> None:
+    async def drop_lost_claims(self) -> None:
         """Drop the claims of partitions that another process took over, or an operator moved.
 
         This check is needed for partitions without new records. If a partition has new records, the
         process notices the lost claim anyway, because the next batch can't be committed.
         """
-        known = self._ownership.in_state(PartitionState.CLAIMED, PartitionState.STOPPED)
+        known = self._ownership.partitions_in_state(PartitionState.CLAIMED, PartitionState.STOPPED)
         claims = [one.claim for one in known.values() if one.claim]
         for claim, why in await self._store.find_lost_claims(claims):
             self._ownership.drop_claim(
                 KafkaPartition(claim.topic, claim.partition), claim.epoch, why
             )
 
-    async def claim_unclaimed(self) -> None:
+    async def claim_unclaimed_partitions(self) -> None:
         """Claim the assigned partitions that aren't claimed yet, and start to read them.
 
         A partition whose next offset is gone from the log is claimed again. A partition whose
@@ -85,11 +85,11 @@ class PartitionClaimer:
         """
         ownership = self._ownership
         self._release_unread()
-        if not (unclaimed := ownership.unclaimed()):
+        if not (unclaimed := ownership.unclaimed_partitions()):
             return
         group_changes = self._reader.group_changes
         cluster_id = await self._kafka.cluster_id()
-        others = await self._store.other_groups(unclaimed, self._group_id, cluster_id)
+        others = await self._store.find_other_groups(unclaimed, self._group_id, cluster_id)
         ownership.mark_other_groups(unclaimed, others)
         to_claim = [one for one in unclaimed if not ownership[one].why_other_group]
         bounds = await self._reachable_bounds(to_claim)
@@ -113,7 +113,7 @@ class PartitionClaimer:
                 partition,
                 incarnation=new.incarnation,
                 offset=new.next_offset,
-                last=new.last,
+                last=new.last_record,
                 compared_ms=compared_ms,
             )
             begun[str(partition)] = new.next_offset
@@ -137,7 +137,7 @@ class PartitionClaimer:
         all_bounds = await self._reachable_bounds(unverified_logs)
         for partition, bounds in all_bounds.items():
             unverified_log = unverified_logs[partition]
-            claim = self._ownership.claims.get(partition)
+            claim = self._ownership.current_claims.get(partition)
             if claim is None:
                 continue
             compared_ms = wall_clock_ms()
@@ -164,16 +164,16 @@ class PartitionClaimer:
 
         It does so if the next offset is gone from the log.
         """
-        for partition, claim in self._ownership.claims.items():
+        for partition, claim in self._ownership.current_claims.items():
             if not self._reader.is_reading(partition):
-                self._ownership.release(partition, claim.epoch)
+                self._ownership.release_claim(partition, claim.epoch)
 
     async def _reachable_bounds(
         self, partitions: Iterable[KafkaPartition]
     ) -> dict[KafkaPartition, OffsetBounds]:
         """Return the bounds of each partition, and mark those whose leader doesn't respond."""
         wanted = sorted(partitions)
-        bounds = await self._kafka.reachable_bounds(wanted)
+        bounds = await self._kafka.reachable_offset_bounds(wanted)
         for partition in wanted:
             if partition not in bounds:
                 why = BrokerUnavailableError("the broker that leads this partition doesn't answer")
@@ -221,12 +221,12 @@ class PartitionClaimer:
             partition,
             (claim.cluster_id, cluster_id),
             next_offset=claim.next_offset,
-            last=claim.last,
+            last=claim.last_record,
         )
         if reset and not accepts:
             raise _topic_reset(partition, reset)
         if reset:
-            claim = await self._store.begin_incarnation(
+            claim = await self._store.begin_next_incarnation(
                 claim, cluster_id=cluster_id, log_start=start
             )
             _log.warning(

@@ -107,7 +107,7 @@ class TrackedPartition(msgspec.Struct, frozen=True, kw_only=True):
     why_other_group: str = ""
     gap: tuple[int, int] | None = None
 
-    def after(self, event: PartitionEvent, now_s: float) -> "TrackedPartition | None":
+    def apply_event(self, event: PartitionEvent, now_s: float) -> "TrackedPartition | None":
         """Return what's known after the event, or None if the event changes nothing."""
         transitions = STATE_TRANSITIONS[self.state]
         if event not in transitions:

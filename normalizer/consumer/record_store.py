@@ -51,7 +51,7 @@ class RecordStore(Protocol):
         trace: TracebackType | None,
     ) -> None: ...
 
-    async def claim(
+    async def claim_partition(
         self,
         topic: str,
         partition: int,
@@ -65,7 +65,7 @@ class RecordStore(Protocol):
     ) -> Claim:
         """Claim a partition."""
 
-    async def other_groups(
+    async def find_other_groups(
         self, partitions: Collection[tuple[str, int]], group_id: str, cluster_id: str
     ) -> Sequence[OtherGroupError]:
         """Return an error for each of these partitions that another consumer group reads."""
@@ -82,7 +82,9 @@ class RecordStore(Protocol):
     async def find_lost_claims(self, claims: Sequence[Claim]) -> list[tuple[Claim, PositionError]]:
         """Return the claims that are no longer valid, each with the reason."""
 
-    async def begin_incarnation(self, claim: Claim, *, cluster_id: str, log_start: int) -> Claim:
+    async def begin_next_incarnation(
+        self, claim: Claim, *, cluster_id: str, log_start: int
+    ) -> Claim:
         """Begin the next incarnation of a recreated topic, i.e. a new position in the new log.
 
         Returns the claim of that position.
@@ -98,7 +100,7 @@ class RecordStore(Protocol):
         It's empty if it has begun, or if there's no transaction.
         """
 
-    async def lock_holders(self, pid: int) -> str:
+    async def find_lock_holders(self, pid: int) -> str:
         """Return who holds the lock that this database session waits for, or an empty string."""
 
     async def write(self, batch: Batch, *, projections: bool = True) -> OutcomeTotals:

@@ -121,7 +121,7 @@ class Service:
 
     def in_flight_batches(self) -> tuple[InFlightBatch, ...]:
         """Return the batch and the parts set aside that are being written. Safe from any thread."""
-        return (self._in_flight, *self._parts_set_aside.in_flight)
+        return (self._in_flight, *self._parts_set_aside.in_flight_parts)
 
     async def run(self) -> None:
         """Fetch, normalize, and store records until `stop` is called.
@@ -143,7 +143,7 @@ class Service:
             opened.push_async_callback(self.intake.stop_helper)
             try:
                 async with self._deadline, self._tasks as tasks:
-                    self._membership.start(tasks)
+                    self._membership.start_tasks(tasks)
                     critical = {
                         "writer": self._fetch_and_write,
                         "waits": self._keep_finding_lock_holders,
@@ -171,10 +171,12 @@ class Service:
         """Return how many seconds ago the event loop last ran. Safe to call from any thread."""
         return self._clock() - self._heartbeat_s
 
-    def partitions(self) -> dict[str, int]:
+    def count_partitions_by_state(self) -> dict[str, int]:
         """Return how many partitions this process has, by state."""
-        counts = {str(state): len(self.ownership.in_state(state)) for state in PartitionState}
-        return counts | {"assigned": len(self._membership.assigned)}
+        counts = {
+            str(state): len(self.ownership.partitions_in_state(state)) for state in PartitionState
+        }
+        return counts | {"assigned": len(self._membership.assigned_partitions)}
 
     def is_rebalancing(self) -> bool:
         """Return whether this process is waiting for the group to assign partitions to it."""
@@ -204,7 +206,7 @@ class Service:
         writing: asyncio.Task[None] | None = None
         while not self._stopping.is_set():
             in_spans = self._tracer.begin()
-            builder = await self._filler.fill(writing)
+            builder = await self._filler.fill_batch(writing)
             if not builder:
                 continue
             await self._wait_for_write(writing)
@@ -228,13 +230,13 @@ class Service:
 
         If it's rolled back, its partitions are claimed and read again.
         """
-        batch = without_lost_claims(builder.build(), self.ownership.claims)
+        batch = without_lost_claims(builder.build(), self.ownership.current_claims)
         if not batch.parts:
             return
         self._count_batch(builder)
         begun_s = self._clock()
         try:
-            with in_spans(batch), self._membership.busy("writer"), self._timed("write"):
+            with in_spans(batch), self._membership.mark_busy("writer"), self._timed("write"):
                 await write_with_retry(
                     self._store,
                     batch,
@@ -261,7 +263,7 @@ class Service:
 
         `write_with_retry` calls this for a part that has waited for ten seconds.
         """
-        writing = self._parts_set_aside.add(part, self._in_flight)
+        writing = self._parts_set_aside.set_part_aside(part, self._in_flight)
         if writing is None:
             return False
         # Start the task with an empty context. Otherwise it would inherit the batch's tracing span,
@@ -274,7 +276,7 @@ class Service:
         await keep_finding_lock_holders(
             self._stopping,
             self._claims_store,
-            lambda: ((self._in_flight, self._store), *self._parts_set_aside.parts_in_turn()),
+            lambda: ((self._in_flight, self._store), *self._parts_set_aside.part_being_tried()),
         )
 
     def _note_written(self, batch: Batch) -> None:
@@ -294,7 +296,7 @@ class Service:
     def _note_commit(self, written: CommittedBatch) -> None:
         """Count one committed transaction. A batch that was halved has several."""
         self._commit_metrics.count(written, self._tracer.note_commit(written))
-        self._rejections.add(written)
+        self._rejections.count_rejections(written)
         self.counters.add(msgspec.structs.asdict(written.totals))
 
     def _count_batch(self, builder: BatchBuilder) -> None:

@@ -57,17 +57,17 @@ class PartsSetAside:
         """The part whose turn it is."""
 
     @property
-    def in_flight(self) -> tuple[InFlightBatch, ...]:
+    def in_flight_parts(self) -> tuple[InFlightBatch, ...]:
         """Return the parts. Safe to call from any thread."""
         return tuple(self._bytes)
 
-    def parts_in_turn(self) -> Sequence[tuple[InFlightBatch, RecordStore]]:
+    def part_being_tried(self) -> Sequence[tuple[InFlightBatch, RecordStore]]:
         """Return the part that's being written now, if any, with the store that writes it."""
         if self._trying is None or self._store is None:
             return ()
         return ((self._trying, self._store),)
 
-    def add(
+    def set_part_aside(
         self, part: PartitionBatch, in_flight: InFlightBatch
     ) -> Coroutine[Any, Any, None] | None:
         """Set this part of a batch aside, and return the coroutine that writes it.
@@ -82,19 +82,19 @@ class PartsSetAside:
         if self._store is None:
             return None
         partition = KafkaPartition(part.topic, part.partition)
-        claim = self._ownership.claims.get(partition)
+        claim = self._ownership.current_claims.get(partition)
         part_bytes = sum(record_size(record) for record, _ in part.items)
         is_full = bool(self._bytes) and sum(self._bytes.values()) + part_bytes > _MAX_BYTES_TOGETHER
         if is_full or claim is None or claim.epoch != part.epoch:
             return None
         waited = InFlightBatch(self._clock, since_s=in_flight.since_s)
         self._bytes[waited] = part_bytes
-        self._ownership.set_aside(partition, part.epoch)
+        self._ownership.set_partition_aside(partition, part.epoch)
         _log.warning(
             "partition.set_aside",
             partition=str(partition),
-            why=in_flight.why(),
-            piece=in_flight.offsets(),
+            why=in_flight.describe_wait(),
+            piece=in_flight.describe_piece(),
         )
         return self._write(part, self._store, waited, self._membership.abort_writes)
 
@@ -122,7 +122,7 @@ class PartsSetAside:
             self._membership.on_rollback(batch.parts)
         else:
             self._on_written(batch)
-            self._ownership.release(KafkaPartition(part.topic, part.partition), part.epoch)
+            self._ownership.release_claim(KafkaPartition(part.topic, part.partition), part.epoch)
         finally:
             del self._bytes[in_flight]
             if not self._bytes:

@@ -50,8 +50,8 @@ class SlowRecords:
             del self._tasks[partition]
             return task.result()
         if self._ownership.is_claimed(claim):
-            self._ownership.set_aside(partition, claim.epoch)
-            task.add_done_callback(lambda _: self._ownership.release(partition, claim.epoch))
+            self._ownership.set_partition_aside(partition, claim.epoch)
+            task.add_done_callback(lambda _: self._ownership.release_claim(partition, claim.epoch))
             _log.warning(
                 "partition.set_aside",
                 partition=str(partition),
@@ -76,7 +76,7 @@ class SlowRecords:
         self._tasks[partition] = (record.coordinates, record.incarnation, task)
         return task
 
-    async def stop(self) -> None:
+    async def abandon_unfinished(self) -> None:
         """Abandon the records that aren't finished."""
         tasks = [task for _, _, task in self._tasks.values()]
         self._tasks.clear()

@@ -88,7 +88,7 @@ class SuspectPartitions(dict[KafkaPartition, _SuspectPartition]):
         """How many records of each suspect's slice were added to a batch so far, from its fetch to
         its commit."""
 
-    def add(self, partition: KafkaPartition, claim: Claim, log_end: int) -> None:
+    def add_if_suspect(self, partition: KafkaPartition, claim: Claim, log_end: int) -> None:
         """Add a partition if its claim says that its last owner was killed."""
         self.drop(partition)
         if claim.slice_records is None:
@@ -124,7 +124,7 @@ class SuspectPartitions(dict[KafkaPartition, _SuspectPartition]):
         super().clear()
         self._in_hand.clear()
 
-    def due(self, *, alone: bool) -> Iterator[tuple[KafkaPartition, int]]:
+    def due_suspects(self, *, alone: bool) -> Iterator[tuple[KafkaPartition, int]]:
         """Yield each suspect that may be fetched now, with the size of its next slice.
 
         If `alone` is True, only suspects whose next record must be processed alone are yielded.

@@ -50,17 +50,17 @@ class ProgressWatchdog:
         self._moved_at_s[partition] = self._clock()
         self.stuck_earlier.discard(str(partition))
 
-    def note_rebalance(self) -> None:
+    def note_rebalance_begun(self) -> None:
         """Note that a rebalance has begun."""
         self._rebalancing_since_s = self._clock()
 
-    def note_assignment(self) -> None:
+    def note_rebalance_ended(self) -> None:
         """Note that a rebalance has ended."""
         self.stuck_earlier.discard(_STUCK_GROUP)
         self.restart_clock()
 
     @contextlib.contextmanager
-    def busy(self, worker: str) -> Iterator[None]:
+    def mark_busy(self, worker: str) -> Iterator[None]:
         """Mark `worker` as busy within the block. While it's busy, no partition counts as stuck."""
         self._busy_since_s[worker] = self._clock()
         try:
@@ -78,7 +78,7 @@ class ProgressWatchdog:
         self._moved_at_s = dict.fromkeys(self._reader.assigned, self._clock())
         self._rebalancing_since_s = self._clock()
 
-    def note_stuck(self, stuck: set[str]) -> bool:
+    def note_stuck_partitions(self, stuck: set[str]) -> bool:
         """Note which partitions are stuck. Returns True if rejoining the group hasn't helped them.
 
         That's the case if each of them was already stuck at the last call. Their time without
@@ -89,7 +89,7 @@ class ProgressWatchdog:
         self.restart_clock()
         return is_stuck_again
 
-    async def find_stuck(self) -> set[str] | None:
+    async def find_stuck_partitions(self) -> set[str] | None:
         """Return the partitions that have unread records but no progress for `limit_s`, or None.
 
         If a rebalance takes that long, _STUCK_GROUP is returned instead. A partition's time begins
@@ -98,11 +98,13 @@ class ProgressWatchdog:
         if self._reader.rebalancing:
             is_late = self._clock() - self._rebalancing_since_s >= self._limit_s
             return {_STUCK_GROUP} if is_late else None
-        unread = self._ownership.in_state(PartitionState.STOPPED, PartitionState.SET_ASIDE)
-        left_to_others = chain(*self._ownership.other_groups.values())
+        unread = self._ownership.partitions_in_state(
+            PartitionState.STOPPED, PartitionState.SET_ASIDE
+        )
+        left_to_others = chain(*self._ownership.partitions_of_other_groups.values())
         to_read = self._reader.assigned - unread.keys() - {*left_to_others}
         try:
-            bounds = await self._kafka.reachable_bounds(to_read)
+            bounds = await self._kafka.reachable_offset_bounds(to_read)
         except RetryableError:
             bounds = {}
         now_s = self._clock()
@@ -127,14 +129,14 @@ class ProgressWatchdog:
             chunk = await self._kafka.chunk_at(partition, offset)
             if chunk is None or chunk.next_offset > offset:
                 return False
-            if (await self._kafka.bounds([partition]))[partition].end <= offset:
+            if (await self._kafka.offset_bounds([partition]))[partition].end <= offset:
                 return False
         except UnreadableBatchError as error:
             why = error
         except RetryableError:
             return False
         else:
-            why = UnreadableBatchError.at(
+            why = UnreadableBatchError.at_offset(
                 partition, offset, "the broker returns no records from it"
             )
         self._ownership.stop_partition(partition, why)

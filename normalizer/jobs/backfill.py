@@ -101,7 +101,7 @@ class Backfill:
             owner=self.runner.settings.owner,
             application_name=f"normalizer {run.spec.kind}",
             positions=positions,
-            on_commit=self._rejections.add,
+            on_commit=self._rejections.count_rejections,
             accept_expired=self._accept_expired,
         ) as store:
             await self._transfer(run, store, positions, tasks)

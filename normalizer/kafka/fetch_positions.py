@@ -113,12 +113,12 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
 
         client.send = send_or_mark_unverified
 
-    def get_verified(self, partition: KafkaPartition) -> FetchPosition | None:
+    def position_if_verified(self, partition: KafkaPartition) -> FetchPosition | None:
         """Return the position of a partition that's being read and is verified, otherwise None."""
         position = self.get(partition)
         return position if position and not position.unverified_count else None
 
-    def unverified(self) -> list[UnverifiedLog]:
+    def unverified_logs(self) -> list[UnverifiedLog]:
         """Return the partitions that return no more records until their log has been compared."""
         return [
             UnverifiedLog(partition, position.next_offset, position.last, position.unverified_count)
@@ -155,7 +155,7 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
         if found:
             self._on_unverified()
 
-    def note_answer(self, partition: KafkaPartition, answer_ms: int, *, over: Any = None) -> None:
+    def note_response(self, partition: KafkaPartition, answer_ms: int, *, over: Any = None) -> None:
         """Note the time of a response, and mark the partition as unverified if necessary.
 
         That's necessary if the response came too late, or over another connection than the one
@@ -178,7 +178,7 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
                 elif code:
                     self.mark_unverified([KafkaPartition(topic, partition)])
                 else:
-                    self.note_answer(KafkaPartition(topic, partition), answer_ms, over=connection)
+                    self.note_response(KafkaPartition(topic, partition), answer_ms, over=connection)
 
 
 def wall_clock_ms() -> int:

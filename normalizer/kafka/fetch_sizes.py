@@ -28,17 +28,17 @@ class FetchSizes:
         self._most_bytes = most_bytes
         self._bytes: dict[Any, int] = {}
 
-    def bytes_for(self, broker: Any) -> int:
+    def bytes_to_request(self, broker: Any) -> int:
         """Return how many bytes to request from this broker next."""
         return self._bytes.get(broker, min(FIRST_FETCH_BYTES, self._most_bytes))
 
-    def note_answer(self, broker: Any, answer_bytes: int, took_s: float) -> None:
+    def note_response(self, broker: Any, answer_bytes: int, took_s: float) -> None:
         """Request less after a slow response, and twice as much after a fast one that was full.
 
         A fast response that wasn't full says nothing about the link, because the broker may simply
         have had no more records. So it changes nothing.
         """
-        requested = self.bytes_for(broker)
+        requested = self.bytes_to_request(broker)
         if took_s > TARGET_RESPONSE_S and answer_bytes > MIN_FETCH_BYTES:
             fits = round(answer_bytes * TARGET_RESPONSE_S / took_s)
             self._bytes[broker] = max(MIN_FETCH_BYTES, min(requested, fits))
@@ -47,7 +47,7 @@ class FetchSizes:
 
     def note_failure(self, broker: Any) -> None:
         """Request a quarter of the bytes after a request that got no response."""
-        self._bytes[broker] = max(MIN_FETCH_BYTES, self.bytes_for(broker) // 4)
+        self._bytes[broker] = max(MIN_FETCH_BYTES, self.bytes_to_request(broker) // 4)
 
 
 def limit_fetch_sizes(
@@ -60,7 +60,7 @@ def limit_fetch_sizes(
     async def send_fitting(node_id: Any, request: Any, **options: Any) -> Any:
         if not isinstance(request, FetchRequest):
             return await send(node_id, request, **options)
-        request._max_bytes = min(request._max_bytes, sizes.bytes_for(node_id))  # noqa: SLF001 - the public API has no setting per broker
+        request._max_bytes = min(request._max_bytes, sizes.bytes_to_request(node_id))  # noqa: SLF001 - the public API has no setting per broker
         begun_s = clock()
         try:
             answer = await send(node_id, request, **options)
@@ -70,7 +70,7 @@ def limit_fetch_sizes(
         answer_bytes = sum(
             len(records or b"") for _, partitions in answer.topics for *_, records in partitions
         )
-        sizes.note_answer(node_id, answer_bytes, clock() - begun_s)
+        sizes.note_response(node_id, answer_bytes, clock() - begun_s)
         return answer
 
     client.send = send_fitting

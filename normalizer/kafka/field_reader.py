@@ -52,7 +52,7 @@ class FieldReader:
             "batch ends within it"
         )
 
-    def bytes_or_null(self, *, end: int) -> bytes | None:
+    def read_bytes_or_null(self, *, end: int) -> bytes | None:
         """Read a field of bytes: its length, and that many bytes. A negative length means null.
 
         `end` is the position at which the record ends. If the field would extend beyond it, the
@@ -63,9 +63,9 @@ class FieldReader:
             raise CorruptRecordException(
                 f"a field claims to have {length} bytes, but its record ends before the field does"
             )
-        return None if length < 0 else b"".join(self.parts(length))
+        return None if length < 0 else b"".join(self.read_parts(length))
 
-    def parts(self, length: int) -> Iterator[bytes]:
+    def read_parts(self, length: int) -> Iterator[bytes]:
         """Read this many bytes, and yield them in parts of at most 256 KiB."""
         while length > 0:
             if not self.has_more():
@@ -78,7 +78,7 @@ class FieldReader:
             length -= len(part)
             yield part
 
-    def skip(self, length: int) -> None:
+    def skip_bytes(self, length: int) -> None:
         """Skip this many bytes."""
-        for _ in self.parts(length):
+        for _ in self.read_parts(length):
             pass

@@ -80,7 +80,7 @@ class GroupReader:
         self.group_changes = 0
         self.rebalancing = True
 
-    async def start(self) -> None:
+    async def join_group(self) -> None:
         """Connect to the brokers and join the group.
 
         Raises BrokerUnavailableError if that fails, after which it may be called again. Raises
@@ -96,7 +96,7 @@ class GroupReader:
                 async with asyncio.timeout(settings.progress_timeout_s):
                     await start_client(self._consumer, settings, doing)
         except BaseException as error:
-            if not await self.stop(timeout_s=_STOP_TIMEOUT_S) and isinstance(
+            if not await self.leave_group(timeout_s=_STOP_TIMEOUT_S) and isinstance(
                 error, BrokerUnavailableError
             ):
                 raise ProcessStuckError(
@@ -107,7 +107,7 @@ class GroupReader:
             raise
         self._joined = True
 
-    async def stop(self, *, timeout_s: float) -> bool:
+    async def leave_group(self, *, timeout_s: float) -> bool:
         """Leave the group. Returns False if that took too long.
 
         The process should then exit. A consumer that hasn't stopped completely continues to send
@@ -161,7 +161,7 @@ class GroupReader:
 
     def unverified_logs(self) -> list[UnverifiedLog]:
         """Return the partitions that return no more records until their log has been compared."""
-        return self._fetch_positions.unverified()
+        return self._fetch_positions.unverified_logs()
 
     def mark_verified(self, unverified_log: UnverifiedLog, *, compared_ms: int) -> None:
         """Mark a partition as verified, so that `fetch` returns its records again.
@@ -193,7 +193,7 @@ class GroupReader:
         wanted = {
             one: position
             for one in partitions
-            if (position := self._fetch_positions.get_verified(one))
+            if (position := self._fetch_positions.position_if_verified(one))
         }
         try:
             async with asyncio.timeout(timeout_s + _GETMANY_GRACE_S):
@@ -292,7 +292,7 @@ class GroupReader:
         starts = {
             one: (position.incarnation, position.next_offset)
             for one, position in wanted.items()
-            if positions.get_verified(one) is position
+            if positions.position_if_verified(one) is position
             and consumer.highwater(TopicPartition(*one)) != position.next_offset
         }
         client = consumer._client  # noqa: SLF001 - the public API has no access to it
@@ -315,7 +315,9 @@ class GroupReader:
         # another offset. Drop the records of such a partition, because the next `fetch` reads them
         # again.
         taken = [
-            one for one in read if positions.get_verified(one.partition) is wanted[one.partition]
+            one
+            for one in read
+            if positions.position_if_verified(one.partition) is wanted[one.partition]
         ]
         for chunk in taken:
             wanted[chunk.partition].advance(chunk)

@@ -98,7 +98,9 @@ async def read_next_leniently(
             async with asyncio.timeout(_RESPONSE_TIMEOUT_S):
                 answer = await _fetch(client, partition, offset, most_bytes)
         except CorruptRecordException as error:
-            raise UnreadableBatchError.at(partition, offset, "the broker itself says so") from error
+            raise UnreadableBatchError.at_offset(
+                partition, offset, "the broker itself says so"
+            ) from error
     with contextlib.suppress(Exception):  # aiokafka's own decoder is compiled, so try it first
         return _decode(_records(MemoryRecords, answer, partition, offset), partition, incarnation)
     # Decode in a thread, because decompressing may take seconds. Decompression releases Python's
@@ -166,12 +168,12 @@ def _decode(records: PartitionRecords, partition: KafkaPartition, incarnation: i
                 break
     except DecompressedTooLargeError as error:
         if records.next_fetch_offset == offset:
-            raise UnreadableBatchError.at(
+            raise UnreadableBatchError.at_offset(
                 partition, offset, str(error), next_offset=error.next_offset
             ) from error
     except Exception as error:
         if records.next_fetch_offset == offset:
-            raise UnreadableBatchError.at(partition, offset, type(error).__name__) from error
+            raise UnreadableBatchError.at_offset(partition, offset, type(error).__name__) from error
     return FetchedChunk(
         partition=partition,
         from_offset=offset,
@@ -238,9 +240,9 @@ class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
         if length > MAX_RECORD_BYTES:
             key, value = _read_cut(fields, length)
             headers = []
-            fields.skip(end - fields.position)
+            fields.skip_bytes(end - fields.position)
         else:
-            field = partial(fields.bytes_or_null, end=end)
+            field = partial(fields.read_bytes_or_null, end=end)
             key, value = field(), field()
             headers = [
                 ((field() or b"").decode(errors="replace"), field())
@@ -272,13 +274,13 @@ def _read_cut(fields: FieldReader, length: int) -> tuple[bytes | None, _CutBytes
     """
     crc, key = 0, b""
     key_bytes = fields.read_varint()
-    for part in fields.parts(key_bytes):
+    for part in fields.read_parts(key_bytes):
         crc = zlib.crc32(part, crc)
         key += part[: OVERSIZED_KEPT_BYTES - len(key)]
     crc = zlib.crc32(b"\0", crc)
     sha256, head = hashlib.sha256(), b""
     value_bytes = fields.read_varint()
-    for part in fields.parts(value_bytes):
+    for part in fields.read_parts(value_bytes):
         crc = zlib.crc32(part, crc)
         sha256.update(part)
         head += part[: OVERSIZED_KEPT_BYTES - len(head)]

@@ -83,7 +83,7 @@ class OffsetRangeReader:
         if consumer:
             await stop_client(consumer, timeout_s=CLOSE_TIMEOUT_S)
 
-    async def bounds(
+    async def offset_bounds(
         self, partitions: Collection[KafkaPartition]
     ) -> dict[KafkaPartition, OffsetBounds]:
         """Return the first offset and the committed end of each partition. All must exist."""
@@ -91,7 +91,7 @@ class OffsetRangeReader:
             consumer = await self._connected()
             return await read_offset_bounds(consumer, partitions)
 
-    async def offsets_at(
+    async def offsets_at_time(
         self, partitions: Collection[KafkaPartition], time_ms: int
     ) -> dict[KafkaPartition, int | None]:
         """Return each partition's first offset with a record at this time or later, or None."""
@@ -104,7 +104,7 @@ class OffsetRangeReader:
             KafkaPartition(*one): None if at is None else at.offset for one, at in found.items()
         }
 
-    async def read(
+    async def read_ranges(
         self, offset_ranges: Mapping[KafkaPartition, OffsetRange]
     ) -> AsyncIterator[FetchedChunk | ExpiredRange]:
         """Yield chunks of records until every range is read to its end.
@@ -186,7 +186,7 @@ class OffsetRangeReader:
         found = await self._read_leniently()
         if not found:
             one, offset_range = next(iter(self._left.items()))
-            raise UnreadableBatchError.at(
+            raise UnreadableBatchError.at_offset(
                 one, offset_range.first, "the broker returns no records from it"
             )
         return found
@@ -204,7 +204,7 @@ class OffsetRangeReader:
 
     async def _skip_expired(self, one: KafkaPartition) -> ExpiredRange:
         """Continue at the first offset that the log still has."""
-        bounds = (await self.bounds([one]))[one]
+        bounds = (await self.offset_bounds([one]))[one]
         offset_range = self._left[one]
         if bounds.start <= offset_range.first:
             raise FatalError(
@@ -225,7 +225,7 @@ class OffsetRangeReader:
                 raise FatalError(
                     f"{one}: the rest can't be read, because the topic no longer exists"
                 )
-            end = (await self.bounds([one]))[one].end
+            end = (await self.offset_bounds([one]))[one].end
             if end < offset_range.after:
                 raise FatalError(
                     f"{one}: the log can't be read to offset {offset_range.after}, because the "

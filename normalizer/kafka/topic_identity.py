@@ -54,7 +54,7 @@ async def find_log_mismatch(
         return _another_cluster(known, cluster_id)
     try:
         async with asyncio.timeout(_COMPARISON_TIMEOUT_S):
-            bounds = bounds or (await log.bounds([partition]))[partition]
+            bounds = bounds or (await log.offset_bounds([partition]))[partition]
             if is_shorter := _shorter(bounds, next_offset):
                 return is_shorter
             if last is None or last.offset < bounds.start:
@@ -66,7 +66,7 @@ async def find_log_mismatch(
                 # The last record that we read is gone. Retention or compaction may have deleted it,
                 # or the topic may have been recreated since `bounds` were read. New bounds tell
                 # these cases apart.
-                return _shorter((await log.bounds([partition]))[partition], next_offset)
+                return _shorter((await log.offset_bounds([partition]))[partition], next_offset)
     except TimeoutError as error:
         raise BrokerUnavailableError(
             f"{partition}: could not check whether the topic was recreated, because the brokers "

@@ -49,7 +49,7 @@ class TopicLookup(ReaderConnection):
     Every method raises BrokerUnavailableError if no broker answers within the request timeout.
 
         async with TopicLookup(settings) as log:
-            bounds = await log.bounds(await log.partitions("noetl.events"))
+            bounds = await log.offset_bounds(await log.partitions("noetl.events"))
     """
 
     async def check_sign_in(self) -> None:
@@ -133,7 +133,7 @@ class TopicLookup(ReaderConnection):
             client = self._admin._client  # noqa: SLF001 - its public request fails while the coordinator loads
             return await read_committed_offsets(client, group_id, partitions, stable=False)
 
-    async def bounds(
+    async def offset_bounds(
         self, partitions: Iterable[KafkaPartition]
     ) -> dict[KafkaPartition, OffsetBounds]:
         """Return each partition's first offset, and where the committed records end.
@@ -142,12 +142,12 @@ class TopicLookup(ReaderConnection):
         BrokerUnavailableError, which names the partitions of that leader.
         """
         wanted = set(partitions)
-        found = await self.reachable_bounds(wanted)
+        found = await self.reachable_offset_bounds(wanted)
         if away := wanted - found.keys():
             raise no_leader_error(away)
         return found
 
-    async def reachable_bounds(
+    async def reachable_offset_bounds(
         self, partitions: Iterable[KafkaPartition], *, within_s: float = _LEADER_TIMEOUT_S
     ) -> dict[KafkaPartition, OffsetBounds]:
         """Return the first and last offsets of those partitions whose leader answers in time.
@@ -241,7 +241,7 @@ class TopicLookup(ReaderConnection):
         decode a batch.
         """
         where = KafkaPartition(topic, partition)
-        bounds = (await self.bounds([where]))[where]
+        bounds = (await self.offset_bounds([where]))[where]
         left = [
             (max(first, bounds.start), min(after, bounds.end))
             for first, after in ranges

@@ -25,7 +25,7 @@ class UnreadableBatchError(PositionError):
     next_offset: int | None = None
 
     @classmethod
-    def at(
+    def at_offset(
         cls, partition: KafkaPartition, offset: int, why: str, *, next_offset: int | None = None
     ) -> Self:
         """Build the error for the batch at this offset, with what to do about it."""

@@ -51,7 +51,7 @@ class GaugeCollector(Collector):
         )
         yield metric_family(
             "normalizer_partitions",
-            {(state,): count for state, count in service.partitions().items()},
+            {(state,): count for state, count in service.count_partitions_by_state().items()},
         )
         yield metric_family("normalizer_ready", {(): not any(self._reasons())})
         yield metric_family("normalizer_degraded", {(): any(self._degraded())})

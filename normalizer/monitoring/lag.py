@@ -216,7 +216,7 @@ class LagMonitor:
                 found = [await self._log.partitions(one) for one in self._settings.kafka_topics]
                 existing = frozenset[KafkaPartition]().union(*found)
                 polled_at_s = time.monotonic()
-                reachable = await self._log.reachable_bounds(existing, within_s=_LEADER_TIMEOUT_S)
+                reachable = await self._log.reachable_offset_bounds(existing, within_s=_LEADER_TIMEOUT_S)
                 kept = {one: at for one, at in self._bounds.items() if one in existing}
                 self._bounds = kept | reachable
                 self._bounds_at_s |= dict.fromkeys(reachable, polled_at_s)
@@ -271,7 +271,7 @@ class LagMonitor:
         """
         if not self.has_database:
             return [True] * len(findings)
-        async with asyncio.timeout(_POLL_TIMEOUT_S), self._connection.use() as connection:
+        async with asyncio.timeout(_POLL_TIMEOUT_S), self._connection.acquire() as connection:
             return [
                 bool(
                     await connection.fetchval(
@@ -298,7 +298,7 @@ class LagMonitor:
         )
         answers = False
         with contextlib.suppress(*STATEMENT_ERRORS):
-            async with asyncio.timeout(_POLL_TIMEOUT_S), self._connection.use() as connection:
+            async with asyncio.timeout(_POLL_TIMEOUT_S), self._connection.acquire() as connection:
                 row = await connection.fetchrow(SERVER_STATUS_SQL)
                 answers, self.writable, self.snapshot_s = True, row["writable"], row["snapshot_s"]
                 for read in reads:

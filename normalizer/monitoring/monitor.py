@@ -108,8 +108,8 @@ class Monitor:
                 "ready": not reasons,
                 "reasons": reasons,
                 "degraded": list(self.degraded_partitions()),
-                "partitions": service.partitions(),
-                "gaps": {str(one): gap for one, gap in service.ownership.gaps.items()},
+                "partitions": service.count_partitions_by_state(),
+                "gaps": {str(one): gap for one, gap in service.ownership.expired_ranges.items()},
                 "lag_records": self.lag_monitor.lag_records,
                 "version": VERSION,
             },
@@ -135,24 +135,27 @@ class Monitor:
         if service.is_rebalancing():
             yield "group: partitions are not assigned yet"
         ownership = service.ownership
-        named = {*ownership.unreachable, *chain(*ownership.other_groups.values())}
-        waiting = [one for one in ownership.unclaimed() if one not in named]
+        named = {
+            *ownership.unreachable_partitions,
+            *chain(*ownership.partitions_of_other_groups.values()),
+        }
+        waiting = [one for one in ownership.unclaimed_partitions() if one not in named]
         if waiting:
             yield f"partitions assigned but not claimed: {', '.join(map(str, waiting))}"
         for partition, age_s in service.ownership.fenced_for_s().items():
             if age_s >= MAX_FENCED_S:
                 yield f"partition {partition} was claimed by another process {age_s:.0f} s ago"
-        yield from service.intake.records_killing_helper()
-        for partition, why in service.ownership.stopped.items():
+        yield from service.intake.describe_records_killing_helper()
+        for partition, why in service.ownership.stopped_partitions.items():
             yield f"partition {partition} is stopped: {why.removeprefix(f'{partition}: ')}"
 
     def degraded_partitions(self) -> Iterator[str]:
         """Yield a line for each partition that this process can't read as it should."""
         ownership = self._service.ownership
-        unreachable = ownership.unreachable
+        unreachable = ownership.unreachable_partitions
         for partition, why in unreachable.items():
             yield f"partition {partition} is unreachable: {why.removeprefix(f'{partition}: ')}"
-        for why, partitions in ownership.other_groups.items():
+        for why, partitions in ownership.partitions_of_other_groups.items():
             yield f"partitions {', '.join(map(str, partitions))} are left to {why}"
         for partition in (
             self.lag_monitor.unmeasured_partitions if self.lag_monitor.broker_up else ()
@@ -180,7 +183,7 @@ class Monitor:
 
     def _waiting_batches(self) -> Iterator[str]:
         for in_flight in self._service.in_flight_batches():
-            if in_flight.is_waiting():
+            if in_flight.is_blocked():
                 yield _why_waiting(in_flight)
 
     def _wait_for(self, polling: Coroutine[Any, Any, None]) -> None:
@@ -221,7 +224,9 @@ class Monitor:
         if self.lag_monitor.has_database and self._service.heartbeat_age_s() < _HANGING_AFTER_S:
             ownership = self._service.ownership
             await self._heartbeat.send(
-                ownership.last_claims, self.lag_monitor.observed_logs, ownership.stopped.keys()
+                ownership.last_claims,
+                self.lag_monitor.observed_logs,
+                ownership.stopped_partitions.keys(),
             )
 
     async def _store_drift(self) -> None:
@@ -286,7 +291,7 @@ class Monitor:
 
 
 def _why_waiting(in_flight: InFlightBatch) -> str:
-    error, why = in_flight.error, in_flight.why()
+    error, why = in_flight.error, in_flight.describe_wait()
     if isinstance(error, StoreUnavailableError) and error.sqlstate in DATA_CORRUPTED_CODES:
         why = f"{why}: its data is corrupted: restore it, or reindex"
-    return f"batch open for {in_flight.age_s():.0f} s: {in_flight.offsets()}: {why}"
+    return f"batch open for {in_flight.age_s():.0f} s: {in_flight.describe_piece()}: {why}"

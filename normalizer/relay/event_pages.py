@@ -73,7 +73,7 @@ class TablePosition(msgspec.Struct, frozen=True, kw_only=True):
     ids_sent: int = 0
     noted_at: datetime = datetime.min.replace(tzinfo=UTC)
 
-    def to_commit(self) -> CommittedOffset:
+    def to_offset_and_metadata(self) -> CommittedOffset:
         """Return the offset and metadata to commit to Kafka."""
         return CommittedOffset(self.transaction_id, msgspec.json.encode(self).decode())
 
@@ -268,7 +268,7 @@ class StoredEventReader:
         rows = await self._session.fetch(_READ_REGISTRATION)
         return RelayRegistration(*rows[0]) if rows else None
 
-    async def register(self, registration: RelayRegistration) -> None:
+    async def register_relay(self, registration: RelayRegistration) -> None:
         """Register the relay, so that changes are recorded. Does nothing if one is registered."""
         await self._session.fetch(_REGISTER_RELAY, *registration)
 
@@ -308,11 +308,11 @@ class StoredEventReader:
         """
         return await self._session.run(partial(self._read_changed, position))
 
-    async def read_state(self, position: TablePosition) -> RelayState:
+    async def read_relay_state(self, position: TablePosition) -> RelayState:
         """Return whether the relay can continue from this position, and its lag."""
         return RelayState(*(await self._session.fetch(_READ_STATE, *_marks(position)))[0])
 
-    async def delete_sent(self, position: TablePosition) -> None:
+    async def delete_sent_changes(self, position: TablePosition) -> None:
         """Delete the changes up to the position, and store the position.
 
         Does nothing if another relay has taken over.

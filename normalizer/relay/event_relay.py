@@ -150,7 +150,7 @@ class EventRelay:
             async with contextlib.aclosing(self._pages(position)) as pages:
                 async for page in pages:
                     records, outcomes = await self._make_records(page)
-                    await producer.commit(records, page.position.to_commit())
+                    await producer.commit(records, page.position.to_offset_and_metadata())
                     self._note_success()
                     self._committed_at_s = time.monotonic()
                     self.outcomes += outcomes
@@ -171,8 +171,8 @@ class EventRelay:
             # conclude that Kafka has lost the position.
             now = await self._reader.read_snapshot()
             position = first_table_position(secrets.token_hex(8), now, position)
-            await producer.commit((), position.to_commit())
-            await self._reader.register(RelayRegistration(position.registration, group_id))
+            await producer.commit((), position.to_offset_and_metadata())
+            await self._reader.register_relay(RelayRegistration(position.registration, group_id))
             registered = await self._reader.read_registration()
         if registered is None or registered.group_id != group_id:
             raise FatalError(
@@ -252,7 +252,7 @@ class EventRelay:
 
     async def _check_in_time(self, position: TablePosition) -> None:
         if time.monotonic() - self._checked_at_s >= _CHECK_EVERY_S:
-            await self._reader.delete_sent(position)
+            await self._reader.delete_sent_changes(position)
             await self._check(position, "another relay has sent later changes")
 
     async def _check(self, position: TablePosition, went_back: str) -> None:
@@ -262,7 +262,7 @@ class EventRelay:
         FatalError, with the message `went_back`, if changes after the position are already deleted.
         A relay deletes changes only after it has sent them, so the position must have gone back.
         """
-        state = await self._reader.read_state(position)
+        state = await self._reader.read_relay_state(position)
         if not state.is_registered:
             raise FatalError(
                 "this relay is no longer registered, so the database doesn't record changes for it"

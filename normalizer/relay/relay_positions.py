@@ -38,7 +38,7 @@ class RelayPosition(msgspec.Struct, frozen=True, kw_only=True):
         last_try = msgspec.structs.replace(self.last_try, slice_records=slice_records)
         return msgspec.structs.replace(self, last_try=last_try)
 
-    def to_commit(self, next_offset: int) -> CommittedOffset:
+    def to_offset_and_metadata(self, next_offset: int) -> CommittedOffset:
         """Return the offset and metadata to commit after everything before `next_offset`."""
         return CommittedOffset(next_offset, msgspec.json.encode(self).decode())
 

@@ -86,7 +86,7 @@ class RelayStore:
                 tasks.create_task(self._disown(partition), name=f"disown {partition}")
         await self._topics.close()
 
-    async def claim(
+    async def claim_partition(
         self,
         topic: str,
         partition: int,
@@ -140,14 +140,14 @@ class RelayStore:
                 shapes=shapes.fingerprint,
                 last_try=PreviousOwner(holder=self._holder, slice_records=slice_records),
             )
-            await producer.commit((), position.to_commit(claim.next_offset))
+            await producer.commit((), position.to_offset_and_metadata(claim.next_offset))
         except BaseException:
             await producer.stop()
             raise
         self._owned[where] = _OwnedPartition(producer, epoch, position, claim.next_offset)
         return claim
 
-    async def other_groups(
+    async def find_other_groups(
         self,
         partitions: Collection[tuple[str, int]],  # noqa: ARG002 - a store's signature
         group_id: str,  # noqa: ARG002 - a store's signature
@@ -176,7 +176,9 @@ class RelayStore:
         """Return none, because the next transaction shows whether a claim was lost."""
         return []
 
-    async def begin_incarnation(self, claim: Claim, *, cluster_id: str, log_start: int) -> Claim:
+    async def begin_next_incarnation(
+        self, claim: Claim, *, cluster_id: str, log_start: int
+    ) -> Claim:
         """Begin the next incarnation at `log_start`. Raises FencedError and PositionMovedError."""
         began = msgspec.structs.replace(
             claim,
@@ -195,7 +197,7 @@ class RelayStore:
         moved = msgspec.structs.replace(claim, next_offset=next_offset, slice_records=None)
         return await self._move(claim, moved)
 
-    async def lock_holders(self, pid: int) -> str:  # noqa: ARG002 - a store's signature
+    async def find_lock_holders(self, pid: int) -> str:  # noqa: ARG002 - a store's signature
         """Return nobody, because Kafka has no locks."""
         return ""
 
@@ -248,7 +250,7 @@ class RelayStore:
             owned.position.with_slice(None),
             cluster_id=moved.cluster_id,
             incarnation=moved.incarnation,
-            last=moved.last,
+            last=moved.last_record,
         )
         await self._commit(where, owned, position, next_offset=moved.next_offset)
         return moved
@@ -276,7 +278,7 @@ class RelayStore:
             raise _claimed_again(where)
         self._owned[where] = owned._replace(next_offset=None)
         try:
-            await owned.producer.commit(records, position.to_commit(next_offset))
+            await owned.producer.commit(records, position.to_offset_and_metadata(next_offset))
         except BrokerUnavailableError as error:
             raise PositionMovedError(
                 f"{error}. It's unknown whether the commit succeeded, so the relay claims the "

@@ -63,7 +63,7 @@ class ProgressPrinter:
         (first_s, first, _), (last_s, last, _) = self._samples[0], self._samples[-1]
         return (last - first) / (last_s - first_s) if last_s > first_s else 0.0
 
-    def note(self, done: WorkDone) -> None:
+    def note_progress(self, done: WorkDone) -> None:
         """Note the progress. If something else is counted from now on, the rate starts over."""
         if done.what != self._what:
             self._what = done.what
@@ -77,13 +77,13 @@ class ProgressPrinter:
         """Print the progress line, on a terminal each time, otherwise every ten seconds."""
         line = self._line() + more
         if self._screen.rewrites:
-            self._screen.print_live(line)
+            self._screen.print_live_line(line)
         elif self._clock() - self._printed_at_s >= _PRINT_PLAIN_EVERY_S:
             self._printed_at_s = self._clock()
             self._screen.print_line(line)
 
     @contextlib.contextmanager
-    def reporting(
+    def print_while_running(
         self, done: Callable[[], WorkDone], *, every_s: float = _PRINT_EVERY_S
     ) -> Iterator[None]:
         """Print the progress while the block runs, then clear the live line."""
@@ -92,7 +92,7 @@ class ProgressPrinter:
 
         def report() -> None:
             nonlocal timer
-            self.note(done())
+            self.note_progress(done())
             self.print_progress()
             timer = loop.call_later(every_s, report)
 
@@ -101,7 +101,7 @@ class ProgressPrinter:
             yield
         finally:
             timer.cancel()
-            self._screen.clear_live()
+            self._screen.clear_live_line()
 
     def _line(self) -> str:
         _, amount, share = self._samples[-1]

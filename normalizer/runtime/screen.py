@@ -26,11 +26,11 @@ class Screen:
         """Print permanent lines."""
         self._write(f"{text}\n", is_live=False)
 
-    def print_live(self, text: str) -> None:
+    def print_live_line(self, text: str) -> None:
         """Replace the live line on a terminal. On another stream, print an ordinary line."""
         self._write(text if self.rewrites else f"{text}\n", is_live=self.rewrites)
 
-    def clear_live(self) -> None:
+    def clear_live_line(self) -> None:
         """Clear the live line, so that others can write there."""
         if self._is_live:
             self._write("", is_live=False)

@@ -55,7 +55,7 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
     merged: frozenset[Coordinates]
     merge_first: frozenset[Coordinates]
 
-    def first_merges(self) -> list[tuple[Coordinates, int]]:
+    def merges_of_first_transaction(self) -> list[tuple[Coordinates, int]]:
         """Return the records that the first of two transactions merges into stored rows.
 
         It leaves out records that only set a flag of a stored row, because these count as
@@ -67,16 +67,16 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
             if record in self.merge_first and record not in self.write_plan.flagging
         ]
 
-    def after_merge(self) -> "BatchPlan":
+    def plan_for_second_transaction(self) -> "BatchPlan":
         """Return what is left to write after the stored rows were changed."""
         return msgspec.structs.replace(
             self,
             write_plan=msgspec.structs.replace(self.write_plan, updates=[], ambiguous=0),
-            merged=self.merged.union(record for record, _ in self.first_merges()),
+            merged=self.merged.union(record for record, _ in self.merges_of_first_transaction()),
             merge_first=frozenset(),
         )
 
-    def still_holds(self, dedup_horizon: DedupHorizon, exclusions: EventExclusions) -> bool:
+    def is_still_valid(self, dedup_horizon: DedupHorizon, exclusions: EventExclusions) -> bool:
         """Return whether a later transaction can write this plan without making a new one.
 
         It can if the same events are still excluded, and if no other writer may have written these
@@ -113,7 +113,7 @@ class BatchPlanner:
         self.shared_batches_left = 0
         """For how many more batches rows count as shared with other writers."""
 
-    async def plan(
+    async def plan_batch(
         self,
         connection: asyncpg.Connection,
         batch: Batch,

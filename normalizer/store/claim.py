@@ -53,7 +53,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     slice_records: int | None = None
     found_slice: int | None = None
 
-    def part(
+    def make_part(
         self, from_offset: int, next_offset: int, items: list[RecordOutcomes]
     ) -> PartitionBatch:
         """Return a batch's part with these offsets and records, read under this claim.
@@ -72,6 +72,6 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     @property
-    def last(self) -> LastRecord | None:
+    def last_record(self) -> LastRecord | None:
         """Return the last record that was read, or None if none was."""
         return last_record_from_columns(self.last_offset, self.last_recorded_ms, self.last_crc)

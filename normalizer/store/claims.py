@@ -229,7 +229,7 @@ async def begin_next_incarnation(
     Raises FencedError and PositionMovedError.
     """
     # An empty part, only to check epoch and offset.
-    await lock_positions(connection, (claim.part(claim.next_offset, claim.next_offset, []),))
+    await lock_positions(connection, (claim.make_part(claim.next_offset, claim.next_offset, []),))
     row = await connection.fetchrow(
         _BEGIN_NEXT_INCARNATION,
         claim.topic,

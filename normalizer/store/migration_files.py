@@ -46,7 +46,7 @@ class Migration(msgspec.Struct, frozen=True, kw_only=True):
         return "/" in self.version
 
     @property
-    def view(self) -> str | None:
+    def created_view(self) -> str | None:
         """Return the name of the view that the file creates, with its schema, or None."""
         found = _VIEW.search(self.text) if self.version.startswith("views/") else None
         return found and found[1]
@@ -131,7 +131,7 @@ def _needs(files: Mapping[str, Migration]) -> dict[str, list[str]]:
     A file uses whatever is named in its SQL. A view counts only if it's named with its schema,
     because its bare name may be a word with another meaning.
     """
-    views = {file.view: version for version, file in files.items() if file.view}
+    views = {file.created_view: version for version, file in files.items() if file.created_view}
     needs: dict[str, list[str]] = {}
     for version, file in files.items():
         code = _NOT_CODE.sub("", file.text)

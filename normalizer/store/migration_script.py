@@ -124,7 +124,7 @@ set local lock_timeout = '{lock_wait_s}s';
 
 def statements_to_apply(file: Migration) -> str:
     """Return the SQL that applies the file."""
-    view = file.view
+    view = file.created_view
     if view is None:
         return file.text
     return _REPLACE_VIEW.format(text=file.text, view=view, schema=view.partition(".")[0])

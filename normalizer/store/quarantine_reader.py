@@ -212,7 +212,7 @@ class RejectionLog:
         self._reasons: Counter[str] = Counter()
         self._example: dict[str, object] = {}
 
-    def add(self, committed: CommittedBatch) -> None:
+    def count_rejections(self, committed: CommittedBatch) -> None:
         """Count the new rejections of a batch, and log the counts if the last line is 10 s old."""
         for (record, rejected), is_new in zip(committed.rejections, committed.kept, strict=True):
             if is_new:

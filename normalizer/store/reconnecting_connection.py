@@ -54,13 +54,13 @@ class ReconnectingConnection:
         return pid
 
     @property
-    def is_pooled(self) -> bool | None:
+    def is_behind_pooler(self) -> bool | None:
         """Return whether the connection goes through a pooler, or None without a connection."""
         connection = self._connection
         return None if connection is None or connection.is_closed() else connection.is_pooled
 
     @asynccontextmanager
-    async def use(self) -> AsyncIterator[asyncpg.Connection]:
+    async def acquire(self) -> AsyncIterator[asyncpg.Connection]:
         """Use the connection for one block. Raises what asyncpg and `prepare` raise.
 
         If an error leaves the connection in an unknown state, or shows that the server has become a

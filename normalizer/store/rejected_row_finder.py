@@ -42,7 +42,7 @@ class RejectedRowFinder:
     def __init__(self, positions: BatchPositions) -> None:
         self._positions = positions
 
-    async def isolate_rows(
+    async def find_rejected_events(
         self,
         batch: Batch,
         row_rejections: dict[Coordinates, Rejected],

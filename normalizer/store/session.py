@@ -187,7 +187,7 @@ class Session:
             self._is_beginning = True
             used.callback(self._has_begun)
             try:
-                connection = await used.enter_async_context(self._connection.use())
+                connection = await used.enter_async_context(self._connection.acquire())
             except STATEMENT_ERRORS as error:
                 raise translate_connect_error(error, self._database_url) from error
             try:
@@ -238,7 +238,7 @@ class Session:
         """
         if not self._is_beginning:
             return ""
-        match self._connection.is_pooled:
+        match self._connection.is_behind_pooler:
             case None:
                 return "a new connection to the database"
             case True:
@@ -267,7 +267,7 @@ class Session:
         point would keep its locks indefinitely.
         """
         with contextlib.suppress(*STATEMENT_ERRORS):
-            async with self._connection.use() as connection:
+            async with self._connection.acquire() as connection:
                 ended = await connection.fetch(_END_STALLED_SESSIONS)
             for row in ended:
                 _log.warning(

@@ -270,7 +270,7 @@ async def advance_past_gap(
 
     Raises FencedError and PositionMovedError.
     """
-    part = claim.part(claim.next_offset, next_offset, [])
+    part = claim.make_part(claim.next_offset, next_offset, [])
     if not isinstance(await lock_positions(connection, (part,)), AlreadyCommitted):
         await store_gaps(connection, (part,), reason)
         await move_positions(connection, [(part, OutcomeCounts().totals(part))])

@@ -112,12 +112,12 @@ class Store:
         """
         return self._session.why_transaction_not_begun
 
-    async def lock_holders(self, pid: int) -> str:
+    async def find_lock_holders(self, pid: int) -> str:
         """Return who holds the lock that this server process waits for, or an empty string."""
         rows = await self._session.fetch(LOCK_HOLDERS_SQL, [pid])
         return "".join(row["holders"] for row in rows)
 
-    async def claim(
+    async def claim_partition(
         self,
         topic: str,
         partition: int,
@@ -161,7 +161,7 @@ class Store:
 
         return await self._session.run(claim_in_cluster)
 
-    async def other_groups(
+    async def find_other_groups(
         self, partitions: Collection[tuple[str, int]], group_id: str, cluster_id: str
     ) -> Sequence[OtherGroupError]:
         """Return an error for each of these partitions that another consumer group reads."""
@@ -193,7 +193,9 @@ class Store:
             return []
         return await self._session.run(partial(find_lost_claims, claims=claims))
 
-    async def begin_incarnation(self, claim: Claim, *, cluster_id: str, log_start: int) -> Claim:
+    async def begin_next_incarnation(
+        self, claim: Claim, *, cluster_id: str, log_start: int
+    ) -> Claim:
         """Begin to read a recreated topic from the beginning of its new log (--accept-reset).
 
         Its offsets start again at `log_start`, so the incarnation is raised to tell new records
@@ -260,7 +262,10 @@ class Store:
                         batch, progress, failure, projections=projections
                     )
                 result = await self._session.transaction(
-                    _step(partial(self._transaction.run, batch, progress), projections=projections)
+                    _step(
+                        partial(self._transaction.write_batch, batch, progress),
+                        projections=projections,
+                    )
                 )
             except (RowRejectedError, RetryTransactionError) as error:
                 # Drop the traceback. It would keep the whole batch in memory until the next garbage
@@ -293,7 +298,7 @@ class Store:
         """
         found: dict[Coordinates, Rejected] = await self._session.transaction(
             _step(
-                partial(self._isolation.isolate_rows, batch, progress.row_rejections),
+                partial(self._isolation.find_rejected_events, batch, progress.row_rejections),
                 projections=projections,
             ),
             rolled_back=True,

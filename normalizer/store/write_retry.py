@@ -108,7 +108,7 @@ class InFlightBatch:
         since_s = self.since_s
         return 0.0 if since_s is None else self._clock() - since_s
 
-    def is_waiting(self) -> bool:
+    def is_blocked(self) -> bool:
         """Return whether the batch has taken longer than BLOCKED_AFTER_S."""
         return self.age_s() >= BLOCKED_AFTER_S
 
@@ -117,12 +117,12 @@ class InFlightBatch:
         error = self.error
         return str(error) if error else "the store has not answered yet"
 
-    def why(self) -> str:
+    def describe_wait(self) -> str:
         """Return what the batch waits for, and its last error."""
         waits_for, error = self.waits_for, self.last_error_text()
         return f"it waits for {waits_for}; last: {error}" if waits_for else error
 
-    def offsets(self) -> str:
+    def describe_piece(self) -> str:
         """Return what is being written, by partition, such as noetl.events[3]@1042 (1 record)."""
         piece = self.piece
         return ", ".join(
@@ -231,7 +231,7 @@ class _Retries:
             "batch.write_failed",
             why=str(error),
             tries=self._tries,
-            piece=self._in_flight.offsets(),
+            piece=self._in_flight.describe_piece(),
         )
 
     def _shrink(self, error: RetryableError) -> bool:
@@ -276,7 +276,7 @@ class _Retries:
         # larger piece. So count no more tries than this piece has had.
         tries = min(self._tries, self._tries_of_projections)
         if self._projections and tries >= TRIES_BEFORE_HALVING:
-            _log.error("projection.failed", why=str(error), piece=self._in_flight.offsets())
+            _log.error("projection.failed", why=str(error), piece=self._in_flight.describe_piece())
             self._projections = False
         elif not self._projections:
             # The try without projections failed too, so the projections may not be to blame. The
@@ -310,8 +310,8 @@ class _WaitReporter:
         self._reported = True
         _log.warning(
             "batch.blocked",
-            why=self._in_flight.why(),
+            why=self._in_flight.describe_wait(),
             age_s=round(self._in_flight.age_s(), 1),
-            piece=self._in_flight.offsets(),
+            piece=self._in_flight.describe_piece(),
         )
         self._timer = asyncio.get_running_loop().call_later(_BLOCKED_REPORT_EVERY_S, self._report)

@@ -76,7 +76,7 @@ class WriteTransaction:
         self._planner = planner
         self._may_normalize = may_normalize
 
-    async def run(
+    async def write_batch(
         self, batch: Batch, progress: WriteProgress, connection: asyncpg.Connection
     ) -> CommittedBatch | WriteProgress | AlreadyCommitted:
         """Write the batch, or only the updates that must be written before it.
@@ -93,8 +93,10 @@ class WriteTransaction:
             return dedup_horizon
         batch_id, exclusions = await read_batch_id_and_exclusions(connection, batch)
         plan = progress.plan
-        if plan is None or not plan.still_holds(dedup_horizon, exclusions):
-            plan = await self._planner.plan(connection, batch, progress, exclusions, dedup_horizon)
+        if plan is None or not plan.is_still_valid(dedup_horizon, exclusions):
+            plan = await self._planner.plan_batch(
+                connection, batch, progress, exclusions, dedup_horizon
+            )
         if plan.merge_first:
             return await self._update_stored_rows(connection, plan, progress)
         outcomes = await self._write_rows(connection, plan, batch_id)
@@ -121,8 +123,8 @@ class WriteTransaction:
         """Change the stored rows, and write nothing else of the batch. The positions stay too."""
         write_plan = plan.write_plan
         await update_rows(connection, write_plan.updates)
-        await insert_merged_records(connection, plan.first_merges())
-        left = plan.after_merge()
+        await insert_merged_records(connection, plan.merges_of_first_transaction())
+        left = plan.plan_for_second_transaction()
         return WriteProgress(
             row_rejections=progress.row_rejections,
             merged=left.merged,

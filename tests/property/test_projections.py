@@ -195,7 +195,9 @@ async def write_with_retry(
 
     async def write(partition: int, share: Sequence[RawRecord]) -> None:
         async with Store(database.url, owner=f"writer {partition}") as store:
-            claim = await store.claim("noetl.events", partition, cluster_id="c", log_start=0)
+            claim = await store.claim_partition(
+                "noetl.events", partition, cluster_id="c", log_start=0
+            )
             offset = 0
             while offset < len(share):
                 after = min(offset + chance.randint(1, 60), len(share))

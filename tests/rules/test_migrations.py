@@ -59,7 +59,9 @@ def test_a_view_is_recognized_by_the_runner_in_every_file_of_views() -> None:
     views = [file for file in read_migrations() if file.version.startswith("views/")]
 
     assert len(views) > 30
-    assert [file.name for file in views if file.view != f"projector.{file.version[6:]}"] == []
+    assert [
+        file.name for file in views if file.created_view != f"projector.{file.version[6:]}"
+    ] == []
 
 
 def test_functions_and_views_come_after_all_that_they_name() -> None:

@@ -78,7 +78,9 @@ class Writer:
         self._store = Store(url, owner=owner, positions=self._positions, on_commit=self._on_written)
 
     async def claim(self, partition: int) -> Claim:
-        claim = await self._store.claim(TOPIC, partition, cluster_id="cluster", log_start=0)
+        claim = await self._store.claim_partition(
+            TOPIC, partition, cluster_id="cluster", log_start=0
+        )
         self.claims[partition] = claim
         return claim
 

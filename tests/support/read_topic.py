@@ -18,7 +18,7 @@ async def read(address: str, topic: str, end: int) -> tuple[int, int]:
     """Return the number of records, and their bytes."""
     records = total_bytes = 0
     async with OffsetRangeReader(Settings(kafka_bootstrap_servers=(address,))) as ranges:
-        async for chunk in ranges.read({KafkaPartition(topic, 0): OffsetRange(0, 0, end)}):
+        async for chunk in ranges.read_ranges({KafkaPartition(topic, 0): OffsetRange(0, 0, end)}):
             assert isinstance(chunk, FetchedChunk)
             records += len(chunk.records)
             total_bytes += sum(map(record_size, chunk.records))

@@ -94,7 +94,7 @@ def open_store(database: Database, owner: str = "one", **options: Any) -> Store:
 
 async def claimed(store: Store, partition: int = 0, topic: str = TOPIC) -> Claim:
     """A claim of a partition whose log begins at 0."""
-    return await store.claim(topic, partition, cluster_id="cluster", log_start=0)
+    return await store.claim_partition(topic, partition, cluster_id="cluster", log_start=0)
 
 
 async def stored_events(connection: asyncpg.Connection) -> list[Envelope]:

@@ -110,7 +110,7 @@ async def end_unfinished_job(database_url: str, job_id: str, reason: str) -> boo
         database_url, application_name="normalizer jobs", session=_SESSION
     )
     try:
-        async with connection.use() as used:
+        async with connection.acquire() as used:
             return bool(await used.fetch(_END_UNFINISHED, job_id, reason))
     except STATEMENT_ERRORS as error:
         raise translate_error(error) from error
@@ -249,7 +249,7 @@ class JobRun:
         """
         run = cls(database_url, spec, owner)
         try:
-            async with run._lock.use(), run._connection.use() as connection:
+            async with run._lock.acquire(), run._connection.acquire() as connection:
                 await run._begin(connection)
         except (*STATEMENT_ERRORS, FatalError) as error:
             await run._release()
@@ -301,7 +301,7 @@ class JobRun:
 
     async def _fetch(self, statement: str, *values: object) -> list[asyncpg.Record]:
         try:
-            async with self._lock.use(), self._connection.use() as connection:
+            async with self._lock.acquire(), self._connection.acquire() as connection:
                 rows: list[asyncpg.Record] = await connection.fetch(
                     statement, self.spec.job_id, self.number, *values
                 )

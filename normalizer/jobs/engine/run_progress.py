@@ -95,6 +95,6 @@ class RunProgress(ProgressPrinter):
         self, totals: RunTotals, share: float | None, throttled_by: ThrottleCause | None
     ) -> None:
         """Note the progress of the run, and print it if enough time has passed."""
-        self.note(WorkDone("records", totals.records, share))
+        self.note_progress(WorkDone("records", totals.records, share))
         held = f", throttled by {_CAUSES[throttled_by]}" if throttled_by else ""
         self.print_progress(f"{held} ({_outcomes(totals) or 'nothing yet'})")

@@ -145,7 +145,7 @@ class LiveLagMeter:
 
     async def _rows(self) -> list[asyncpg.Record]:
         try:
-            async with self._connection.use() as connection:
+            async with self._connection.acquire() as connection:
                 rows: list[asyncpg.Record] = await connection.fetch(_LIVE_POSITIONS)
         except STATEMENT_ERRORS as error:
             raise translate_error(error) from error
@@ -157,7 +157,7 @@ class LiveLagMeter:
         known: set[KafkaPartition] = set()
         for topic in {one.topic for one in positions}:
             known |= await self._log.partitions(topic)
-        return await self._log.reachable_bounds(known & positions.keys())
+        return await self._log.reachable_offset_bounds(known & positions.keys())
 
 
 class Throttle:

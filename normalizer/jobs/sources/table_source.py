@@ -118,7 +118,7 @@ class TableSource:
         Raises ConfigurationError and FatalError.
         """
         try:
-            async with self._connection.use() as connection:
+            async with self._connection.acquire() as connection:
                 await self._prepare(connection)
         except STATEMENT_ERRORS as error:
             why = self._translated(error)
@@ -198,7 +198,7 @@ class TableSource:
         statement = self._first_page if cursor is None else self._next_page
         values = [] if cursor is None else msgspec.json.decode(cursor, type=list[str])
         try:
-            async with self._connection.use() as connection:
+            async with self._connection.acquire() as connection:
                 # With `async with`, a cancelled job would wait for a silent server to respond to
                 # ROLLBACK.
                 transaction = connection.transaction()

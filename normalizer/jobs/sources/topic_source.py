@@ -109,7 +109,7 @@ class TopicSource:
         """
         async with TopicLookup(self._settings) as log:
             partitions = self._partitions_to_read(await log.partitions(self._topic))
-            bounds = await log.bounds(partitions)
+            bounds = await log.offset_bounds(partitions)
             await self._check_incarnation(log, bounds)
         starts = await self._starts(bounds)
         ends = await self._ends(bounds)
@@ -142,7 +142,7 @@ class TopicSource:
             for key, offset_range in self._offset_ranges.items()
         }
         try:
-            async for found in self._reader.read(wanted):
+            async for found in self._reader.read_ranges(wanted):
                 page = (
                     self._expired_page(found)
                     if isinstance(found, ExpiredRange)
@@ -193,7 +193,7 @@ class TopicSource:
                 one,
                 (claim.cluster_id, cluster_id),
                 next_offset=claim.next_offset,
-                last=claim.last,
+                last=claim.last_record,
             )
             if other_log:
                 raise FatalError(f"{one}: {other_log}")
@@ -202,7 +202,7 @@ class TopicSource:
         self, bounds: Mapping[KafkaPartition, OffsetBounds]
     ) -> dict[KafkaPartition, int]:
         if self._range.from_ms is not None:
-            at = await self._reader.offsets_at(list(bounds), self._range.from_ms)
+            at = await self._reader.offsets_at_time(list(bounds), self._range.from_ms)
             return {one: _or(at[one], bound.end) for one, bound in bounds.items()}
         # An expired offset is reported when it's read.
         return {
@@ -214,7 +214,7 @@ class TopicSource:
         self, bounds: Mapping[KafkaPartition, OffsetBounds]
     ) -> dict[KafkaPartition, int]:
         if self._range.to_ms is not None:
-            at = await self._reader.offsets_at(list(bounds), self._range.to_ms)
+            at = await self._reader.offsets_at_time(list(bounds), self._range.to_ms)
             return {one: min(_or(at[one], bound.end), bound.end) for one, bound in bounds.items()}
         return {
             one: min(_or(self._range.to_offset, bound.end), bound.end)

@@ -48,8 +48,8 @@ async def other_cluster(kafka_broker: KafkaBroker, topic: Topic) -> Topic:
 async def until_all_stopped(service: Service, topic: Topic) -> list[str]:
     """Why each partition of the topic is stopped."""
     everything = {KafkaPartition(topic.name, number) for number in range(topic.partitions)}
-    await until(lambda: service.ownership.stopped.keys() == everything)
-    return list(service.ownership.stopped.values())
+    await until(lambda: service.ownership.stopped_partitions.keys() == everything)
+    return list(service.ownership.stopped_partitions.values())
 
 
 @TWO_PARTITIONS
@@ -118,7 +118,7 @@ async def test_of_two_clusters_that_begin_a_topic_at_once_one_gets_it(database: 
         ]
         results = await asyncio.gather(
             *(
-                store.claim("t", number, cluster_id=f"cluster {number % 2}", log_start=0)
+                store.claim_partition("t", number, cluster_id=f"cluster {number % 2}", log_start=0)
                 for number, store in enumerate(stores)
             ),
             return_exceptions=True,
@@ -136,7 +136,7 @@ async def test_a_backfill_of_a_partition_that_was_never_read_compares_the_cluste
     settings = feed.settings()
     await feed.send(range(9))
     async with Store(feed.database.url, owner="elsewhere") as store:
-        await store.claim(feed.name, 0, cluster_id="another", log_start=0)
+        await store.claim_partition(feed.name, 0, cluster_id="another", log_start=0)
 
     with pytest.raises(FatalError, match="was read from cluster another: correct the address"):
         await backfill_topic(settings, feed.topic, partitions=(1,))
@@ -204,7 +204,7 @@ async def test_commands_do_not_mix_a_position_with_the_log_of_another_cluster(fe
     settings = feed.settings()
     await feed.send(range(9))
     async with Store(feed.database.url, owner="elsewhere") as store:
-        await store.claim(feed.name, 0, cluster_id="another", log_start=0)
+        await store.claim_partition(feed.name, 0, cluster_id="another", log_start=0)
 
     async with TopicLookup(settings) as log:
         (shown,) = await read_positions(settings, log, feed.name, None)

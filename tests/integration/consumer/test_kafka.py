@@ -51,9 +51,9 @@ def settings(topic: Topic, bootstrap_servers: str) -> Settings:
 @pytest.fixture
 async def reader(settings: Settings) -> Any:
     started = GroupReader(settings)
-    await started.start()
+    await started.join_group()
     yield started
-    assert await started.stop(timeout_s=10)
+    assert await started.leave_group(timeout_s=10)
 
 
 async def fetch(reader: GroupReader, *partitions: KafkaPartition, count: int) -> list[bytes | None]:
@@ -113,11 +113,11 @@ async def test_a_damaged_batch_at_the_moment_in_which_the_group_is_left_ends_not
 ) -> None:
     partition = KafkaPartition(topic.name, 0)
     reader = GroupReader(settings)
-    await reader.start()
+    await reader.join_group()
     reader.start_reading(partition, incarnation=0, offset=0)
 
     async def fail_when_left(*_: Any, **__: Any) -> Any:
-        assert await reader.stop(timeout_s=10)
+        assert await reader.leave_group(timeout_s=10)
         raise CorruptRecordException
 
     monkeypatch.setattr(reader._consumer, "getmany", fail_when_left)
@@ -190,13 +190,13 @@ async def test_a_rebalance_takes_every_partition(
     before = reader.group_changes
 
     second = GroupReader(settings)
-    await second.start()
+    await second.join_group()
     await until(lambda: len(reader.assigned) + len(second.assigned) == topic.partitions)
 
     assert reader.group_changes > before
     assert not reader.is_reading(partition)
     assert not reader.assigned & second.assigned
-    await second.stop(timeout_s=10)
+    await second.leave_group(timeout_s=10)
 
 
 @pytest.fixture
@@ -309,7 +309,7 @@ async def test_the_first_record_is_found_beyond_rolled_back_ones(
             await producer.send_and_wait(topic.name, b"4")
 
     async with TopicLookup(settings) as log:
-        end = (await log.bounds([partition]))[partition].end
+        end = (await log.offset_bounds([partition]))[partition].end
         found = [await log.first_record(partition, offset, end) for offset in range(end)]
         before_it = await log.first_record(partition, 0, 4)
 
@@ -395,7 +395,7 @@ async def test_of_a_large_cluster_only_the_topics_concerned_are_looked_up(
 
         monkeypatch.setattr(log._admin._client, "send", send_and_hear)
         await log.cluster_id()
-        await log.reachable_bounds([KafkaPartition(topic.name, 0)])
+        await log.reachable_offset_bounds([KafkaPartition(topic.name, 0)])
     await admin.delete_topics([other])
 
     assert listed == {topic.name}
@@ -407,12 +407,12 @@ async def test_a_connection_that_has_fallen_silent_is_replaced(
     """As if a firewall had forgotten it: nothing tells, and a new connection is answered."""
     async with TopicLookup(settings) as log:
         partitions = await log.partitions(topic.name)
-        bounds = await log.reachable_bounds(partitions)
+        bounds = await log.reachable_offset_bounds(partitions)
         for connection in log._consumer._client._conns.values():
             connection._writer.transport.pause_reading()
 
-        in_silence = await log.reachable_bounds(partitions, within_s=0.2)
-        afterwards = await log.reachable_bounds(partitions)
+        in_silence = await log.reachable_offset_bounds(partitions, within_s=0.2)
+        afterwards = await log.reachable_offset_bounds(partitions)
 
     assert bounds.keys() == partitions
     assert (in_silence, afterwards) == ({}, bounds)
@@ -441,7 +441,9 @@ async def test_a_range_with_a_batch_of_an_unknown_codec_names_its_offset(
         raise UnsupportedCodecError("codec 5")
 
     async with OffsetRangeReader(settings) as ranges:
-        await ranges.bounds([partition])  # now the client knows the leader, as after any fetch
+        await ranges.offset_bounds(
+            [partition]
+        )  # now the client knows the leader, as after any fetch
 
         async def break_down(*_: Any, **__: Any) -> Any:
             raise UnsupportedCodecError("codec 5")
@@ -450,7 +452,7 @@ async def test_a_range_with_a_batch_of_an_unknown_codec_names_its_offset(
         monkeypatch.setattr(lenient_reader._LenientBatch, "validate_crc", refuse)
         monkeypatch.setattr(lenient_reader, "MemoryRecords", None)
         with pytest.raises(UnreadableBatchError, match=r"@0: .*UnsupportedCodecError"):
-            async for _ in ranges.read({partition: OffsetRange(0, 0, 1)}):
+            async for _ in ranges.read_ranges({partition: OffsetRange(0, 0, 1)}):
                 pass
 
 
@@ -478,10 +480,10 @@ async def test_a_range_that_the_client_gives_nothing_of_is_read_or_named(
 
     monkeypatch.setattr(lenient_reader, "_fetch", answered)
     async with asyncio.timeout(10), OffsetRangeReader(settings) as ranges:
-        await ranges.bounds([partition])
+        await ranges.offset_bounds([partition])
         monkeypatch.setattr(ranges._consumer, "getmany", give_nothing)
         monkeypatch.setattr(ranges._consumer, "position", lambda _: asyncio.sleep(0, result=0))
-        reading = ranges.read({partition: OffsetRange(0, 0, 1)})
+        reading = ranges.read_ranges({partition: OffsetRange(0, 0, 1)})
         if is_damaged:
             with pytest.raises(
                 UnreadableBatchError, match=r"@0: .*the broker returns no records from it"
@@ -502,7 +504,7 @@ async def test_a_batch_of_which_the_broker_itself_says_that_it_is_broken_is_name
     await producer.send_and_wait(topic.name, b"0")
 
     async with TopicLookup(settings) as log:
-        await log.bounds([partition])
+        await log.offset_bounds([partition])
         send = log._consumer._client.send
 
         async def answer_corrupt(node: Any, request: Any) -> Any:

@@ -116,7 +116,7 @@ async def test_a_partition_without_a_leader_stops_no_other(
                 )
                 await second.start()
                 await stored(range(50, 60), {0: 40, 1: 20}, partition=1)
-            assert service.ownership.unreachable == {}
+            assert service.ownership.unreachable_partitions == {}
             assert (service.counters.rejoins, service.counters.stopped) == (0, 0)
         positions = await watcher.positions(spread)
         assert await watcher.events() == 60
@@ -145,7 +145,7 @@ async def look_past_a_frozen_broker(settings: Settings, second: KafkaBroker, spr
                 async with asyncio.timeout(LOOK_UP_S):
                     assert await log.cluster_id()
                 async with asyncio.timeout(2 * LOOK_UP_S):
-                    while not await log.reachable_bounds([KafkaPartition(spread.name, 0)]):
+                    while not await log.reachable_offset_bounds([KafkaPartition(spread.name, 0)]):
                         pass
             finally:
                 os.kill(second.pid, signal.SIGCONT)
@@ -199,4 +199,4 @@ async def say_what_is_known_and_name_the_other(settings: Settings, topic: Topic)
 
 
 async def until_away(service: Service, topic: Topic) -> None:
-    await until(lambda: KafkaPartition(topic.name, 1) in service.ownership.unreachable)
+    await until(lambda: KafkaPartition(topic.name, 1) in service.ownership.unreachable_partitions)

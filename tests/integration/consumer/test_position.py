@@ -178,7 +178,9 @@ async def test_invalid_arguments_are_rejected_with_a_sentence(feed: Feed) -> Non
         open_store(feed.database) as store,
         TopicLookup(settings := feed.settings()) as log,
     ):
-        claim = await store.claim(feed.name, 0, cluster_id=await log.cluster_id(), log_start=0)
+        claim = await store.claim_partition(
+            feed.name, 0, cluster_id=await log.cluster_id(), log_start=0
+        )
         await store.write(make_batch(*map(envelope, range(3)), claim=claim))
     at = f"{feed.name}:0"
 
@@ -326,7 +328,7 @@ async def test_a_partition_stopped_at_an_unreadable_batch_goes_on_once_it_is_ski
         await position_command(settings, "skip", f"{feed.name}:2", "--offset", "5", *WHY)
 
         await feed.until_read({2: 9})
-        assert service.ownership.stopped == {}
+        assert service.ownership.stopped_partitions == {}
         assert await feed.events() == 8
 
 

@@ -76,7 +76,7 @@ async def test_a_record_does_not_wait_for_its_batch_to_fill_where_writes_are_fas
 async def test_one_batch_fills_while_one_is_written_and_no_more_is_read(feed: Feed) -> None:
     settings = feed.settings(batch_rows=10)
     async with connected(feed.database) as other, running(settings) as service:
-        await until(lambda: service.partitions()["claimed"] == 1)
+        await until(lambda: service.count_partitions_by_state()["claimed"] == 1)
         waited = service.metrics.stage_seconds.labels(stage="wait")._value
         reader = service._membership._reader
         async with other.transaction():
@@ -156,7 +156,7 @@ async def test_compacted_offsets_are_a_hole(feed: Feed, admin: AIOKafkaAdminClie
             return await log.offsets_with_records(compacted.name, 0, [(0, 6)]) == [5]
 
         await until(only_the_newest_is_left)
-        end = (await log.bounds([KafkaPartition(compacted.name, 0)]))[
+        end = (await log.offset_bounds([KafkaPartition(compacted.name, 0)]))[
             KafkaPartition(compacted.name, 0)
         ].end
     async with running(settings):
@@ -220,11 +220,13 @@ async def test_a_fenced_process_leaves_the_partition_until_it_is_assigned_again(
         await feed.until_claimed()
         async with Store(feed.database.url, owner="younger") as store:
             position = await feed.position()
-            await store.claim(feed.name, 0, cluster_id=position["cluster_id"], log_start=0)
+            await store.claim_partition(
+                feed.name, 0, cluster_id=position["cluster_id"], log_start=0
+            )
         with structlog.testing.capture_logs() as lines:
             await feed.send(range(5))
             await until(lambda: partition in zombie.ownership.fenced_for_s())
-        assert zombie.ownership.unclaimed() == []
+        assert zombie.ownership.unclaimed_partitions() == []
         assert (await feed.position())["owner"] == "younger"
         assert [line["event"] for line in lines if line["log_level"] == "warning"] == [
             "partition.fenced"
@@ -244,7 +246,9 @@ async def test_a_partition_that_is_nobodys_is_found_while_the_others_move(feed: 
         await feed.until_claimed()
         position = await feed.position()
         async with Store(feed.database.url, owner="too late") as store:
-            await store.claim(feed.name, 0, cluster_id=position["cluster_id"], log_start=0)
+            await store.claim_partition(
+                feed.name, 0, cluster_id=position["cluster_id"], log_start=0
+            )
         await feed.send(range(3))
         sent = 3
 
@@ -325,7 +329,7 @@ async def test_records_that_expired_unread_are_a_gap(
     assert (line["first_offset"], line["next_offset"]) == (4, 7)
     (gap,) = await feed.connection.fetch("select * from projector.gaps")
     assert (gap["first_offset"], gap["next_offset"], gap["reason"]) == (4, 7, "expired")
-    assert service.ownership.gaps == {feed.partition(): (4, 7)}
+    assert service.ownership.expired_ranges == {feed.partition(): (4, 7)}
     position = await feed.position()
     assert (position["records"], position["holes"]) == (7, 3)
 
@@ -371,7 +375,7 @@ async def test_a_topic_recreated_stops_the_partition_until_reported(
 
     with structlog.testing.capture_logs() as lines:
         async with running(settings) as service:
-            await until(lambda: bool(service.ownership.stopped))
+            await until(lambda: bool(service.ownership.stopped_partitions))
     assert [line["event"] for line in lines if line["log_level"] == "error"] == [
         "partition.stopped"
     ]
@@ -577,7 +581,7 @@ async def test_a_rebalance_that_does_not_end_is_begun_again(feed: Feed) -> None:
     settings = feed.settings(progress_timeout_s=2)
     async with running(settings) as service:
         for _ in range(2):
-            await until(lambda: bool(service.ownership.claims))
+            await until(lambda: bool(service.ownership.current_claims))
             service._membership._reader.rebalancing = True
             await until(lambda: not service._membership._reader.rebalancing)
 
@@ -592,13 +596,13 @@ async def test_a_reader_that_stays_locked_up_ends_the_process(
     service = Service(settings)
     ended = asyncio.create_task(service.run())
     await feed.until_claimed()
-    start = service._membership._reader.start
+    start = service._membership._reader.join_group
 
     async def start_locked_up() -> None:
         await start()
         lock_up(service._membership._reader)
 
-    monkeypatch.setattr(service._membership._reader, "start", start_locked_up)
+    monkeypatch.setattr(service._membership._reader, "join_group", start_locked_up)
     lock_up(service._membership._reader)
     await feed.send(range(5))
 
@@ -639,7 +643,7 @@ async def test_a_stopped_partition_is_looked_at_again_when_it_is_assigned_again(
             await feed.until_owned({"one", "two"})
         await feed.until_read({0: 6, 1: 6, 2: 6})
 
-    assert service.ownership.stopped == {}
+    assert service.ownership.stopped_partitions == {}
     assert await feed.events() == 18
 
 
@@ -674,9 +678,9 @@ async def test_a_log_of_which_the_broker_gives_nothing_stops_its_partition_and_n
 
     settings = feed.settings(progress_timeout_s=2)
     async with running(settings) as service:
-        await until(lambda: bool(service.ownership.stopped))
+        await until(lambda: bool(service.ownership.stopped_partitions))
         await feed.send(range(10, 12), partition=1)
         await feed.until_read({0: 1, 1: 2})
-        (why,) = service.ownership.stopped.values()
+        (why,) = service.ownership.stopped_partitions.values()
 
     assert f"{feed.name}[0]@1: the batch there cannot be read" in why

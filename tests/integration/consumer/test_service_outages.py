@@ -73,7 +73,7 @@ async def test_a_rebalance_during_an_outage_is_not_its_end(feed: Feed) -> None:
             return [one for one in events if one in {"outage.began", "outage.ended"}]
 
         async with running(feed.settings()) as service:
-            claim = service._membership._claims.claim_unclaimed
+            claim = service._membership._claims.claim_unclaimed_partitions
 
             async def wait_for_a_lock() -> None:
                 tries.append(said())
@@ -84,7 +84,7 @@ async def test_a_rebalance_during_an_outage_is_not_its_end(feed: Feed) -> None:
                     await asyncio.Event().wait()
                 await claim()
 
-            service._membership._claims.claim_unclaimed = wait_for_a_lock  # type: ignore[method-assign]
+            service._membership._claims.claim_unclaimed_partitions = wait_for_a_lock  # type: ignore[method-assign]
             await until(lambda: len(tries) == 2)
             service._membership._on_revoked()
             await until(lambda: "outage.ended" in said())
@@ -131,7 +131,7 @@ async def test_a_topic_and_a_broker_are_waited_for_and_no_stop_waits_for_a_broke
             await until(lambda: len(rejections()) > 0)
             await create(topic, kafka_broker)
             await until(lambda: service._membership._reader.is_reading(first))
-            await until(lambda: len(service.ownership.claims) == topic.partitions)
+            await until(lambda: len(service.ownership.current_claims) == topic.partitions)
             consumer = service._membership._reader._consumer
             no_topic, *_ = rejections()
             os.kill(kafka_broker.pid, signal.SIGSTOP)

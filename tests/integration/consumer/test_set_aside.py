@@ -59,13 +59,15 @@ async def test_a_locked_row_holds_up_its_partition_and_no_other(feed: Feed) -> N
             await holding.rollback()
 
             await feed.until_read({0: 40})
-            await until_running(lambda: service.partitions()["claimed"] == feed.topic.partitions)
+            await until_running(
+                lambda: service.count_partitions_by_state()["claimed"] == feed.topic.partitions
+            )
             await _send(feed.producer, feed.topic, 0, range(40, 50))
             await feed.until_read({0: 50})
             rejected = await count(feed.connection, "normalizer.quarantine")
             stored = await feed.events()
             await assert_ledger_holds(feed.connection)
-            assert service.partitions()["set_aside"] == 0
+            assert service.count_partitions_by_state()["set_aside"] == 0
 
     holders = f"it waits for a lock held by pid {holder_pid} (postgres"
     assert (positions[0]["next_offset"], positions[1]["epoch"], positions[2]["epoch"]) == (1, 1, 1)
@@ -88,13 +90,13 @@ async def test_a_partition_set_aside_alone_leaves_the_batch_that_comes_after_it(
         async with holder.transaction():
             await _lock_execution(holder)
             await _send(feed.producer, feed.topic, 0, range(1, 9))
-            await until_running(lambda: service.partitions()["set_aside"] == 1)
+            await until_running(lambda: service.count_partitions_by_state()["set_aside"] == 1)
             await _send(feed.producer, feed.topic, 1, range(10, 19))
-            await until_running(lambda: service.partitions()["set_aside"] == 2)
-            assert service.partitions()["claimed"] == 0
+            await until_running(lambda: service.count_partitions_by_state()["set_aside"] == 2)
+            assert service.count_partitions_by_state()["claimed"] == 0
 
         await feed.until_read({0: 9, 1: 9})
-        await until_running(lambda: service.partitions()["claimed"] == 2)
+        await until_running(lambda: service.count_partitions_by_state()["claimed"] == 2)
         assert await feed.events() == 18
         await assert_ledger_holds(feed.connection)
 
@@ -107,7 +109,7 @@ async def test_a_stop_and_another_owner_find_what_was_set_aside(feed: Feed) -> N
             async with running(settings) as service:
                 await holder.execute("lock table projector.execution_facts in share mode")
                 await _send(feed.producer, feed.topic, 0, range(9))
-                await until_running(lambda: service.partitions()["set_aside"] == 1)
+                await until_running(lambda: service.count_partitions_by_state()["set_aside"] == 1)
                 begun_s = asyncio.get_running_loop().time()
             stopped_s = asyncio.get_running_loop().time() - begun_s
             assert await feed.events() == 0

@@ -30,7 +30,7 @@ async def test_a_claim_with_another_table_is_rejected_and_fences_nobody(
     without, by_table = ShapesFingerprint(), ShapesFingerprint("0123456789abcdef")
 
     async def claim(shapes: ShapesFingerprint) -> Claim:
-        return await store.claim("t", 0, cluster_id="c", log_start=0, shapes=shapes)
+        return await store.claim_partition("t", 0, cluster_id="c", log_start=0, shapes=shapes)
 
     await claim(by_table)
     with pytest.raises(
@@ -58,8 +58,8 @@ async def test_the_service_stops_a_partition_that_another_table_read(
 
     await feed.send(range(3, 5))
     async with running(by_table) as stopped:
-        await until(lambda: bool(stopped.ownership.stopped))
-        (why,) = stopped.ownership.stopped.values()
+        await until(lambda: bool(stopped.ownership.stopped_partitions))
+        (why,) = stopped.ownership.stopped_partitions.values()
         assert (await feed.position())["next_offset"] == 3
 
     async with running(by_table, accept_shapes=True):

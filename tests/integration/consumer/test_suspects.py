@@ -106,7 +106,7 @@ async def test_suspect_is_read_in_slices_of_1_2_4_records_beside_a_healthy_parti
         cluster_id = await log.cluster_id()
     await feed.send(range(40))
     async with Store(feed.database.url, owner="killed") as killed:
-        await killed.claim(feed.name, 0, cluster_id=cluster_id, log_start=0, log_end=20)
+        await killed.claim_partition(feed.name, 0, cluster_id=cluster_id, log_start=0, log_end=20)
 
     with structlog.testing.capture_logs() as lines:
         async with running(feed.settings()) as service:
@@ -177,7 +177,7 @@ async def test_process_that_joins_again_and_again_has_no_suspect(feed: Feed) -> 
 
             async def in_trouble(partitions: Any, **options: Any) -> Any:
                 if partitions and len(tries) <= TRIES:
-                    tries.append(service.ownership.claims[next(iter(partitions))].epoch)
+                    tries.append(service.ownership.current_claims[next(iter(partitions))].epoch)
                     message = "the group is in trouble"
                     raise BrokerUnavailableError(message)
                 return await fetch(partitions, **options)

@@ -152,8 +152,10 @@ async def test_it_is_accepted_also_if_the_first_comparison_fails(
     monkeypatch.setattr(partition_claimer, "find_log_mismatch", fail_once)
 
     async with running(settings, accept_reset=True) as service:
-        await until(lambda: bool(service.ownership.claims or service.ownership.stopped))
-        assert service.ownership.stopped == {}
+        await until(
+            lambda: bool(service.ownership.current_claims or service.ownership.stopped_partitions)
+        )
+        assert service.ownership.stopped_partitions == {}
         await feed.until_read({0: len(NEW)})
 
     assert (await feed.position())["incarnation"] == 1

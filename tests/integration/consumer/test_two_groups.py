@@ -34,9 +34,9 @@ async def test_a_second_group_leaves_the_partitions_to_the_first_and_names_both(
     with structlog.testing.capture_logs() as lines:
         async with contextlib.AsyncExitStack() as first:
             reader, _ = await first.enter_async_context(monitored(settings))
-            await until(lambda: len(reader.ownership.claims) == 2)
+            await until(lambda: len(reader.ownership.current_claims) == 2)
             async with monitored(other) as (late, url):
-                await until(lambda: bool(late.ownership.other_groups))
+                await until(lambda: bool(late.ownership.partitions_of_other_groups))
                 await feed.send(range(10))
                 await feed.until_read({0: 5, 1: 5})
                 reasons = await degraded(url)

@@ -69,7 +69,7 @@ async def test_rows_reported_again_go_first_where_the_service_may_write_the_same
     path = write_file(tmp_path / "f.zst", record_lines(simulated_records(2_000)))
     async with Store(database.url, owner="service") as service:
         for partition in range(6):
-            await service.claim("noetl.events", partition, cluster_id="c", log_start=0)
+            await service.claim_partition("noetl.events", partition, cluster_id="c", log_start=0)
 
     await backfill_files(database, path, batch_rows=50)
 

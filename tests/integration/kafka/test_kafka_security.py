@@ -210,9 +210,9 @@ async def test_the_right_settings_get_in(
     async with TopicLookup(settings) as log:
         assert await log.partitions(TOPIC) == {KafkaPartition(TOPIC, 0)}
     reader = GroupReader(settings)
-    await reader.start()
+    await reader.join_group()
     assert reader.assigned == {KafkaPartition(TOPIC, 0)}
-    assert await reader.stop(timeout_s=10)
+    assert await reader.leave_group(timeout_s=10)
 
 
 async def test_a_broker_that_asks_for_our_certificate_gets_it(
@@ -376,7 +376,7 @@ async def test_a_missing_right_is_named_with_what_gives_it(
                 await log.partitions(TOPIC)
         else:
             with pytest.raises(FatalError) as raised:
-                await reader.start()
+                await reader.join_group()
 
     missing = f"--topic {TOPIC}" if user == "bob" else "--group closed"
     assert f"authorization: no right to this {missing[2:7]}: {grant} {missing}" in str(raised.value)
@@ -466,7 +466,7 @@ async def test_a_token_is_renewed_before_it_expires_and_nothing_notices(
     partition = KafkaPartition(TOPIC, 0)
     read: list[bytes | None] = []
     reader = GroupReader(settings)
-    await reader.start()
+    await reader.join_group()
     reader.start_reading(partition, incarnation=0, offset=0)
     assignments = reader.group_changes
     gc.collect()  # what earlier tests left behind warns now
@@ -481,7 +481,7 @@ async def test_a_token_is_renewed_before_it_expires_and_nothing_notices(
                 reader.mark_verified(log, compared_ms=wall_clock_ms())
             for _ in range(20):
                 await moment()
-    assert await reader.stop(timeout_s=10)
+    assert await reader.leave_group(timeout_s=10)
 
     assert {b"1", b"2", b"3"} <= {*read}
     assert reader.group_changes == assignments + 1  # its own stop

@@ -62,7 +62,7 @@ async def test_of_two_processes_with_one_name_the_first_ends_and_says_why(feed: 
     settings = feed.settings(instance="twin")
     first = Service(settings)
     running_first = asyncio.create_task(first.run())
-    await until(lambda: running_first.done() or len(first.ownership.claims) == 3)
+    await until(lambda: running_first.done() or len(first.ownership.current_claims) == 3)
 
     async with running(settings) as second:
         await until(running_first.done)

@@ -293,9 +293,9 @@ async def _members_that_come_and_go(scene: Scene) -> None:
     async def is_restless() -> bool:
         joined = asyncio.Event()
         member = GroupReader(scene.settings, on_assigned=joined.set)
-        await member.start()
+        await member.join_group()
         await joined.wait()
-        await member.stop(timeout_s=5.0)
+        await member.leave_group(timeout_s=5.0)
         return "NormalizerRebalances" in await scene.alerts.firing()
 
     await until(is_restless, scene.alerts.firing)

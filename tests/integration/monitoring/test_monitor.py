@@ -196,11 +196,11 @@ async def test_a_stopped_partition_is_a_reason_and_others_go_on(feed: Feed) -> N
         await feed.connection.execute(
             "update normalizer.source_positions set cluster_id = 'another' where partition = 1"
         )
-        service.ownership.release(
+        service.ownership.release_claim(
             feed.partition(1),
-            service.ownership.claims[feed.partition(1)].epoch,
+            service.ownership.current_claims[feed.partition(1)].epoch,
         )
-        await until(lambda: feed.partition(1) in service.ownership.stopped)
+        await until(lambda: feed.partition(1) in service.ownership.stopped_partitions)
         await feed.send(range(3), partition=1)
         status, body = await http_get(f"{url}/readyz")
         alive, _ = await http_get(f"{url}/livez")
@@ -230,9 +230,9 @@ async def test_record_that_may_kill_leaves_the_process_ready(feed: Feed) -> None
         with Monitor(settings, service) as monitor:
             await until(lambda: ready(monitor.url))
             partition = feed.partition(1)
-            claim = service.ownership.claims[partition]
+            claim = service.ownership.current_claims[partition]
             claim = msgspec.structs.replace(claim, slice_records=SLICE_BLAMED, next_offset=5)
-            service.ownership.suspects.add(partition, claim, log_end=9)
+            service.ownership.suspects.add_if_suspect(partition, claim, log_end=9)
 
             status, body = await http_get(f"{monitor.url}/readyz")
             values = await scrape_metrics(monitor.url)
@@ -255,7 +255,7 @@ async def test_a_partition_that_another_process_keeps_is_a_reason(
         await until(lambda: ready(url))
         async with Store(feed.database.url, owner="younger") as store:
             cluster_id = service.ownership.last_claims[partition].cluster_id
-            await store.claim(*partition, cluster_id=cluster_id, log_start=0)
+            await store.claim_partition(*partition, cluster_id=cluster_id, log_start=0)
 
         async def is_a_reason() -> bool:
             _, body = await http_get(f"{url}/readyz")

@@ -84,7 +84,7 @@ async def until_sent(settings: Settings, count: int) -> list[tuple[int, int, byt
     async with TopicLookup(settings) as reader:
 
         async def enough() -> bool:
-            bounds = await reader.bounds(await reader.partitions(topic))
+            bounds = await reader.offset_bounds(await reader.partitions(topic))
             if sum(bound.end for bound in bounds.values()) < count:
                 return False
             if len(await sent(settings)) >= count:
@@ -212,7 +212,7 @@ async def test_a_writer_that_began_while_the_registration_was_written_is_waited_
                 await writing.start()
                 await writer.execute(INSERT, 1, 1)
 
-        monkeypatch.setattr(StoredEventReader, "register", register)
+        monkeypatch.setattr(StoredEventReader, "register_relay", register)
         async with relaying(settings) as relay:
             await until(lambda: relay.why_waiting is None or "still running" in relay.why_waiting)
             assert relay.why_waiting
@@ -440,11 +440,11 @@ async def test_unregistering_forgets_nothing_of_a_relay_that_registers_meanwhile
         async def fetch_and_register(*arguments: Any) -> Any:
             found = await fetch(*arguments)
             monkeypatch.undo()
-            await reader.register(RelayRegistration("next", "its"))
+            await reader.register_relay(RelayRegistration("next", "its"))
             await connection.execute(INSERT, 1, 1)
             return found
 
-        await reader.register(RelayRegistration("old", "its"))
+        await reader.register_relay(RelayRegistration("old", "its"))
         monkeypatch.setattr(Session, "fetch", fetch_and_register)
         await unregister_relay(database.url)
         reader.terminate()
@@ -457,7 +457,7 @@ async def test_changes_of_large_events_are_sent_in_pages_that_fit_in_memory(
     database: Database,
 ) -> None:
     reader = StoredEventReader(database.url)
-    await reader.register(RelayRegistration("one", "group"))
+    await reader.register_relay(RelayRegistration("one", "group"))
     position = replace(first_table_position("one", TransactionSnapshot(0, 0, 0, 0)), event_id=None)
     pages = []
     async with connected(database) as connection:
@@ -469,7 +469,7 @@ async def test_changes_of_large_events_are_sent_in_pages_that_fit_in_memory(
     while page := await reader.read_changes(position):
         pages.append(page)
         position = page.position
-        await reader.delete_sent(position)
+        await reader.delete_sent_changes(position)
     reader.terminate()
 
     ids = [event.event_id or 0 for page in pages for event in page.events]
@@ -511,7 +511,7 @@ async def _set_position(settings: Settings, **fields: int) -> None:
     await producer.start()
     position = parse_table_position(await producer.committed_offset())
     assert position
-    await producer.commit((), replace(position, **fields).to_commit())
+    await producer.commit((), replace(position, **fields).to_offset_and_metadata())
     await producer.stop()
 
 

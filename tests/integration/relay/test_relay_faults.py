@@ -102,8 +102,8 @@ async def test_a_part_that_is_not_written_ends_its_own_claim_alone(
         raise BrokerUnavailableError(message)
 
     async with running(settings, open_stores=relay_stores) as service:
-        await until(lambda: len(service.ownership.claims) == topic.partitions)
-        claims = {**service.ownership.claims}
+        await until(lambda: len(service.ownership.current_claims) == topic.partitions)
+        claims = {**service.ownership.current_claims}
         store = cast("RelayStore", service._store)
         store._owned[KafkaPartition(topic.name, 0)].producer.commit = fail  # type: ignore[assignment, method-assign]
         service._filler.note_write(60.0)  # so that the batch waits for all partitions
@@ -111,7 +111,7 @@ async def test_a_part_that_is_not_written_ends_its_own_claim_alone(
         await send(producer, topic, range(topic.partitions))
         await until_relayed(settings, dict.fromkeys(range(topic.partitions), 1))
 
-        held = service.ownership.claims
+        held = service.ownership.current_claims
         again = [one.partition for one in sorted(claims) if held.get(one) is not claims[one]]
         assert again == [0]
         assert service.counters.stored == topic.partitions

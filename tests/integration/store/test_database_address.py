@@ -100,14 +100,14 @@ async def test_hosts_that_refuse_or_say_nothing_are_passed_over(database: Databa
 
 async def test_a_server_that_only_reads_is_left_for_the_next_one(database: Database) -> None:
     one = ReconnectingConnection(database.url, application_name="test", session={})
-    async with one.use() as connection:
+    async with one.acquire() as connection:
         before = connection.get_server_pid()
 
     with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
-        async with one.use() as connection:
+        async with one.acquire() as connection:
             await connection.execute("set transaction read only; create table t ()")
 
-    async with one.use() as connection:
+    async with one.acquire() as connection:
         assert connection.get_server_pid() != before
     one.terminate()
 

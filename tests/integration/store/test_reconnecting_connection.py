@@ -29,14 +29,14 @@ def connection_to(
 
 
 async def connection_pid(connection: ReconnectingConnection) -> int:
-    async with connection.use() as opened:
+    async with connection.acquire() as opened:
         return int(await opened.fetchval("select pg_backend_pid()"))
 
 
 async def test_a_session_has_its_name_its_settings_and_times_in_utc(database: Database) -> None:
     one = connection_to(database.url)
 
-    async with one.use() as opened:
+    async with one.acquire() as opened:
         names = ("application_name", "statement_timeout", "TimeZone")
         settings = [await opened.fetchval("select current_setting($1)", name) for name in names]
     one.terminate()
@@ -49,7 +49,7 @@ async def test_a_statement_that_fails_keeps_the_connection(database: Database) -
     before = await connection_pid(one)
 
     with pytest.raises(asyncpg.DivisionByZeroError):
-        async with one.use() as opened:
+        async with one.acquire() as opened:
             await opened.fetchval("select 1 / 0")
 
     assert (await connection_pid(one), one.server_pid) == (before, before)
@@ -64,7 +64,7 @@ async def test_after_silence_the_next_one_is_new(database: Database) -> None:
         proxy.lose(b"silent", "silence", passed_on=False)
 
         with pytest.raises(TimeoutError):
-            async with one.use() as opened:
+            async with one.acquire() as opened:
                 await opened.execute("select 'silent'")
 
         assert await connection_pid(one) != before

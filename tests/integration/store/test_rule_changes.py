@@ -233,7 +233,7 @@ async def test_a_deleted_position_still_tells_a_topic_that_was_recreated(
         last = await claimed(store)
         await connection.execute(DELETED)
 
-        claim = await store.claim(
+        claim = await store.claim_partition(
             last.topic, 0, cluster_id="another", log_start=0, accept_reset=True
         )
 

@@ -83,7 +83,7 @@ async def test_the_first_claim_begins_where_the_log_begins(
     connection: asyncpg.Connection, database: Database
 ) -> None:
     async with open_store(database, "me") as store:
-        claim = await store.claim(TOPIC, 3, cluster_id="c", log_start=40)
+        claim = await store.claim_partition(TOPIC, 3, cluster_id="c", log_start=40)
 
         assert claim == Claim(
             topic=TOPIC,
@@ -101,7 +101,9 @@ async def test_the_first_claim_begins_where_the_log_begins(
 
 
 async def claimed_by_group(store: Store, group_id: str) -> Claim:
-    return await store.claim(TOPIC, 3, cluster_id="c", log_start=0, log_end=5, group_id=group_id)
+    return await store.claim_partition(
+        TOPIC, 3, cluster_id="c", log_start=0, log_end=5, group_id=group_id
+    )
 
 
 async def test_claim_of_another_group_waits_for_ten_silent_seconds_and_blames_no_record(
@@ -119,12 +121,12 @@ async def test_claim_of_another_group_waits_for_ten_silent_seconds_and_blames_no
 
         with pytest.raises(OtherGroupError, match="group first, whose process one "):
             await claimed_by_group(two, "second")
-        (found,) = await two.other_groups([(TOPIC, 3)], "second", "c")
+        (found,) = await two.find_other_groups([(TOPIC, 3)], "second", "c")
         assert (found.other, found.owner) == ("first", "one")
         assert await read_position(connection, 3) == before
-        assert await one.other_groups([(TOPIC, 3)], "first", "c") == []
+        assert await one.find_other_groups([(TOPIC, 3)], "first", "c") == []
         # A claim from another cluster ends with an error that says so.
-        assert await two.other_groups([(TOPIC, 3)], "second", "another") == []
+        assert await two.find_other_groups([(TOPIC, 3)], "second", "another") == []
 
         await connection.execute(
             """
@@ -132,7 +134,7 @@ async def test_claim_of_another_group_waits_for_ten_silent_seconds_and_blames_no
             update normalizer.source_heartbeats set heartbeat_at = now() - interval '9 seconds';
             """
         )
-        assert len(await two.other_groups([(TOPIC, 3)], "second", "c")) == 1
+        assert len(await two.find_other_groups([(TOPIC, 3)], "second", "c")) == 1
         await connection.execute(
             "update normalizer.source_heartbeats set heartbeat_at = now() - interval '11 seconds'"
         )
@@ -214,7 +216,7 @@ async def test_of_two_processes_that_see_a_reset_one_begins_the_next_incarnation
 
         begun = [
             await asyncio.gather(
-                store.begin_incarnation(claim, cluster_id="new", log_start=0),
+                store.begin_next_incarnation(claim, cluster_id="new", log_start=0),
                 return_exceptions=True,
             )
             for store, claim in zip((two, one, two), (*reversed(claims), claims[1]), strict=True)

@@ -439,7 +439,7 @@ async def test_a_record_that_fails_for_no_fault_of_its_own_waits_alone(
         await until(enough)
         position = await read_position(connection)
         assert (position["next_offset"], position["stored"]) == (5, 5)
-        assert in_flight.offsets() == "noetl.events[0]@5 (1 record)"
+        assert in_flight.describe_piece() == "noetl.events[0]@5 (1 record)"
         assert sqlstate in in_flight.last_error_text()
         assert await quarantined(connection) == {}
         await let_all_in(connection)

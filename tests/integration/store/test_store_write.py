@@ -384,7 +384,7 @@ async def test_a_new_incarnation_starts_at_the_log_and_shares_nothing_with_the_o
     old = await claimed(store)
     await store.write(make_batch(envelope(0), claim=old))
 
-    new = await store.begin_incarnation(await claimed(store), cluster_id="other", log_start=4)
+    new = await store.begin_next_incarnation(await claimed(store), cluster_id="other", log_start=4)
     totals = await store.write(make_batch(envelope(1), claim=new))
 
     assert (new.incarnation, new.epoch, new.next_offset) == (1, 1, 4)
@@ -399,7 +399,7 @@ async def test_a_deleted_position_is_begun_again_in_the_incarnation_that_it_was_
     store: Store, connection: asyncpg.Connection
 ) -> None:
     """Under an earlier one its records would be new to a version that gives them other ids."""
-    claim = await store.begin_incarnation(await claimed(store), cluster_id="c", log_start=0)
+    claim = await store.begin_next_incarnation(await claimed(store), cluster_id="c", log_start=0)
     first = make_batch(envelope(0), claim=claim)
     await store.write(first)
     await connection.execute("delete from normalizer.source_positions")

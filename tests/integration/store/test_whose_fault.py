@@ -362,7 +362,7 @@ async def test_a_record_that_can_be_neither_stored_nor_rejected_stops_its_partit
         await feed.send(range(2), partition=stuck)
 
         def are_stuck() -> set[str]:
-            return {one.offsets() for one in service.in_flight_batches()}
+            return {one.describe_piece() for one in service.in_flight_batches()}
 
         await until_running(lambda: f"{feed.name}[{stuck}]@0 (1 record)" in are_stuck())
         await feed.send(range(5, 9), partition=beside)

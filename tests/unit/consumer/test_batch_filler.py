@@ -46,7 +46,7 @@ class Source:
         self.has_suspects = False
         self.stopping = asyncio.Event()
 
-    async def fetch_alone(self) -> list[ClaimedChunk]:
+    async def fetch_one_suspect_record(self) -> list[ClaimedChunk]:
         return []
 
     async def fetch(self, room: int, wait_s: float) -> list[ClaimedChunk] | None:
@@ -80,10 +80,10 @@ class Source:
 class Taker:
     """Takes records as they are, up to the batch's room."""
 
-    def is_full(self, builder: BatchBuilder) -> bool:
+    def is_batch_full(self, builder: BatchBuilder) -> bool:
         return builder.is_full(SETTINGS.batch_rows)
 
-    async def add_chunk(
+    async def normalize_chunk(
         self, builder: BatchBuilder, _claim: object, chunk: FetchedChunk
     ) -> FetchedChunk | None:
         room = SETTINGS.batch_rows - builder.rows
@@ -119,7 +119,7 @@ async def test_few_records_are_fetched_before_the_batch_is_due_and_when_it_is() 
     """One fetch finds that there are few, one after the wait what the client has, one the rest."""
     source = Source(1, 2, 3, 4, due_at=3)
 
-    builder = await make_filler(source, last_write_s=0.01).fill(None)
+    builder = await make_filler(source, last_write_s=0.01).fill_batch(None)
 
     assert builder.records == 10
     assert source.waits_s == [_IDLE_WAIT_S, 0.0, 0.0, _FRESH_RECORDS_WAIT_S]
@@ -128,7 +128,7 @@ async def test_few_records_are_fetched_before_the_batch_is_due_and_when_it_is() 
 async def test_where_nothing_comes_the_fetch_itself_waits_for_the_batch_to_be_due() -> None:
     source = Source(1, 0, due_at=3)
 
-    builder = await make_filler(source, last_write_s=0.01).fill(None)
+    builder = await make_filler(source, last_write_s=0.01).fill_batch(None)
 
     assert builder.records == 1
     assert source.waits_s == [_IDLE_WAIT_S, 0.0, 0.02, _FRESH_RECORDS_WAIT_S]
@@ -140,7 +140,7 @@ async def test_few_records_and_empty_answers_do_not_stop_a_backlog(gap: tuple[in
     source = Source(_MAX_FETCH_RECORDS, *gap, _MAX_FETCH_RECORDS, _MAX_FETCH_RECORDS)
 
     async with asyncio.timeout(SETTINGS.batch_age_ms / 2000):
-        builder = await make_filler(source, last_write_s=60.0).fill(None)
+        builder = await make_filler(source, last_write_s=60.0).fill_batch(None)
 
     assert builder.rows == ROWS
 
@@ -148,7 +148,7 @@ async def test_few_records_and_empty_answers_do_not_stop_a_backlog(gap: tuple[in
 async def test_a_batch_that_is_due_goes_on_while_there_is_a_backlog() -> None:
     source = Source(*[_MAX_FETCH_RECORDS] * 8)
 
-    assert (await make_filler(source).fill(None)).rows == ROWS
+    assert (await make_filler(source).fill_batch(None)).rows == ROWS
 
 
 async def test_after_a_second_fetch_of_few_the_next_one_waits_until_the_batch_is_due(
@@ -162,7 +162,7 @@ async def test_after_a_second_fetch_of_few_the_next_one_waits_until_the_batch_is
 
     monkeypatch.setattr(batch_filler, "wait_at_most", wait)
 
-    await make_filler(Source(1, 1, 1, due_at=3), last_write_s=0.02).fill(None)
+    await make_filler(Source(1, 1, 1, due_at=3), last_write_s=0.02).fill_batch(None)
 
     assert pauses_s == [_PAUSE_S, 0.04]
 
@@ -172,7 +172,7 @@ async def test_a_batch_that_may_become_old_is_fetched_for_meanwhile(second: int)
     """A partition that is not read for seconds looks stuck, and its log has to be compared."""
     source = Source(1, second, 1, 1, 1)
     settings = msgspec.structs.replace(SETTINGS, batch_age_ms=60_000)
-    filling = asyncio.create_task(make_filler(source, settings, last_write_s=60.0).fill(None))
+    filling = asyncio.create_task(make_filler(source, settings, last_write_s=60.0).fill_batch(None))
 
     await source.until_fetches(4)
     source.stopping.set()
@@ -186,8 +186,8 @@ async def test_leftover_records_come_first_in_the_next_batch() -> None:
     filler = make_filler(source, last_write_s=5.0)
     filler._left = await source.fetch(20, 0.0) or []
 
-    first = (await filler.fill(None)).build()
-    second = (await filler.fill(None)).build()
+    first = (await filler.fill_batch(None)).build()
+    second = (await filler.fill_batch(None)).build()
 
     assert [(one.from_offset, one.next_offset) for one in (*first.parts, *second.parts)] == [
         (0, ROWS),
@@ -201,7 +201,7 @@ async def test_a_batch_ends_before_the_records_of_a_new_suspect() -> None:
     source = Source(_MAX_FETCH_RECORDS, 7)
     source.suspect_at = 1
 
-    builder = await make_filler(source, last_write_s=0.01).fill(None)
+    builder = await make_filler(source, last_write_s=0.01).fill_batch(None)
 
     assert builder.records == _MAX_FETCH_RECORDS
     assert len(source.waits_s) == 1
@@ -211,7 +211,7 @@ async def test_while_the_last_batch_is_written_the_next_one_goes_on_filling() ->
     source = Source(1, 1, 1, 1, 1)
     written = asyncio.Event()
     writing: asyncio.Task[None] = asyncio.create_task(cast("Any", written.wait()))
-    filling = asyncio.create_task(make_filler(source).fill(writing))
+    filling = asyncio.create_task(make_filler(source).fill_batch(writing))
     await source.until_fetches(7)
 
     assert not filling.done()
@@ -226,7 +226,9 @@ async def test_a_stop_ends_the_wait_for_the_batch_to_be_due(
     monkeypatch.setattr(batch_filler, "_IDLE_WAIT_S", 3600.0)
     source = Source(1, 1)
     settings = msgspec.structs.replace(SETTINGS, batch_age_ms=3_600_000)
-    filling = asyncio.create_task(make_filler(source, settings, last_write_s=3600.0).fill(None))
+    filling = asyncio.create_task(
+        make_filler(source, settings, last_write_s=3600.0).fill_batch(None)
+    )
     await source.until_fetches(2)
     source.stopping.set()
 
@@ -243,7 +245,7 @@ async def test_a_broker_that_is_away_does_not_hold_up_what_was_fetched(
     source.fails_at = {2}
 
     async with asyncio.timeout(DEADLINE_S):
-        builder = await make_filler(source).fill(None)
+        builder = await make_filler(source).fill_batch(None)
 
     assert builder.records == 3
     assert source.waits_s[1:] == [_FRESH_RECORDS_WAIT_S]
@@ -262,5 +264,5 @@ async def test_a_broker_that_is_away_is_tried_again_from_time_to_time(
     source = Source(3)
     source.fails_at = {1, 2, 3}
 
-    assert (await make_filler(source).fill(None)).records == 3
+    assert (await make_filler(source).fill_batch(None)).records == 3
     assert waits_s == [_IDLE_WAIT_S] * 3

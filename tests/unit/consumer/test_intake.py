@@ -38,7 +38,7 @@ async def fill(may_normalize: asyncio.Event, builder: BatchBuilder) -> None:
         chunk = FetchedChunk(
             partition=PARTITION, from_offset=0, next_offset=RECORDS, records=records
         )
-        assert await one.add_chunk(builder, make_claim(), chunk) is None
+        assert await one.normalize_chunk(builder, make_claim(), chunk) is None
         await one.stop_helper()
 
 

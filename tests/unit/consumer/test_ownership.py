@@ -47,39 +47,39 @@ def _claim(epoch: int) -> Claim:
 
 def test_a_partition_is_unclaimed_until_its_claim_and_after_its_release() -> None:
     ownership = _ownership()
-    before = ownership.unclaimed()
+    before = ownership.unclaimed_partitions()
 
     ownership.note_claim(ONE, _claim(1), log_end=9)
-    while_claimed = ownership.unclaimed()
-    ownership.release(ONE, epoch=1)
+    while_claimed = ownership.unclaimed_partitions()
+    ownership.release_claim(ONE, epoch=1)
 
-    assert (before, while_claimed, ownership.unclaimed()) == ([ONE], [], [ONE])
+    assert (before, while_claimed, ownership.unclaimed_partitions()) == ([ONE], [], [ONE])
 
 
 def test_a_batch_of_an_older_claim_changes_nothing() -> None:
     ownership = _ownership()
     ownership.note_claim(ONE, newer := _claim(2), log_end=9)
 
-    ownership.release(ONE, epoch=1)
-    ownership.set_aside(ONE, epoch=1)
+    ownership.release_claim(ONE, epoch=1)
+    ownership.set_partition_aside(ONE, epoch=1)
     ownership.drop_claim(ONE, 1, FENCED)
 
-    assert ownership.claims == {ONE: newer}
+    assert ownership.current_claims == {ONE: newer}
 
 
 def test_a_partition_that_leaves_claimed_is_neither_read_nor_a_suspect() -> None:
     ownership = _ownership()
     reader = cast("Any", ownership)._reader
     leaves: tuple[Callable[[], None], ...] = (
-        lambda: ownership.release(ONE, 1),
-        lambda: ownership.set_aside(ONE, 1),
+        lambda: ownership.release_claim(ONE, 1),
+        lambda: ownership.set_partition_aside(ONE, 1),
         lambda: ownership.drop_claim(ONE, 1, FENCED),
         lambda: ownership.stop_partition(ONE, MOVED),
-        ownership.revoke_all,
+        ownership.revoke_all_claims,
     )
     for leave in leaves:
-        ownership.retry_stopped()
-        ownership.revoke_all()
+        ownership.retry_stopped_partitions()
+        ownership.revoke_all_claims()
         ownership.note_claim(ONE, _claim(1), log_end=9)
         reader.stopped_reading.clear()
         assert [*ownership.suspects] == [ONE]
@@ -87,7 +87,7 @@ def test_a_partition_that_leaves_claimed_is_neither_read_nor_a_suspect() -> None
         leave()
 
         assert (dict(ownership.suspects), reader.stopped_reading) == ({}, [ONE])
-        assert dict(ownership.claims) == {}
+        assert dict(ownership.current_claims) == {}
 
 
 def test_a_stopped_partition_is_claimed_again_once_an_operator_moves_its_position() -> None:
@@ -95,11 +95,11 @@ def test_a_stopped_partition_is_claimed_again_once_an_operator_moves_its_positio
     ownership.note_claim(ONE, _claim(1), log_end=9)
     ownership.stop_partition(ONE, MOVED)
 
-    ownership.release(ONE, epoch=1)
-    after_rollback = ownership.unclaimed()
+    ownership.release_claim(ONE, epoch=1)
+    after_rollback = ownership.unclaimed_partitions()
     ownership.drop_claim(ONE, 1, MOVED)
 
-    assert (after_rollback, ownership.unclaimed()) == ([], [ONE])
+    assert (after_rollback, ownership.unclaimed_partitions()) == ([], [ONE])
 
 
 def test_a_stopped_partition_that_another_process_claimed_waits_for_an_assignment() -> None:
@@ -108,24 +108,24 @@ def test_a_stopped_partition_that_another_process_claimed_waits_for_an_assignmen
     ownership.stop_partition(ONE, MOVED)
     ownership.drop_claim(ONE, 1, FENCED)
     ownership.drop_claim(ONE, 1, MOVED)
-    ownership.revoke_all()
-    during_rebalance = [*ownership.stopped]
-    ownership.retry_stopped()
+    ownership.revoke_all_claims()
+    during_rebalance = [*ownership.stopped_partitions]
+    ownership.retry_stopped_partitions()
 
-    assert (during_rebalance, ownership.unclaimed()) == ([ONE], [ONE])
+    assert (during_rebalance, ownership.unclaimed_partitions()) == ([ONE], [ONE])
 
 
 def test_only_a_partition_to_claim_or_verify_is_unreachable() -> None:
     ownership = _ownership()
     ownership.mark_unreachable(ONE, BrokerUnavailableError("its leader doesn't answer"))
-    to_claim = dict(ownership.unreachable)
+    to_claim = dict(ownership.unreachable_partitions)
     ownership.note_claim(ONE, _claim(1), log_end=9)
-    claimed = dict(ownership.unreachable)
+    claimed = dict(ownership.unreachable_partitions)
     ownership.mark_unreachable(ONE, BrokerUnavailableError("its leader doesn't answer"))
     ownership.drop_claim(ONE, 1, FENCED)
 
     assert to_claim == {ONE: "its leader doesn't answer"}
-    assert (claimed, dict(ownership.unreachable)) == ({}, {})
+    assert (claimed, dict(ownership.unreachable_partitions)) == ({}, {})
     assert ownership.fenced_for_s() == {ONE: 0.0}
 
 

@@ -29,7 +29,7 @@ def test_every_new_rejection_is_logged_also_one_by_the_database() -> None:
 
     with structlog.testing.capture_logs() as lines:
         log = RejectionLog(structlog.get_logger(), clock=lambda: 0.0)
-        log.add(committed)
+        log.count_rejections(committed)
         log.flush()
 
     (line,) = lines

@@ -44,7 +44,7 @@ class Partition:
         claim = make_claim(next_offset=self.position, slice_records=stored, found_slice=found)
         now_s = [0.0]
         suspects = SuspectPartitions(lambda: now_s[0])
-        suspects.add(WHERE, claim, LOG_END)
+        suspects.add_if_suspect(WHERE, claim, LOG_END)
         now_s[0] += BLAMED_RECORD_WAIT_S
         self.slices = []
         while self.position < LOG_END:
@@ -62,7 +62,7 @@ class Partition:
 
     def _take(self, suspects: SuspectPartitions, is_last: bool) -> int:
         for alone in (True, False):
-            for _, size in suspects.due(alone=alone):
+            for _, size in suspects.due_suspects(alone=alone):
                 if alone and not suspects[WHERE].is_blamed:
                     self._set(SLICE_ALONE)
                 return size
@@ -139,11 +139,11 @@ def test_record_is_cleared_that_was_in_hand_alone_and_kills_nobody() -> None:
 def test_blamed_record_waits_while_others_are_read() -> None:
     now_s = [0.0]
     suspects = SuspectPartitions(lambda: now_s[0])
-    suspects.add(WHERE, make_claim(slice_records=SLICE_BLAMED, found_slice=SLICE_ALONE), LOG_END)
+    suspects.add_if_suspect(WHERE, make_claim(slice_records=SLICE_BLAMED, found_slice=SLICE_ALONE), LOG_END)
 
-    assert [*suspects.due(alone=True), *suspects.due(alone=False)] == []
+    assert [*suspects.due_suspects(alone=True), *suspects.due_suspects(alone=False)] == []
     now_s[0] = BLAMED_RECORD_WAIT_S
-    assert [*suspects.due(alone=True)] == [(WHERE, 1)]
+    assert [*suspects.due_suspects(alone=True)] == [(WHERE, 1)]
 
 
 def test_one_slice_is_in_hand_at_a_time_and_the_next_turn_is_anothers() -> None:
@@ -151,32 +151,32 @@ def test_one_slice_is_in_hand_at_a_time_and_the_next_turn_is_anothers() -> None:
     both = [KafkaPartition(TOPIC, 0), KafkaPartition(TOPIC, 1)]
     claims = [make_claim(one.partition, slice_records=SLICE_SHARED) for one in both]
     for where, claim in zip(both, claims, strict=True):
-        suspects.add(where, claim, LOG_END)
+        suspects.add_if_suspect(where, claim, LOG_END)
 
     suspects.note_fetched(both[0])
-    assert [where for where, _ in suspects.due(alone=False)] == [both[1]]
+    assert [where for where, _ in suspects.due_suspects(alone=False)] == [both[1]]
     assert suspects.add_to_slice(claims[0], 1, 1) == SLICE_SHARED + 1
     suspects.note_commit(both[0], 1, 1)
 
-    assert [*suspects.due(alone=False)] == [(both[1], 1), (both[0], 2)]
+    assert [*suspects.due_suspects(alone=False)] == [(both[1], 1), (both[0], 2)]
 
 
 def test_holes_commit_no_record_and_make_no_slice_larger() -> None:
     suspects = SuspectPartitions(lambda: 0.0)
     claim = make_claim(slice_records=SLICE_SHARED)
-    suspects.add(WHERE, claim, LOG_END)
+    suspects.add_if_suspect(WHERE, claim, LOG_END)
 
     suspects.note_commit(WHERE, 0, 5)
 
-    assert [*suspects.due(alone=False)] == [(WHERE, 1)]
+    assert [*suspects.due_suspects(alone=False)] == [(WHERE, 1)]
 
 
 def test_records_of_an_earlier_claim_count_for_nothing() -> None:
     suspects = SuspectPartitions(lambda: 0.0)
-    suspects.add(WHERE, make_claim(slice_records=SLICE_SHARED), LOG_END)
+    suspects.add_if_suspect(WHERE, make_claim(slice_records=SLICE_SHARED), LOG_END)
 
     assert suspects.add_to_slice(make_claim(epoch=0), 1, 1) is None
-    assert [*suspects.due(alone=False)] == [(WHERE, 1)]
+    assert [*suspects.due_suspects(alone=False)] == [(WHERE, 1)]
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ class Log:
     def __init__(self) -> None:
         self.assigned = frozenset({ONE, TWO})
         self.states: dict[KafkaPartition, PartitionState] = {}
-        self.other_groups: dict[str, list[KafkaPartition]] = {}
+        self.partitions_of_other_groups: dict[str, list[KafkaPartition]] = {}
         self.rebalancing = False
         self.read = {ONE: 5, TWO: 5}
         self.ends = {ONE: 5, TWO: 5}
@@ -33,15 +33,15 @@ class Log:
             limit_s=LIMIT_S,
             clock=lambda: self.now_s,
         )
-        self.watchdog.note_assignment()
+        self.watchdog.note_rebalance_ended()
 
-    def in_state(self, *states: PartitionState) -> dict[KafkaPartition, PartitionState]:
+    def partitions_in_state(self, *states: PartitionState) -> dict[KafkaPartition, PartitionState]:
         return {one: state for one, state in self.states.items() if state in states}
 
     def next_offset(self, partition: KafkaPartition) -> int:
         return self.read.get(partition, -1)
 
-    async def reachable_bounds(
+    async def reachable_offset_bounds(
         self, partitions: Iterable[KafkaPartition]
     ) -> dict[KafkaPartition, OffsetBounds]:
         if self.is_away:
@@ -54,7 +54,7 @@ class Log:
         end_s, stuck = self.now_s + seconds, None
         while self.now_s < end_s:
             self.now_s = min(end_s, self.now_s + LIMIT_S / 8)
-            stuck = await self.watchdog.find_stuck()
+            stuck = await self.watchdog.find_stuck_partitions()
         return stuck
 
 
@@ -96,7 +96,7 @@ async def test_moving_stopped_and_set_aside_partitions_are_not_stuck(state: Part
 async def test_partition_left_to_another_group_is_not_stuck() -> None:
     log = Log()
     log.ends = {ONE: 5, TWO: 99}
-    log.other_groups = {"consumer group first": [TWO]}
+    log.partitions_of_other_groups = {"consumer group first": [TWO]}
 
     assert await log.stuck_after(2 * LIMIT_S) is None
 
@@ -118,8 +118,8 @@ async def test_a_partition_that_another_process_advanced_is_not_stuck() -> None:
     """The first time it rejoins the group, and only the second time in a row it ends."""
     log = Log()
     log.ends[ONE] = 9
-    assert not log.watchdog.note_stuck(await log.stuck_after(LIMIT_S) or set())
-    log.watchdog.note_assignment()
+    assert not log.watchdog.note_stuck_partitions(await log.stuck_after(LIMIT_S) or set())
+    log.watchdog.note_rebalance_ended()
     log.ends[TWO] = 9
     await log.stuck_after(LIMIT_S / 8)
     still = {*log.watchdog.stuck_earlier}

@@ -116,7 +116,7 @@ ZERO = KafkaPartition(TOPIC, 0)
 
 def add(builder: BatchBuilder, *offsets: int, first: int, after: int, epoch: int = 1) -> None:
     items: list[RecordOutcomes] = [(raw_record(offset), (envelope(offset),)) for offset in offsets]
-    builder.add(make_claim(epoch=epoch).part(first, after, items))
+    builder.add(make_claim(epoch=epoch).make_part(first, after, items))
 
 
 def test_records_in_a_row_leave_no_hole() -> None:

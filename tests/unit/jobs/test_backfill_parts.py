@@ -260,7 +260,7 @@ async def test_the_share_of_a_topic_is_of_the_run_wherever_reading_goes_on(
             )
         raise BrokerUnavailableError("the broker is unreachable")
 
-    monkeypatch.setattr(source._reader, "read", read_one)
+    monkeypatch.setattr(source._reader, "read_ranges", read_one)
     for next_offset in (6, 7):
         read = source.read({key: ReadPosition(start=0, next_offset=next_offset, end=10)})
         await anext(read)

@@ -115,9 +115,9 @@ def test_a_number_is_read_over_the_border_of_two_pieces(number: int, encoded: by
 def test_a_field_is_read_over_the_border_of_pieces() -> None:
     reader = fields(b"\x0aab", b"", b"cd", b"e\1")
 
-    assert reader.bytes_or_null(end=7) == b"abcde"
+    assert reader.read_bytes_or_null(end=7) == b"abcde"
     assert reader.position == 6
-    assert reader.bytes_or_null(end=7) is None
+    assert reader.read_bytes_or_null(end=7) is None
     assert not reader.has_more()
 
 
@@ -127,9 +127,9 @@ def test_a_field_is_read_over_the_border_of_pieces() -> None:
         lambda: fields(b"\xff" * 11).read_varint(),
         lambda: fields(b"\x80").read_varint(),
         lambda: fields().read_varint(),
-        lambda: fields(b"\x0aab").bytes_or_null(end=99),
-        lambda: fields(b"\x0aabcde").bytes_or_null(end=5),
-        lambda: fields(b"ab").skip(3),
+        lambda: fields(b"\x0aab").read_bytes_or_null(end=99),
+        lambda: fields(b"\x0aabcde").read_bytes_or_null(end=5),
+        lambda: fields(b"ab").skip_bytes(3),
     ],
     ids=["endless number", "cut number", "nothing", "cut field", "beyond its record", "skip"],
 )

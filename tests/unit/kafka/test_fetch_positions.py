@@ -56,7 +56,7 @@ def listen_to(client: Client) -> tuple[FetchPositions, list[str]]:
 
 
 def doubted(fetch_positions: FetchPositions) -> set[KafkaPartition]:
-    return {doubt.partition for doubt in fetch_positions.unverified()}
+    return {doubt.partition for doubt in fetch_positions.unverified_logs()}
 
 
 async def test_answers_over_one_connection_hang_together() -> None:
@@ -67,7 +67,7 @@ async def test_answers_over_one_connection_hang_together() -> None:
         await client.send(1, FETCH)
 
     assert (doubted(fetch_positions), calls) == (set(), [])
-    assert fetch_positions.get_verified(ZERO)
+    assert fetch_positions.position_if_verified(ZERO)
 
 
 async def test_a_fetch_that_failed_doubts_what_it_requested() -> None:
@@ -78,7 +78,7 @@ async def test_a_fetch_that_failed_doubts_what_it_requested() -> None:
         await client.send(1, FETCH)
 
     assert (doubted(fetch_positions), calls) == ({ZERO, ONE}, ["doubt"])
-    assert not fetch_positions.get_verified(ONE)
+    assert not fetch_positions.position_if_verified(ONE)
 
 
 @pytest.mark.parametrize(
@@ -132,14 +132,14 @@ async def test_a_lost_connection_is_one_doubt() -> None:
     client.error = KafkaConnectionError()
     with pytest.raises(KafkaConnectionError):
         await client.send(1, FETCH)
-    (doubt, _) = fetch_positions.unverified()
+    (doubt, _) = fetch_positions.unverified_logs()
     client.error = None
     client.reconnect()
 
     await client.send(1, FETCH)
     fetch_positions.mark_verified(doubt, compared_ms=wall_clock_ms())
 
-    assert fetch_positions.get_verified(ZERO)
+    assert fetch_positions.position_if_verified(ZERO)
 
 
 @pytest.mark.parametrize(
@@ -154,23 +154,23 @@ def test_an_answer_after_a_silence_is_a_doubt(passed_ms: int, *, is_doubted: boo
     fetch_positions = FetchPositions(lambda: None)
     fetch_positions[ZERO] = FetchPosition(0, 5, None, 10_000)
 
-    fetch_positions.note_answer(ZERO, 10_000 + passed_ms)
+    fetch_positions.note_response(ZERO, 10_000 + passed_ms)
 
-    assert bool(fetch_positions.unverified()) is is_doubted
+    assert bool(fetch_positions.unverified_logs()) is is_doubted
 
 
 def test_a_doubt_that_came_while_the_log_was_compared_stays() -> None:
     fetch_positions = FetchPositions(lambda: None)
     fetch_positions[ZERO] = FetchPosition(0, 5, None, 10_000)
     fetch_positions.mark_unverified([ZERO])
-    (first,) = fetch_positions.unverified()
+    (first,) = fetch_positions.unverified_logs()
     fetch_positions.mark_unverified([ZERO])
 
     fetch_positions.mark_verified(first, compared_ms=10_000)
-    assert not fetch_positions.get_verified(ZERO)
+    assert not fetch_positions.position_if_verified(ZERO)
 
-    fetch_positions.mark_verified(fetch_positions.unverified()[0], compared_ms=10_000)
-    assert fetch_positions.get_verified(ZERO)
+    fetch_positions.mark_verified(fetch_positions.unverified_logs()[0], compared_ms=10_000)
+    assert fetch_positions.position_if_verified(ZERO)
 
 
 def test_a_comparison_that_takes_long_is_no_silence() -> None:
@@ -178,11 +178,11 @@ def test_a_comparison_that_takes_long_is_no_silence() -> None:
     fetch_positions = FetchPositions(lambda: None)
     fetch_positions[ZERO] = FetchPosition(0, 5, None, 10_000)
     fetch_positions.mark_unverified([ZERO])
-    (doubt,) = fetch_positions.unverified()
+    (doubt,) = fetch_positions.unverified_logs()
     for at_ms in range(10_500, 14_000, 500):
-        fetch_positions.note_answer(ZERO, at_ms)
+        fetch_positions.note_response(ZERO, at_ms)
 
     fetch_positions.mark_verified(doubt, compared_ms=10_000)
-    fetch_positions.note_answer(ZERO, 14_000)
+    fetch_positions.note_response(ZERO, 14_000)
 
-    assert fetch_positions.get_verified(ZERO)
+    assert fetch_positions.position_if_verified(ZERO)

@@ -22,9 +22,9 @@ def read_over_a_link(sizes: FetchSizes, bytes_per_s: float, delay_s: float) -> l
     """How long each of twenty answers takes while more is unread than is requested."""
     took: list[float] = []
     for _ in range(20):
-        requested = sizes.bytes_for(BROKER)
+        requested = sizes.bytes_to_request(BROKER)
         took.append(delay_s + requested / bytes_per_s)
-        sizes.note_answer(BROKER, requested, took[-1])
+        sizes.note_response(BROKER, requested, took[-1])
     return took
 
 
@@ -38,12 +38,12 @@ def test_over_a_slow_link_an_answer_takes_about_a_second(bytes_per_s: float) -> 
 
 def test_over_a_fast_link_all_that_the_setting_allows_is_requested_after_some_answers() -> None:
     sizes = FetchSizes(MOST_BYTES)
-    assert sizes.bytes_for(BROKER) == FIRST_FETCH_BYTES
+    assert sizes.bytes_to_request(BROKER) == FIRST_FETCH_BYTES
 
     read_over_a_link(sizes, 1e9, 0.001)
 
-    assert sizes.bytes_for(BROKER) == MOST_BYTES
-    assert sizes.bytes_for("another broker") == FIRST_FETCH_BYTES
+    assert sizes.bytes_to_request(BROKER) == MOST_BYTES
+    assert sizes.bytes_to_request("another broker") == FIRST_FETCH_BYTES
 
 
 class SlowClient:
@@ -89,8 +89,8 @@ def test_after_requests_without_an_answer_less_is_requested_but_not_nothing() ->
     sizes = FetchSizes(MOST_BYTES)
 
     sizes.note_failure(BROKER)
-    assert sizes.bytes_for(BROKER) == FIRST_FETCH_BYTES // 4
+    assert sizes.bytes_to_request(BROKER) == FIRST_FETCH_BYTES // 4
     for _ in range(5):
         sizes.note_failure(BROKER)
 
-    assert sizes.bytes_for(BROKER) == MIN_FETCH_BYTES
+    assert sizes.bytes_to_request(BROKER) == MIN_FETCH_BYTES

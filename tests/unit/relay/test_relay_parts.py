@@ -150,14 +150,14 @@ def test_a_position_comes_back_from_the_text_beside_its_offset() -> None:
         cluster_id="c", incarnation=2, shapes="shapes", last=last, last_try=last_try
     )
 
-    committed = written.to_commit(42)
+    committed = written.to_offset_and_metadata(42)
     position = parse_relay_position(committed, RelayPosition(cluster_id="other"))
     again = make_claim(WHERE, 7 << 16 | 5, committed.next_offset, position)
 
     assert committed.next_offset == 42
     assert len(committed.metadata) < 400  # of Kafka's 4,096 by default
     assert position.shapes == "shapes"
-    assert (again.incarnation, again.cluster_id, again.last) == (2, "c", last)
+    assert (again.incarnation, again.cluster_id, again.last_record) == (2, "c", last)
     assert again.found_slice == 512
 
 
@@ -201,7 +201,9 @@ async def test_partition_that_a_relay_gave_up_is_no_suspect_and_one_that_it_left
     claims = []
     for end, gives_up in ((0, False), (0, True), (1, True), (1, False), (1, True), (1, True)):
         async with relay_store.RelayStore(Settings()) as store:
-            claims.append(await store.claim(TOPIC, 0, cluster_id="c", log_start=0, log_end=end))
+            claims.append(
+                await store.claim_partition(TOPIC, 0, cluster_id="c", log_start=0, log_end=end)
+            )
             if gives_up:
                 await store.mark_owner_idle()
 
@@ -214,7 +216,7 @@ async def test_record_that_a_relay_had_alone_is_to_blame_until_it_is_written(
     committed: list[CommittedOffset],
 ) -> None:
     async def claimed(store: relay_store.RelayStore) -> Claim:
-        return await store.claim(TOPIC, 0, cluster_id="c", log_start=0, log_end=2)
+        return await store.claim_partition(TOPIC, 0, cluster_id="c", log_start=0, log_end=2)
 
     async with relay_store.RelayStore(Settings()) as killed:
         await killed.mark_working_on_one_record(await claimed(killed))
@@ -239,7 +241,7 @@ async def test_partition_whose_commit_failed_is_not_given_up(
         raise BrokerUnavailableError(message)
 
     async with relay_store.RelayStore(Settings()) as store:
-        claim = await store.claim(TOPIC, 0, cluster_id="c", log_start=0)
+        claim = await store.claim_partition(TOPIC, 0, cluster_id="c", log_start=0)
         with monkeypatch.context() as patch:
             patch.setattr(f"{relay_store.__name__}.TransactionalProducer.commit", lost)
             with pytest.raises(PartsNotWrittenError):
@@ -253,4 +255,4 @@ def test_an_offset_that_was_set_by_hand_begins_without_a_past() -> None:
     unknown = RelayPosition(cluster_id="c")
 
     assert parse_relay_position(CommittedOffset(5, ""), unknown) is unknown
-    assert make_claim(WHERE, 7 << 16, 5, unknown).last is None
+    assert make_claim(WHERE, 7 << 16, 5, unknown).last_record is None

@@ -386,13 +386,21 @@ async def test_of_a_batch_that_is_dropped_it_is_not_said_that_it_goes_on(
 async def test_the_batch_in_flight_is_known_from_its_first_try() -> None:
     now = iter(range(0, 100, 7))
     in_flight = InFlightBatch(lambda: float(next(now)))
-    assert (in_flight.age_s(), in_flight.is_waiting(), in_flight.offsets()) == (0.0, False, "")
+    assert (in_flight.age_s(), in_flight.is_blocked(), in_flight.describe_piece()) == (
+        0.0,
+        False,
+        "",
+    )
 
     in_flight.begin(records(2))
-    assert in_flight.is_waiting()
-    assert in_flight.offsets() == f"{TOPIC}[0]@0 (2 records)"
+    assert in_flight.is_blocked()
+    assert in_flight.describe_piece() == f"{TOPIC}[0]@0 (2 records)"
 
     await write_with_retry(
         Log(outages=[True]), records(), stop=asyncio.Event(), draw=lambda: -1.0, in_flight=in_flight
     )
-    assert (in_flight.age_s(), in_flight.is_waiting(), in_flight.offsets()) == (0.0, False, "")
+    assert (in_flight.age_s(), in_flight.is_blocked(), in_flight.describe_piece()) == (
+        0.0,
+        False,
+        "",
+    )

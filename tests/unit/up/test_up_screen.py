@@ -20,10 +20,10 @@ def test_a_terminal_shows_one_live_line_and_keeps_what_is_said() -> None:
     terminal = _Terminal()
     screen = Screen(terminal)
 
-    screen.print_live("one")
-    screen.print_live("two")
+    screen.print_live_line("one")
+    screen.print_live_line("two")
     screen.print_line("kept")
-    screen.print_live("three")
+    screen.print_live_line("three")
 
     assert terminal.getvalue() == "one\r\x1b[Ktwo\r\x1b[Kkept\nthree"
 

@@ -19,7 +19,7 @@ that is being written, and one that is being filled. Add processes to write in p
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import Context
 from typing import Final
 
@@ -247,7 +247,7 @@ class Service:
                 )
         except PartsNotWrittenError as lost:
             # Only the relay's store raises this. The parts that aren't lost are committed.
-            self._membership.on_commit(batch, lost.reasons)
+            self._note_written(batch, lost.reasons)
         except PositionError as lost:
             self._membership.on_rollback(self._in_flight.without_set_aside(batch).parts, [lost])
         except RetryableError as error:
@@ -279,11 +279,16 @@ class Service:
             lambda: ((self._in_flight, self._store), *self._parts_set_aside.part_being_tried()),
         )
 
-    def _note_written(self, batch: Batch) -> None:
-        """Note that all of a batch, or of a part that was set aside, is committed."""
-        self._membership.on_commit(batch)
+    def _note_written(self, batch: Batch, lost: Sequence[PositionError] = ()) -> None:
+        """Note that a batch, or a part set aside, is committed, without the parts in `lost`."""
+        self._membership.on_commit(batch, lost)
         self.counters.batches += 1
-        for (shape, kind), count in self.drift_detector.inspect(batch, self._clock()).items():
+        lost_keys = {(error.topic, error.partition) for error in lost}
+        written = tuple(
+            part for part in batch.parts if (part.topic, part.partition) not in lost_keys
+        )
+        found = self.drift_detector.inspect(Batch(parts=written), self._clock())
+        for (shape, kind), count in found.items():
             self.metrics.drift.labels(shape=shape, kind=kind).inc(count)
 
     def _note_failure(self, error: RetryableError) -> None:

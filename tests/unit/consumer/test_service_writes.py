@@ -1,0 +1,51 @@
+"""What the service counts after a write."""
+
+import contextlib
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from normalizer.config.settings import Settings
+from normalizer.consumer.record_store import ServiceStores
+from normalizer.consumer.service import Service
+from normalizer.core.batch import Batch, BatchBuilder, OutcomeTotals
+from normalizer.errors import FencedError, PartsNotWrittenError
+from normalizer.kafka import KafkaPartition
+from normalizer.store.store import Store
+from tests.support.factories import TOPIC, envelope, make_batch, make_claim
+
+
+class HalfWritingStore(Store):
+    """Writes all parts except those of partition 1, as the relay's store may."""
+
+    async def write(self, _batch: Batch, *, projections: bool = True) -> OutcomeTotals:  # noqa: ARG002 - as in Store
+        raise PartsNotWrittenError([FencedError("fenced", topic=TOPIC, partition=1)])
+
+
+async def test_the_written_parts_of_a_batch_are_inspected_for_drift(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = HalfWritingStore("postgresql://one@localhost/one", owner="one")
+    service = Service(Settings(), open_stores=lambda *_: ServiceStores(store, store, None))
+    partitions = [KafkaPartition(TOPIC, number) for number in range(2)]
+    service.ownership._reader = cast(
+        "Any", SimpleNamespace(assigned=frozenset(partitions), stop_reading=lambda _: None)
+    )
+    builder = BatchBuilder()
+    for partition in partitions:
+        claim = make_claim(partition.partition)
+        service.ownership.note_claim(partition, claim, log_end=1)
+        builder.add(make_batch(envelope(partition.partition), claim=claim).parts[0])
+    inspected: list[Batch] = []
+
+    def inspect(batch: Batch, _now_s: float) -> dict[object, int]:
+        inspected.append(batch)
+        return {}
+
+    monkeypatch.setattr(service.drift_detector, "inspect", inspect)
+
+    await service._write(builder, lambda _: contextlib.nullcontext())
+
+    assert [part.partition for batch in inspected for part in batch.parts] == [0]
+    assert service.counters.batches == 1

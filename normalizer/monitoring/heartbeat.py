@@ -146,7 +146,10 @@ class HeartbeatWriter:
         if not rows and not without_claim:
             return
         try:
-            async with asyncio.timeout(HEARTBEAT_TIMEOUT_S), self._connection.acquire() as connection:
+            async with (
+                asyncio.timeout(HEARTBEAT_TIMEOUT_S),
+                self._connection.acquire() as connection,
+            ):
                 for statement, reported in statements:
                     if reported:
                         await connection.execute(statement, *map(list, zip(*reported, strict=True)))

@@ -19,7 +19,13 @@ import asyncpg
 from normalizer.config.settings import Settings
 from normalizer.core.drift import DriftFinding
 from normalizer.errors import FatalError, NormalizerError
-from normalizer.kafka import OffsetBounds, KafkaPartition, TopicLookup, acl_grant_command, wall_clock_ms
+from normalizer.kafka import (
+    KafkaPartition,
+    OffsetBounds,
+    TopicLookup,
+    acl_grant_command,
+    wall_clock_ms,
+)
 from normalizer.monitoring.heartbeat import ObservedLogEnd
 from normalizer.monitoring.partition_lag import PartitionLag
 from normalizer.observability.metric_catalog import JOB_KINDS, JOB_STATES, VERIFY_SCOPE_LABELS
@@ -216,7 +222,9 @@ class LagMonitor:
                 found = [await self._log.partitions(one) for one in self._settings.kafka_topics]
                 existing = frozenset[KafkaPartition]().union(*found)
                 polled_at_s = time.monotonic()
-                reachable = await self._log.reachable_offset_bounds(existing, within_s=_LEADER_TIMEOUT_S)
+                reachable = await self._log.reachable_offset_bounds(
+                    existing, within_s=_LEADER_TIMEOUT_S
+                )
                 kept = {one: at for one, at in self._bounds.items() if one in existing}
                 self._bounds = kept | reachable
                 self._bounds_at_s |= dict.fromkeys(reachable, polled_at_s)

@@ -8,7 +8,7 @@ from typing import Final
 import asyncpg
 
 from normalizer.core.encoded_events import ENCODED_COLUMNS, Event, to_encoded_columns
-from normalizer.core.identity.coordinates import Coordinates, required_id
+from normalizer.core.identity.coordinates import Coordinates, required_event_id
 from normalizer.envelope import Envelope
 from normalizer.store.sqlstate import (
     STATEMENT_ERRORS,
@@ -170,6 +170,6 @@ async def update_rows(connection: asyncpg.Connection, rows: Sequence[Envelope]) 
     """Update merged rows, sorted by event_id. The caller has read and locked them before."""
     if not rows:
         return
-    ids = [required_id(row) for row in rows]
+    ids = [required_event_id(row) for row in rows]
     columns = [[getattr(row, name) for row in rows] for name, _ in _MERGED_COLUMNS]
     await connection.execute(_UPDATE_EVENTS, ids, *columns)

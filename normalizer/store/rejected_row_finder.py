@@ -16,7 +16,7 @@ from normalizer.core.identity.coordinates import (
     Coordinates,
     DedupHorizon,
     event_coordinates,
-    required_id,
+    required_event_id,
 )
 from normalizer.core.identity.reconcile import reconcile
 from normalizer.core.identity.stored_events import WritePlan
@@ -141,7 +141,7 @@ async def find_rejected_rows(
             continue
         line = 1 if len(some) == 1 else rejection.line
         if line is not None and line <= len(some):
-            rejected[required_id(some[line - 1])] = rejection.sqlstate
+            rejected[required_event_id(some[line - 1])] = rejection.sqlstate
             some = some[line:]
         suspects += [some[len(some) // 2 :], some[: len(some) // 2]]
     return rejected

@@ -139,7 +139,9 @@ def test_record_is_cleared_that_was_in_hand_alone_and_kills_nobody() -> None:
 def test_blamed_record_waits_while_others_are_read() -> None:
     now_s = [0.0]
     suspects = SuspectPartitions(lambda: now_s[0])
-    suspects.add_if_suspect(WHERE, make_claim(slice_records=SLICE_BLAMED, found_slice=SLICE_ALONE), LOG_END)
+    suspects.add_if_suspect(
+        WHERE, make_claim(slice_records=SLICE_BLAMED, found_slice=SLICE_ALONE), LOG_END
+    )
 
     assert [*suspects.due_suspects(alone=True), *suspects.due_suspects(alone=False)] == []
     now_s[0] = BLAMED_RECORD_WAIT_S

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from normalizer.config.settings import Settings
-from normalizer.kafka import OffsetBounds, KafkaPartition
+from normalizer.kafka import KafkaPartition, OffsetBounds
 from normalizer.monitoring.gauges import _database_families, _lag_families
 from normalizer.monitoring.lag import LOG_END_EXPIRES_S, LagMonitor
 from normalizer.monitoring.partition_lag import PartitionLag

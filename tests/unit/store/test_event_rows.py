@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import pytest
 
 from normalizer.core.encoded_events import EncodedEvent, Event, to_encoded_columns
-from normalizer.store.rows import (
+from normalizer.store.event_rows import (
     _CHUNK_BYTES,
-    COPIED_EVENT_COLUMNS,
     _ROWS_PER_CHUNK,
+    COPIED_EVENT_COLUMNS,
     RowRejectedError,
     _encode_copy_data,
 )

@@ -16,6 +16,7 @@ from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.embedded.free_ports import find_free_port
 from normalizer.store.store import Store
+from normalizer.store.write_retry import write_with_retry
 from projector.api.endpoints import API_PATH, ENDPOINTS
 from tests.support import factories, secret_corpus
 from tests.support.api_client import api_client

@@ -50,7 +50,7 @@ class RejectedRecord(NamedTuple):
 _ADD_QUARANTINE: Final = """
     insert into normalizer.quarantine (
         reason, detail, sqlstate, shape, normalizer_version, source_topic, source_incarnation,
-        source_partition, source_offset, source_index, value_bytes, to_recorded_at, sample,
+        source_partition, source_offset, source_index, value_bytes, recorded_at, sample,
         execution_id, batch_id
     )
     select rejected.*, $15::bigint

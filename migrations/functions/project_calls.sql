@@ -1,5 +1,6 @@
 -- Updates call_facts and the roll-ups of calls after a statement has written events. `before` and
--- `after` are the rows of these events before and after the statement.
+-- `after` are the rows of these events before and after the statement. On an INSERT,
+-- `before` is the table projector.before, which is always empty. So is `after` on a DELETE.
 --
 -- For example, one statement inserts these events of the command 7:a:1:
 --     event_type     | created_at | status  | worker_id

@@ -6,8 +6,9 @@
 --     to_relink     the retries and failures among the written attempts
 --     old_failures  the failures that the commands had before
 --
--- For example, attempt 0 failed at 09:00:05, and attempt 1 began at 09:00:20. Now a report arrives
--- that says attempt 0 had already failed at 09:00:03. So all four arguments have attempt 0, and
+-- For example, a step sends each attempt as a command of its own. The first command, attempt 0,
+-- failed at 09:00:05, and the second, attempt 1, began at 09:00:20. Now a report arrives that says
+-- attempt 0 had already failed at 09:00:03. So all four arguments have attempt 0, and
 -- attempt 1 has the wrong `previous_failure_at` and was counted with a wait of 15 s, not of 17 s:
 --     1. find the retries with a wrong `previous_failure_at`, which are attempt 1 here
 --     2. subtract them as they were counted, and correct them

@@ -151,8 +151,9 @@ class Intake:
         """Normalize a record in the helper process, and return its events and rejections.
 
         If the helper process dies while it works on the record, the record is retried in a new
-        helper process after a pause, until that succeeds. In the meantime, `records_killing_helper`
-        lists the record. Returns None if this process loses the partition, or if the service stops.
+        helper process after a pause, until that succeeds. In the meantime,
+        `describe_records_killing_helper` lists the record. Returns None if this process loses the
+        partition, or if the service stops.
         """
         tries = 0
         stopping = self._membership.stopping

@@ -54,7 +54,7 @@ _log: Final = get_logger()
 class GroupMembership:
     """This process's membership in the consumer group.
 
-    Call `start` inside its `async with` block.
+    Call `start_tasks` inside its `async with` block.
     """
 
     def __init__(

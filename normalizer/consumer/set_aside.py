@@ -33,7 +33,7 @@ _log: Final = get_logger()
 class PartsSetAside:
     """The parts that are set aside. They share one connection, so only one is tried at a time.
 
-    `store` writes them. It's None in the relay, which never sets a part aside (see `Stores`).
+    `store` writes them. It's None in the relay, which never sets a part aside: see `ServiceStores`.
     """
 
     def __init__(

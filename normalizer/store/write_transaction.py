@@ -1,4 +1,4 @@
-"""Writes a batch in one transaction. No other code writes events.
+"""Writes a batch in one transaction. No other code inserts events.
 
 The transaction first locks the positions, and checks their epochs and offsets. It then reconciles
 the events with the stored rows, copies new rows, updates changed rows, and stores rejected records

@@ -458,6 +458,10 @@ async def test_all_of_it_can_be_walked_by_keyboard(browser: Browser, platform: P
         await page.keyboard.press("Enter")
         await page.wait_for_selector(".calls li")
         assert await page.evaluate("document.activeElement.id") == "main"
+        # Past the panel of errors.
+        await page.keyboard.press("j")
+        await page.keyboard.press("j")
+        assert await page.evaluate("document.activeElement.id") == "calls"
         for _ in range(5):
             await page.keyboard.press("Tab")
             if await page.evaluate("document.activeElement.classList.contains('id')"):

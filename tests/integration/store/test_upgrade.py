@@ -40,8 +40,8 @@ insert into migrations.applied (version) values ('{VERSION}') on conflict do not
 CHANGES: Final = (
     (
         "normalizer/store/event_rows.py",
-        '("batch_id", *COLUMNS)',
-        '("batch_id", "region", *COLUMNS)',
+        '("batch_id", *ENCODED_COLUMNS)',
+        '("batch_id", "region", *ENCODED_COLUMNS)',
     ),
     (
         "normalizer/store/event_rows.py",

@@ -3,12 +3,12 @@
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Literal, NamedTuple
 
 from normalizer.config.settings import Settings
 from normalizer.consumer.fetch_scheduler import ClaimedChunk, FetchScheduler
 from normalizer.consumer.intake import Intake
-from normalizer.core.batch import BatchBuilder
+from normalizer.core.batch import Batch, BatchBuilder
 from normalizer.runtime.pause import wait_at_most
 
 _MAX_FETCH_RECORDS: Final = 500
@@ -29,6 +29,17 @@ for the previous write at a time."""
 _FRESH_RECORDS_WAIT_S: Final = 0.003
 """How long a batch that is due waits for records that have just reached the broker. aiokafka
 requests them only after we have taken its previous response."""
+
+CloseReason = Literal["rows", "bytes", "age", "suspect", "fetch_failed", "stop"]
+"""Why a batch was closed: it's full of rows or bytes, or due. Or a partition is a suspect, a fetch
+has failed, or the service stops."""
+
+
+class FilledBatch(NamedTuple):
+    """A batch to write, with the reason why nothing more is added to it."""
+
+    batch: Batch
+    closed_by: CloseReason
 
 
 class BatchFiller:
@@ -58,8 +69,8 @@ class BatchFiller:
         """Note how long the last batch took to write. The age at which the next is due follows."""
         self._last_write_s = took_s
 
-    async def fill_batch(self, writing: asyncio.Task[None] | None) -> BatchBuilder:
-        """Return the next batch, or an empty one if the service stops or a suspect has no record.
+    async def fill_batch(self, writing: asyncio.Task[None] | None) -> FilledBatch | None:
+        """Return the next batch, or None if there was no record before a stop or a new suspect.
 
         Normally the batch is filled while the task `writing` still writes the previous one. If a
         partition is a suspect, i.e. if its last owner was killed, the previous batch is written
@@ -67,19 +78,25 @@ class BatchFiller:
         too, one of them is to blame.
         """
         if not self._scheduler.has_suspects:
-            return await self._fill(BatchBuilder(), writing, for_suspects=False)
-        if writing:
-            await asyncio.wait([writing])
-        builder = BatchBuilder()
-        if alone := await self._scheduler.fetch_one_suspect_record():
-            await self._add(builder, alone)
-            return builder
-        return await self._fill(builder, None, for_suspects=True)
+            builder = BatchBuilder()
+            closed_by = await self._fill(builder, writing, for_suspects=False)
+        else:
+            if writing:
+                await asyncio.wait([writing])
+            builder = BatchBuilder()
+            if alone := await self._scheduler.fetch_one_suspect_record():
+                await self._add(builder, alone)
+                closed_by = "suspect"
+            else:
+                closed_by = await self._fill(builder, None, for_suspects=True)
+        return FilledBatch(builder.build(), closed_by) if builder else None
 
     async def _fill(
         self, builder: BatchBuilder, writing: asyncio.Task[None] | None, *, for_suspects: bool
-    ) -> BatchBuilder:
+    ) -> CloseReason:
         """Fetch into the batch until it's full, or until it's due and `writing` has ended.
+
+        Returns why it ended.
 
         The batch is due at `due_s`, which is set by its first records.
         """
@@ -88,7 +105,7 @@ class BatchFiller:
         # leaves only a few records that may be to blame.
         due_s = self._clock() if for_suspects else None
         fetched = small_fetches = 0
-        while not self._must_end(builder, for_suspects=for_suspects):
+        while not (closed_by := self._why_close(builder, for_suspects=for_suspects)):
             left_s = _IDLE_WAIT_S if due_s is None else due_s - self._clock()
             is_due = left_s <= 0 and (writing is None or writing.done())
             room = min(self._settings.batch_rows - builder.rows, _MAX_FETCH_RECORDS)
@@ -107,7 +124,8 @@ class BatchFiller:
                 fetch = await self._scheduler.fetch(room, wait_s)
                 if fetch is None:
                     if builder:
-                        break  # write the batch now, because rejoining or stopping ends its claims
+                        # Write the batch now, because rejoining or stopping ends its claims.
+                        return "fetch_failed"
                     await wait_at_most(self._stopping, _IDLE_WAIT_S)
                     continue
                 chunks, fetched = fetch, sum([len(one.records) for _, one in fetch])
@@ -117,20 +135,22 @@ class BatchFiller:
             self._left = await self._add(builder, chunks)
             # A fetch that returned all that there was room for has probably left more. So continue,
             # even if the batch is due.
-            if self._left or (is_due and fetched < room):
-                break
+            if is_due and fetched < room and not self._left:
+                return "suspect" if for_suspects else "age"
             if builder and due_s is None:
                 due_s = self._clock() + self._age_s()
-        return builder
+        return closed_by
 
-    def _must_end(self, builder: BatchBuilder, *, for_suspects: bool) -> bool:
-        """Return whether the batch must be written now, without fetching more records into it.
+    def _why_close(self, builder: BatchBuilder, *, for_suspects: bool) -> CloseReason | None:
+        """Return why the batch must be written now, without fetching more records into it.
 
-        That's the case when the batch is full, when the service stops, or when a partition has
-        become a suspect, because its records must go into a new batch.
+        When a partition becomes a suspect, its records must go into a new batch.
         """
-        has_new_suspects = self._scheduler.has_suspects and not for_suspects
-        return self._stopping.is_set() or has_new_suspects or self._intake.is_batch_full(builder)
+        if limit := builder.reached_limit(self._settings.batch_rows):
+            return limit
+        if self._stopping.is_set():
+            return "stop"
+        return "suspect" if self._scheduler.has_suspects and not for_suspects else None
 
     async def _add(self, builder: BatchBuilder, chunks: list[ClaimedChunk]) -> list[ClaimedChunk]:
         """Add the chunks to the batch.
@@ -139,7 +159,7 @@ class BatchFiller:
         """
         for at, (claim, chunk) in enumerate(chunks, 1):
             rest = await self._intake.normalize_chunk(builder, claim, chunk)
-            if rest or self._intake.is_batch_full(builder):
+            if rest or builder.is_full(self._settings.batch_rows):
                 return ([(claim, rest)] if rest else []) + chunks[at:]
         return []
 

@@ -24,19 +24,19 @@ ClaimedChunk = tuple[Claim, FetchedChunk]
 class FetchScheduler:
     """Fetches records for this process, each with the claim under which it was read.
 
-    `store` is the one that writes batches. `timed` measures a stage of a batch.
+    `store` is the one that writes batches. `measure_stage` measures a stage of a batch.
     """
 
     def __init__(
         self,
         membership: GroupMembership,
         store: RecordStore,
-        timed: Callable[[str], AbstractContextManager[None]],
+        measure_stage: Callable[[str], AbstractContextManager[None]],
     ) -> None:
         self._membership = membership
         self._ownership = membership.ownership
         self._store = store
-        self._timed = timed
+        self._measure_stage = measure_stage
         self._unreadable = ""
         """The last error about a batch of the log that can't be decoded, to notice a repetition."""
 
@@ -109,7 +109,7 @@ class FetchScheduler:
         is stopped.
         """
         try:
-            with self._timed("fetch"):
+            with self._measure_stage("fetch"):
                 chunks = await self._membership.fetch(
                     frozenset(partitions), max_records=room, timeout_s=wait_s
                 )

@@ -43,8 +43,8 @@ class Intake:
 
     A record that would take long goes to the helper process instead. Before each slice, the intake
     waits up to _SHORT_STATEMENTS_WAIT_S for `may_normalize` to be set. Without this wait, each
-    short SQL statement of the batch that's being written would be held up by a slice. `timed`
-    measures how long a stage of a batch takes.
+    short SQL statement of the batch that's being written would be held up by a slice.
+    `measure_stage` measures how long a stage of a batch takes.
     """
 
     def __init__(
@@ -52,14 +52,14 @@ class Intake:
         settings: Settings,
         normalizer: Normalizer,
         membership: GroupMembership,
-        timed: Callable[[str], AbstractContextManager[None]],
+        measure_stage: Callable[[str], AbstractContextManager[None]],
         tasks: asyncio.TaskGroup,
         may_normalize: asyncio.Event,
     ) -> None:
         self._settings = settings
         self._membership = membership
         self._ownership = membership.ownership
-        self._timed = timed
+        self._measure_stage = measure_stage
         self._may_normalize = may_normalize
         self._normalizer = normalizer
         self.helper_process = HelperProcess(
@@ -74,10 +74,6 @@ class Intake:
         """Stop the helper process. The record that it works on is abandoned."""
         await self._slow_records.abandon_unfinished()
         await self.helper_process.stop()
-
-    def is_batch_full(self, builder: BatchBuilder) -> bool:
-        """Return whether the batch has reached its maximum number of rows or bytes."""
-        return builder.is_full(self._settings.batch_rows)
 
     async def normalize_chunk(
         self, builder: BatchBuilder, claim: Claim, chunk: FetchedChunk
@@ -101,7 +97,7 @@ class Intake:
         async with contextlib.aclosing(read):
             while remaining := len(chunk.records):
                 await self._make_way()
-                with self._timed("normalize"):
+                with self._measure_stage("normalize"):
                     items = await anext(read, None)
                 if items is None:
                     # `normalize_in_slices` ended before the end of the chunk. It does that if this
@@ -113,7 +109,7 @@ class Intake:
                 after = chunk.next_offset if is_last else items[-1][0].offset + 1
                 self._add(builder, claim, chunk.from_offset, after, items)
                 chunk = replace(chunk, from_offset=after, records=chunk.records[len(items) :])
-                if not is_last and self.is_batch_full(builder):
+                if not is_last and builder.is_full(self._settings.batch_rows):
                     return chunk
         return None
 

@@ -193,34 +193,35 @@ class GroupMembership:
 
     def on_commit(self, batch: Batch, lost: Sequence[PositionError] = ()) -> None:
         """Note that the batch was committed, except for the parts whose errors are in `lost`."""
-        lost_partitions = {(error.topic, error.partition) for error in lost}
+        errors = {KafkaPartition(error.topic, error.partition): error for error in lost}
         for part in batch.parts:
             partition = KafkaPartition(part.topic, part.partition)
-            if partition not in lost_partitions:
-                self._group_offsets.note_position(partition, part.next_offset)
-                self._rollbacks.pop(partition, None)
-                suspects = self.ownership.suspects
-                suspects.note_commit(partition, len(part.items), part.next_offset)
-        lost_parts = [one for one in batch.parts if (one.topic, one.partition) in lost_partitions]
-        self.on_rollback(lost_parts, lost)
-
-    def on_rollback(
-        self, parts: Sequence[PartitionBatch], lost: Sequence[PositionError] = ()
-    ) -> None:
-        """Release the partitions of a rolled-back batch, so that they're claimed and read again.
-
-        Partitions with an error in `lost` have lost their claim already, so they needn't be
-        released. How long this process waits before it claims any partition again depends on the
-        partition that was rolled back most often in a row.
-        """
-        errors = {(error.topic, error.partition): error for error in lost}
-        for part in parts:
-            partition = KafkaPartition(part.topic, part.partition)
             if error := errors.get(partition):
-                self.ownership.drop_claim(partition, part.epoch, error)
-            else:
-                self.ownership.release_claim(partition, part.epoch)
-            self._rollbacks[partition] += 1
+                self._end_claim(part, error)
+                continue
+            self._group_offsets.note_position(partition, part.next_offset)
+            self._rollbacks.pop(partition, None)
+            self.ownership.suspects.note_commit(partition, len(part.items), part.next_offset)
+
+    def on_rollback(self, batch: Batch, why: PositionError | RetryableError) -> None:
+        """End the claims of a rolled-back batch, so that its partitions are claimed and read again.
+
+        How long this process waits before it claims any partition again depends on the partition
+        that was rolled back most often in a row.
+        """
+        if isinstance(why, RetryableError):
+            _log.info("batch.rolled_back", why=str(why))
+        for part in batch.parts:
+            self._end_claim(part, why)
+
+    def _end_claim(self, part: PartitionBatch, why: PositionError | RetryableError) -> None:
+        """Release the claim of a part that wasn't written, or drop it if it's the one lost."""
+        partition = KafkaPartition(part.topic, part.partition)
+        if isinstance(why, PositionError) and partition == (why.topic, why.partition):
+            self.ownership.drop_claim(partition, part.epoch, why)
+        else:
+            self.ownership.release_claim(partition, part.epoch)
+        self._rollbacks[partition] += 1
 
     def rejoin_group(self, why: str) -> None:
         """Leave the group and rejoin it with a new client, in the next round of claims."""

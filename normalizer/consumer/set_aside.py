@@ -115,11 +115,8 @@ class PartsSetAside:
                 in_flight=in_flight,
                 on_failure=self._on_failure,
             )
-        except PositionError as lost:
-            self._membership.on_rollback(batch.parts, [lost])
-        except RetryableError as error:
-            _log.info("batch.rolled_back", why=str(error))
-            self._membership.on_rollback(batch.parts)
+        except (PositionError, RetryableError) as error:
+            self._membership.on_rollback(batch, error)
         else:
             self._on_written(batch)
             self._ownership.release_claim(KafkaPartition(part.topic, part.partition), part.epoch)

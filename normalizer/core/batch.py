@@ -6,7 +6,7 @@ BatchBuilder collects it.
 import zlib
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
@@ -125,7 +125,13 @@ class BatchBuilder:
 
     def is_full(self, max_rows: int) -> bool:
         """Return whether the batch has reached its maximum number of rows or bytes."""
-        return self.rows >= max_rows or self.record_bytes >= MAX_BATCH_BYTES
+        return self.reached_limit(max_rows) is not None
+
+    def reached_limit(self, max_rows: int) -> Literal["rows", "bytes"] | None:
+        """Return what the batch has reached its maximum of, or None if it isn't full."""
+        if self.rows >= max_rows:
+            return "rows"
+        return "bytes" if self.record_bytes >= MAX_BATCH_BYTES else None
 
     def build(self) -> Batch:
         """Return the batch. Its parts are in the order in which their positions are locked."""

@@ -44,7 +44,7 @@ class GaugeCollector(Collector):
         counters = service.counters
         for name in ("records", "holes", "rebalances", "rejoins", "fenced", "gaps"):
             yield metric_family(f"normalizer_{name}_total", {(): getattr(counters, name)})
-        yield metric_family("normalizer_heartbeat_age_seconds", {(): service.heartbeat_age_s()})
+        yield metric_family("normalizer_heartbeat_age_seconds", {(): service.heartbeat.age_s()})
         yield metric_family(
             "normalizer_open_batch_seconds",
             {(): max(one.age_s() for one in service.in_flight_batches())},

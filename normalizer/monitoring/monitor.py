@@ -78,7 +78,7 @@ class Monitor:
             reasons=self.reasons_not_ready,
             degraded=self.degraded_partitions,
         )
-        self._service.metrics.registry.register(gauges)
+        self._service.observer.metrics.registry.register(gauges)
         self._thread.start()
         self._probes.__enter__()
         _log.info("consumer.listening", url=self.url)
@@ -91,7 +91,7 @@ class Monitor:
 
     def livez(self) -> HttpResponse:
         """Fail if the event loop hangs, but not in an outage, which a restart can't end."""
-        age_s = self._service.heartbeat_age_s()
+        age_s = self._service.heartbeat.age_s()
         return probe_response({"heartbeat_age_s": round(age_s, 3)}, ok=age_s < MAX_HEARTBEAT_AGE_S)
 
     def readyz(self) -> HttpResponse:
@@ -119,13 +119,13 @@ class Monitor:
     def metrics(self) -> Collector:
         """Return the collector of every metric in the catalog."""
         self._wait_for(self._poll_for_metrics())
-        return self._service.metrics.registry
+        return self._service.observer.metrics.registry
 
     def reasons_not_ready(self) -> Iterator[str]:
         """Yield the reasons why the service isn't ready."""
         service, lag_monitor = self._service, self.lag_monitor
-        if service.heartbeat_age_s() >= MAX_HEARTBEAT_AGE_S:
-            yield f"loop: no heartbeat for {service.heartbeat_age_s():.0f} s"
+        if service.heartbeat.age_s() >= MAX_HEARTBEAT_AGE_S:
+            yield f"loop: no heartbeat for {service.heartbeat.age_s():.0f} s"
         if not lag_monitor.broker_up:
             yield "broker: no answer"
         for topic in lag_monitor.missing_topics:
@@ -221,7 +221,7 @@ class Monitor:
     async def _send_heartbeat(self) -> None:
         """Send a heartbeat to the database, unless the event loop hangs."""
         self._ends_polled.clear()
-        if self.lag_monitor.has_database and self._service.heartbeat_age_s() < _HANGING_AFTER_S:
+        if self.lag_monitor.has_database and self._service.heartbeat.age_s() < _HANGING_AFTER_S:
             ownership = self._service.ownership
             await self._heartbeat.send(
                 ownership.last_claims,
@@ -230,17 +230,17 @@ class Monitor:
             )
 
     async def _store_drift(self) -> None:
-        findings = self._service.drift_detector.take_findings()
+        findings = self._service.observer.drift_detector.take_findings()
         if not findings:
             return
         try:
             are_new = await self.lag_monitor.store_drift(findings)
         except STATEMENT_ERRORS:
-            self._service.drift_detector.put_back(findings)
+            self._service.observer.drift_detector.put_back(findings)
             return
         for finding in [one for one, is_new in zip(findings, are_new, strict=True) if is_new]:
             labels = {"shape": finding.shape, "kind": finding.kind}
-            self._service.metrics.drift_found.labels(**labels).inc()
+            self._service.observer.metrics.drift_found.labels(**labels).inc()
             _log.warning(
                 "drift.found",
                 **labels,

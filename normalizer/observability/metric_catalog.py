@@ -17,7 +17,7 @@ from normalizer.store.sqlstate import DATA_CORRUPTED_CODES
 
 OUTCOME_LABELS: Final = ("stored", "duplicate", "merged", "quarantined", "ignored")
 STAGE_LABELS: Final = ("fetch", "normalize", "wait", "write")
-_BATCH_CLOSE_REASONS: Final = ("rows", "bytes", "age", "stop")
+_BATCH_CLOSE_REASONS: Final = ("rows", "bytes", "age", "suspect", "fetch_failed", "stop")
 SQLSTATE_CLASSES: Final = (
     *("none", "08", "25", "40", "53", "55", "57", "58", "XX"),
     *(*sorted(DATA_CORRUPTED_CODES), "other"),
@@ -113,7 +113,8 @@ METRICS: Final = (
     MetricDescription(
         name="normalizer_batches_total",
         kind="counter",
-        means="Batches, by why they closed: full of rows or bytes, old, or at the stop.",
+        means="Batches, by why they closed: full of rows or bytes, old, because a partition is a "
+        "suspect, because a fetch failed, or at the stop.",
         hint="If nearly all close by rows and lag grows, add processes. If all close by age, there "
         "is spare capacity.",
         labels={"closed_by": _BATCH_CLOSE_REASONS},

@@ -16,7 +16,10 @@ class Tracer(Protocol):
     """Is notified of what happens to the batches of one process."""
 
     def begin(self) -> WriteSpans:
-        """Note that a batch begins to fill. Write it in the block that the result returns."""
+        """Note that a batch begins to fill. Write it in the block that the result returns.
+
+        If it stays empty, forget it. This is then called again, and no span has been made.
+        """
 
     def note(self, stage: str, seconds: float, /) -> None:
         """Note that a stage of that batch has just taken this long. `stage` is one of STAGES."""

@@ -15,7 +15,6 @@ from collections.abc import AsyncGenerator
 from typing import Final
 
 from normalizer.config.settings import Settings
-from normalizer.consumer.service import HEARTBEAT_EVERY_S
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope
 from normalizer.errors import FatalError, FencedError, RetryableError
@@ -38,6 +37,7 @@ from normalizer.relay.output_records import (
     rejection_record,
 )
 from normalizer.runtime.logging_setup import OutageLog, get_logger
+from normalizer.runtime.loop_heartbeat import LoopHeartbeat
 from normalizer.runtime.pause import wait_at_most
 from normalizer.runtime.slices import SLICE_DURATION_S
 
@@ -71,10 +71,11 @@ class EventRelay:
         self._stopping = asyncio.Event()
         self._deadline: asyncio.Timeout | None = None
         self._outage = OutageLog(_log)
-        self._checked_at_s = self._committed_at_s = self._heartbeat_s = time.monotonic()
+        self._checked_at_s = self._committed_at_s = time.monotonic()
         self._heard_at_s = self._checked_at_s
         self._lag_s = 0.0
         self._waits_for: str | None = "the first page has not been sent yet"
+        self.heartbeat = LoopHeartbeat(on_heartbeat=self._log_silence)
         self.outcomes = Outcomes()
         """It's safe to read from any thread, and so is everything below."""
 
@@ -96,24 +97,19 @@ class EventRelay:
         unknown_s = time.monotonic() - self._checked_at_s
         return self._lag_s + (unknown_s if self.why_waiting else 0.0)
 
-    def heartbeat_age_s(self) -> float:
-        """Return how many seconds ago the event loop last ran."""
-        return time.monotonic() - self._heartbeat_s
-
     async def run(self) -> None:
         """Send until `stop` is called, and retry after an outage. Raises FatalError."""
         _log.info("relay.started", topic=self._settings.kafka_canonical_topic)
-        self._keep_heartbeat()
         try:
-            async with asyncio.timeout(None) as self._deadline:
-                await self._relay_until_stop()
+            with self.heartbeat:
+                async with asyncio.timeout(None) as self._deadline:
+                    await self._relay_until_stop()
         except TimeoutError:
             if not self._stopping.is_set():
                 raise
             _log.warning("relay.deadline_passed", why="the page in flight is rolled back")
         finally:
             self._deadline = None
-            self._next_heartbeat.cancel()
             self._reader.terminate()
             await self._topics.close()
         _log.info("relay.stopped", events=self.outcomes.total())
@@ -317,9 +313,7 @@ class EventRelay:
         is_silent = silent_s > _SILENCE_LIMIT_S
         return f"no answer from PostgreSQL or Kafka for {silent_s:.0f} s" if is_silent else None
 
-    def _keep_heartbeat(self) -> None:
-        self._heartbeat_s = time.monotonic()
+    def _log_silence(self) -> None:
+        """Log an outage that no error has reported, because nothing responds."""
         if not self._waits_for and not self._outage and (silence := self._silence()):
             self._outage.log_silence(silence)
-        loop = asyncio.get_running_loop()
-        self._next_heartbeat = loop.call_later(HEARTBEAT_EVERY_S, self._keep_heartbeat)

@@ -1,7 +1,7 @@
 """Serves /metrics, /livez, and /readyz for the relay of stored events, from its own threads.
 
 The relay of the raw topic doesn't use it. That relay runs the consumer, whose probes are served by
-`serve_monitoring`.
+`Monitor`.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ def serve_monitoring(settings: Settings, relay: EventRelay) -> Iterator[ProbeSer
     routes: Routes = {
         "/metrics": lambda: registry,
         "/livez": lambda: probe_response(
-            {"heartbeat_age_s": relay.heartbeat_age_s()}, ok=_is_alive(relay)
+            {"heartbeat_age_s": relay.heartbeat.age_s()}, ok=_is_alive(relay)
         ),
         "/readyz": lambda: probe_response(
             {"waits_for": relay.why_waiting, "lag_s": relay.lag_s, "version": VERSION},
@@ -61,7 +61,7 @@ class _Gauges(Collector):
         relay = self._relay
         yield metric_family("normalizer_outcomes_total", dict(relay.outcomes.items()))
         yield metric_family("normalizer_lag_seconds", {_LAG_SOURCE: relay.lag_s})
-        yield metric_family("normalizer_heartbeat_age_seconds", {(): relay.heartbeat_age_s()})
+        yield metric_family("normalizer_heartbeat_age_seconds", {(): relay.heartbeat.age_s()})
         yield metric_family(
             "normalizer_ready", {(): relay.why_waiting is None and _is_alive(relay)}
         )
@@ -70,4 +70,4 @@ class _Gauges(Collector):
 
 
 def _is_alive(relay: EventRelay) -> bool:
-    return relay.heartbeat_age_s() < MAX_HEARTBEAT_AGE_S
+    return relay.heartbeat.age_s() < MAX_HEARTBEAT_AGE_S

@@ -7,6 +7,7 @@ program_start       starts either program.
 command_line        begins and ends every command of either program.
 log_stream          writes log lines without ever blocking the process.
 logging_setup       writes log lines, and masks secrets in them.
+loop_heartbeat      shows other threads that the event loop runs.
 version             has the version of this program.
 signals             stops on the first signal, and exits at once on the second.
 pause               waits for an event with a time limit, and computes backoff.

@@ -77,7 +77,7 @@ async def test_one_batch_fills_while_one_is_written_and_no_more_is_read(feed: Fe
     settings = feed.settings(batch_rows=10)
     async with connected(feed.database) as other, running(settings) as service:
         await until(lambda: service.count_partitions_by_state()["claimed"] == 1)
-        waited = service.metrics.stage_seconds.labels(stage="wait")._value
+        waited = service.observer.metrics.stage_seconds.labels(stage="wait")._value
         reader = service._membership._reader
         async with other.transaction():
             await other.execute("lock table normalizer.source_positions in exclusive mode")
@@ -485,7 +485,7 @@ async def test_a_stop_that_takes_long_is_no_loop_that_hangs(feed: Feed) -> None:
             service.stop()
             begun_s = time.monotonic()
             await until(lambda: time.monotonic() > begun_s + 2)
-            age_s = service.heartbeat_age_s()
+            age_s = service.heartbeat.age_s()
 
     assert age_s < 1.5
     assert await feed.events() == 5

@@ -104,7 +104,7 @@ async def test_a_part_that_is_not_written_ends_its_own_claim_alone(
     async with running(settings, open_stores=relay_stores) as service:
         await until(lambda: len(service.ownership.current_claims) == topic.partitions)
         claims = {**service.ownership.current_claims}
-        store = cast("RelayStore", service._store)
+        store = cast("RelayStore", service._stores.batches)
         store._owned[KafkaPartition(topic.name, 0)].producer.commit = fail  # type: ignore[assignment, method-assign]
         service._filler.note_write(60.0)  # so that the batch waits for all partitions
 

@@ -69,7 +69,7 @@ async def test_service_stores_what_python_alone_would_store(
     assert stored == await expected_rows(records)
     assert service.counters.stored == len(stored)
     assert service.counters.quarantined == 1
-    coercions = service.metrics.coercions.labels(rule="created_at_unreadable")
+    coercions = service.observer.metrics.coercions.labels(rule="created_at_unreadable")
     assert coercions._value.get() == 2
     (lane,) = lanes
     assert lane.panics == 3 * len(panics_at)

@@ -16,6 +16,7 @@ from normalizer.consumer.batch_filler import (
     _MAX_FETCH_RECORDS,
     _PAUSE_S,
     BatchFiller,
+    FilledBatch,
 )
 from normalizer.consumer.fetch_scheduler import ClaimedChunk
 from normalizer.core.batch import BatchBuilder, PartitionBatch
@@ -80,9 +81,6 @@ class Source:
 class Taker:
     """Takes records as they are, up to the batch's room."""
 
-    def is_batch_full(self, builder: BatchBuilder) -> bool:
-        return builder.is_full(SETTINGS.batch_rows)
-
     async def normalize_chunk(
         self, builder: BatchBuilder, _claim: object, chunk: FetchedChunk
     ) -> FetchedChunk | None:
@@ -115,22 +113,28 @@ def make_filler(
     return made
 
 
+def count_records(filled: FilledBatch | None) -> int:
+    return len([*filled.batch.items()]) if filled else 0
+
+
 async def test_few_records_are_fetched_before_the_batch_is_due_and_when_it_is() -> None:
     """One fetch finds that there are few, one after the wait what the client has, one the rest."""
     source = Source(1, 2, 3, 4, due_at=3)
 
-    builder = await make_filler(source, last_write_s=0.01).fill_batch(None)
+    filled = await make_filler(source, last_write_s=0.01).fill_batch(None)
 
-    assert builder.records == 10
+    assert filled
+    assert filled.closed_by == "age"
+    assert count_records(filled) == 10
     assert source.waits_s == [_IDLE_WAIT_S, 0.0, 0.0, _FRESH_RECORDS_WAIT_S]
 
 
 async def test_where_nothing_comes_the_fetch_itself_waits_for_the_batch_to_be_due() -> None:
     source = Source(1, 0, due_at=3)
 
-    builder = await make_filler(source, last_write_s=0.01).fill_batch(None)
+    filled = await make_filler(source, last_write_s=0.01).fill_batch(None)
 
-    assert builder.records == 1
+    assert count_records(filled) == 1
     assert source.waits_s == [_IDLE_WAIT_S, 0.0, 0.02, _FRESH_RECORDS_WAIT_S]
 
 
@@ -140,15 +144,19 @@ async def test_few_records_and_empty_answers_do_not_stop_a_backlog(gap: tuple[in
     source = Source(_MAX_FETCH_RECORDS, *gap, _MAX_FETCH_RECORDS, _MAX_FETCH_RECORDS)
 
     async with asyncio.timeout(SETTINGS.batch_age_ms / 2000):
-        builder = await make_filler(source, last_write_s=60.0).fill_batch(None)
+        filled = await make_filler(source, last_write_s=60.0).fill_batch(None)
 
-    assert builder.rows == ROWS
+    assert count_records(filled) == ROWS
 
 
 async def test_a_batch_that_is_due_goes_on_while_there_is_a_backlog() -> None:
     source = Source(*[_MAX_FETCH_RECORDS] * 8)
 
-    assert (await make_filler(source).fill_batch(None)).rows == ROWS
+    filled = await make_filler(source).fill_batch(None)
+
+    assert filled
+    assert filled.closed_by == "rows"
+    assert count_records(filled) == ROWS
 
 
 async def test_after_a_second_fetch_of_few_the_next_one_waits_until_the_batch_is_due(
@@ -177,7 +185,7 @@ async def test_a_batch_that_may_become_old_is_fetched_for_meanwhile(second: int)
     await source.until_fetches(4)
     source.stopping.set()
 
-    assert (await filling).records >= 3
+    assert count_records(await filling) >= 3
     assert max(source.waits_s) <= _IDLE_WAIT_S
 
 
@@ -186,10 +194,10 @@ async def test_leftover_records_come_first_in_the_next_batch() -> None:
     filler = make_filler(source, last_write_s=5.0)
     filler._left = await source.fetch(20, 0.0) or []
 
-    first = (await filler.fill_batch(None)).build()
-    second = (await filler.fill_batch(None)).build()
+    filled = [await filler.fill_batch(None) for _ in range(2)]
 
-    assert [(one.from_offset, one.next_offset) for one in (*first.parts, *second.parts)] == [
+    parts = [part for one in filled if one for part in one.batch.parts]
+    assert [(one.from_offset, one.next_offset) for one in parts] == [
         (0, ROWS),
         (ROWS, 2 * ROWS),
     ]
@@ -201,9 +209,11 @@ async def test_a_batch_ends_before_the_records_of_a_new_suspect() -> None:
     source = Source(_MAX_FETCH_RECORDS, 7)
     source.suspect_at = 1
 
-    builder = await make_filler(source, last_write_s=0.01).fill_batch(None)
+    filled = await make_filler(source, last_write_s=0.01).fill_batch(None)
 
-    assert builder.records == _MAX_FETCH_RECORDS
+    assert filled
+    assert filled.closed_by == "suspect"
+    assert count_records(filled) == _MAX_FETCH_RECORDS
     assert len(source.waits_s) == 1
 
 
@@ -216,7 +226,7 @@ async def test_while_the_last_batch_is_written_the_next_one_goes_on_filling() ->
 
     assert not filling.done()
     written.set()
-    assert (await filling).records >= 4
+    assert count_records(await filling) >= 4
     assert source.waits_s[-1] == _FRESH_RECORDS_WAIT_S
 
 
@@ -233,7 +243,10 @@ async def test_a_stop_ends_the_wait_for_the_batch_to_be_due(
     source.stopping.set()
 
     async with asyncio.timeout(DEADLINE_S):
-        assert (await filling).records == 2
+        filled = await filling
+    assert filled
+    assert filled.closed_by == "stop"
+    assert count_records(filled) == 2
 
 
 async def test_a_broker_that_is_away_does_not_hold_up_what_was_fetched(
@@ -245,9 +258,11 @@ async def test_a_broker_that_is_away_does_not_hold_up_what_was_fetched(
     source.fails_at = {2}
 
     async with asyncio.timeout(DEADLINE_S):
-        builder = await make_filler(source).fill_batch(None)
+        filled = await make_filler(source).fill_batch(None)
 
-    assert builder.records == 3
+    assert filled
+    assert filled.closed_by == "fetch_failed"
+    assert count_records(filled) == 3
     assert source.waits_s[1:] == [_FRESH_RECORDS_WAIT_S]
 
 
@@ -264,5 +279,5 @@ async def test_a_broker_that_is_away_is_tried_again_from_time_to_time(
     source = Source(3)
     source.fails_at = {1, 2, 3}
 
-    assert (await make_filler(source).fill_batch(None)).records == 3
+    assert count_records(await make_filler(source).fill_batch(None)) == 3
     assert waits_s == [_IDLE_WAIT_S] * 3

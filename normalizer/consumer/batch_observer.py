@@ -22,7 +22,7 @@ _log: Final = get_logger()
 
 
 class BatchObserver:
-    """What one process counts about its batches: in metrics, in a log line at its end, in spans."""
+    """Counts the batches of one process in its metrics, its counters, and its spans."""
 
     def __init__(
         self,

@@ -128,7 +128,7 @@ class BatchBuilder:
         return self.reached_limit(max_rows) is not None
 
     def reached_limit(self, max_rows: int) -> Literal["rows", "bytes"] | None:
-        """Return what the batch has reached its maximum of, or None if it isn't full."""
+        """Return the limit that the batch has reached, or None if it isn't full."""
         if self.rows >= max_rows:
             return "rows"
         return "bytes" if self.record_bytes >= MAX_BATCH_BYTES else None

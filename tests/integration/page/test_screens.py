@@ -179,7 +179,7 @@ async def test_steps_that_never_succeeded_come_first(browser: Browser, platform:
 async def test_an_empty_list_of_playbooks_names_the_days_that_were_counted(
     browser: Browser, platform: Platform
 ) -> None:
-    """Of a window above 7 days, the server counts only the last 7."""
+    """The server counts only the last 7 days of a longer window."""
 
     async def without_rows(route: Route) -> None:
         answer = await route.fetch()

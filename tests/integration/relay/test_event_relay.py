@@ -274,7 +274,7 @@ async def test_kills_in_both_passes_lose_and_double_nothing(
 async def test_retention_and_forget_beside_it_keep_nothing_back_and_double_nothing(
     database: Database, settings: Settings
 ) -> None:
-    """Of an execution that is deleted before its turn, nothing is sent any more."""
+    """Nothing is sent of an execution that is deleted before its turn."""
     erasures = [
         Forget(database.url, ExecutionToForget(execution_id=number)) for number in range(1, 5)
     ]

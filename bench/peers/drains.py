@@ -95,10 +95,16 @@ async def drain(
 
 
 async def until_stable(servers: Servers, who: Contestant, group: str) -> None:
-    """Wait until the contestant's group has all its members."""
-    async with asyncio.timeout(_START_S):
-        while not await servers.is_stable(group, who.members):
-            await asyncio.sleep(0.02)
+    """Wait until the contestant's group has all its members.
+
+    Raises SystemExit with the end of its log if that takes three minutes.
+    """
+    try:
+        async with asyncio.timeout(_START_S):
+            while not await servers.is_stable(group, who.members):
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise SystemExit(f"{who.name} hasn't started: {_last_words(servers, group)}") from None
 
 
 def _costs(servers: Servers, pids: list[int]) -> list[float]:

@@ -7,7 +7,7 @@ import asyncpg
 import msgspec
 import uvloop
 from aiokafka import AIOKafkaConsumer
-from fields import COLUMNS, NAMES, STATUSES, UNGUARDED, time_of
+from fields import COLUMNS, NAMES, STATUSES, UNGUARDED, to_time
 
 ROWS = 5_000
 INTO = f"insert into events ({NAMES}) select {NAMES} from incoming on conflict do nothing"
@@ -46,7 +46,7 @@ def to_row(value: bytes, partition: int, offset: int, recorded_ms: int) -> tuple
         event.event_type or event.name,
         event.step or event.node_name,
         STATUSES.get(status.lower()) or status.upper(),
-        time_of(event.created_at or event.timestamp, recorded_ms),
+        to_time(event.created_at or event.timestamp, recorded_ms),
         event.worker_id,
         to_json(event.error),
         to_json(event.context) or to_json(event.payload),

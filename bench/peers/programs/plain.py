@@ -6,7 +6,7 @@ import sys
 
 import asyncpg
 from aiokafka import AIOKafkaConsumer
-from fields import INSERT, REFUSED, UNGUARDED, row_of
+from fields import INSERT, REFUSED, UNGUARDED, to_row
 
 DATABASE_REFUSED = (asyncpg.DataError, asyncpg.PostgresError, UnicodeError)
 
@@ -28,7 +28,7 @@ async def main() -> None:
             for record in records:
                 try:
                     rows.append(
-                        row_of(record.value, record.partition, record.offset, record.timestamp)
+                        to_row(record.value, record.partition, record.offset, record.timestamp)
                     )
                 except REFUSED as error:
                     if UNGUARDED:

@@ -1,5 +1,6 @@
 """The records, counts, and results of the benches."""
 
+import ast
 import asyncio
 import csv
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from bench import drain
 from tests.support import results
+from tests.support.tracked_files import tracked
 
 
 def test_a_new_run_replaces_the_rows_of_the_last_one_and_no_others(
@@ -51,3 +53,26 @@ async def test_a_drain_fails_at_once_when_a_service_has_ended(
     async with asyncio.timeout(5):
         with pytest.raises(SystemExit, match="ended with 1"):
             await drain.drain("", "", 2)
+
+
+def test_the_programs_beside_ours_import_only_names_that_their_fields_have() -> None:
+    """They run in environments of their own, so mypy doesn't read them."""
+    programs = {
+        path.stem: ast.parse(path.read_text()) for path in tracked("bench/peers/programs/*.py")
+    }
+    functions = {node.name for node in programs["fields"].body if isinstance(node, ast.FunctionDef)}
+    constants = {
+        node.id
+        for node in ast.walk(programs["fields"])
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
+    imported = {
+        alias.name
+        for program in programs.values()
+        for node in ast.walk(program)
+        if isinstance(node, ast.ImportFrom) and node.module == "fields"
+        for alias in node.names
+    }
+
+    assert imported
+    assert imported <= functions | constants

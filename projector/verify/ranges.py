@@ -36,6 +36,9 @@ _LEAST_ID: Final = -(1 << 63)
 class VerifyScope(msgspec.Struct, frozen=True, kw_only=True):
     """What to compare: everything, the hours from `since` (included) to `until`, or a sample.
 
+    `since` and `until` must be whole hours, because counters by hour can't be compared for a part
+    of one. `cli.scope_options` rounds them.
+
     A sample has `hours` hours, drawn at random with `seed`, and some executions that began in each
     of them. A scope can also be limited to open divergences (`only_open_divergences`), or to
     `execution_ids`. Then nothing is drawn, and only executions and calls may be compared, because
@@ -77,8 +80,9 @@ class HourRange(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         return f"{self.low} to {self.high}"
 
-    def __contains__(self, at: object) -> bool:
-        return isinstance(at, datetime) and self.low <= at < self.high
+    def select_locations(self, locations: Collection[datetime | int]) -> list[datetime | int]:
+        """Return those of the locations that are hours in this range."""
+        return [at for at in locations if isinstance(at, datetime) and self.low <= at < self.high]
 
     @property
     def bounds(self) -> tuple[datetime, datetime]:
@@ -101,8 +105,12 @@ class ExecutionRange(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         return f"{len(self.execution_ids)} executions from {self.execution_ids[0]} on"
 
-    def __contains__(self, at: object) -> bool:
-        return at in self.execution_ids
+    def select_locations(self, locations: Collection[datetime | int]) -> list[datetime | int]:
+        """Return those of the locations that are executions in this range.
+
+        `locations` should be a dictionary or a set, because it may be long.
+        """
+        return [at for at in self.execution_ids if at in locations]
 
     @property
     def bounds(self) -> tuple[tuple[int, ...]]:
@@ -209,6 +217,9 @@ async def _find_executions(
     connection: asyncpg.Connection, comparison: Comparison, scope: VerifyScope
 ) -> AsyncIterator[ExecutionRange]:
     """Yield executions with an event in the scope's hours, or that began there.
+
+    A call whose execution has neither has no time to be found by, so only a comparison of
+    everything finds it.
 
     For a sample, some executions of each hour are drawn at random. An execution that's missing from
     the projection is always included, so that a sample can't miss it by chance.

@@ -63,7 +63,7 @@ class RowDifferences(msgspec.Struct, frozen=True):
     - `expected_only` is how many rows only the events lead to, with these values.
     - `differing` is how many rows are missing, superfluous, or have other values. A row with other
       values is in both of the counts above, and in this one once.
-    - `examples` are sentences, each about one row that differs.
+    - `examples` are sentences, each about one of the first 20 rows that differ, by their keys.
     - `divergent_locations` are the executions or hours that differ.
     """
 
@@ -122,7 +122,7 @@ async def run_self_tests(
     for name, test in _SELF_TESTS.items():
         column = comparison.keys[0] if name == "invented" else comparison.measure
         found = await _compare_with(
-            connection, comparison, verify_range, test.tampered_rows, [column]
+            connection, comparison, verify_range, test.tampered_rows, column
         )
         if not found.expected:
             return 0  # its events are gone, so the next range runs them
@@ -140,13 +140,15 @@ async def _compare_with(
     comparison: Comparison,
     verify_range: VerifyRange,
     observed: str,
-    column: Sequence[str] | None = None,
+    tampered_column: str | None = None,
 ) -> RowDifferences:
     """Compare the expected rows with the observed ones, in one statement and thus one snapshot.
 
-    `observed` is a query for the observed rows. `column` is the one that a self-test changes.
+    `observed` is a query for the observed rows. A self-test also names the column in which it
+    tampers with a row. The actual comparison names none.
     """
     column_parameter = f"${len(verify_range.bounds) + 1}"
+    path = None if tampered_column is None else [tampered_column]
     statement = _COMPARE.format(
         actual=comparison.actual,
         expected=comparison.expected,
@@ -157,7 +159,7 @@ async def _compare_with(
         column=column_parameter,
     )
     async with hash_join_transaction(connection, verify_range):
-        row = await connection.fetchrow(statement, *verify_range.bounds, column)
+        row = await connection.fetchrow(statement, *verify_range.bounds, path)
     return RowDifferences(
         expected=row["expected"],
         actual_only=row["actual_count"],
@@ -182,17 +184,17 @@ def _sentences(
         for text in rows:
             row = msgspec.json.decode(text, type=dict[str, Any])
             sides.setdefault(tuple(row.get(key) for key in keys), [None, None])[side] = row
-    for values, (is_actual, should_be) in sides.items():
+    for values, (actual_row, expected_row) in sides.items():
         name = ", ".join(f"{key} {value}" for key, value in zip(keys, values, strict=True))
-        if is_actual is None:
-            yield f"{name}: missing, should be {_rest(should_be, keys)}"
-        elif should_be is None:
-            yield f"{name}: shows {_rest(is_actual, keys)}, but no event says so"
+        if actual_row is None:
+            yield f"{name}: missing, should be {_rest(expected_row, keys)}"
+        elif expected_row is None:
+            yield f"{name}: shows {_rest(actual_row, keys)}, but no event says so"
         else:
             differing = [
-                f"{column} shows {value}, should be {should_be.get(column)}"
-                for column, value in is_actual.items()
-                if value != should_be.get(column)
+                f"{column} shows {value}, should be {expected_row.get(column)}"
+                for column, value in actual_row.items()
+                if value != expected_row.get(column)
             ]
             yield f"{name}: {'; '.join(differing)}"
 
@@ -222,18 +224,24 @@ _COMPARE: Final = """
         select row from actual_only
         union all
         select row from expected_only
+    ),
+    -- A row with other values is on both sides, so choose the examples by their keys.
+    example as (
+        select distinct jsonb_build_array({keys}) as key from differing order by key limit 20
     )
     select (select count(*) from expected) as expected,
            (select count(*) from actual_only) as actual_count,
            (select count(*) from expected_only) as expected_count,
            (select count(distinct jsonb_build_array({keys})) from differing) as differing_count,
            (
-               select array_agg(row::text)
-               from   (select row from actual_only order by row limit 20) as first_ones
+               select array_agg(row::text order by key)
+               from   actual_only
+               join   example on example.key = jsonb_build_array({keys})
            ) as actual_only,
            (
-               select array_agg(row::text)
-               from   (select row from expected_only order by row limit 20) as first_ones
+               select array_agg(row::text order by key)
+               from   expected_only
+               join   example on example.key = jsonb_build_array({keys})
            ) as expected_only,
            (
                select array_agg(distinct (row ->> '{first_key}')::{location_type})

@@ -67,6 +67,11 @@ class _ComparisonRun:
         self._comparison = comparison
         self._scope = scope
         self._divergences = divergences
+        self._open_by_location: dict[int | datetime, list[int]] = {}
+        """The ids of the open divergences whose location is known, to find those of a range."""
+        for one in divergences:
+            if one.at is not None:
+                self._open_by_location.setdefault(one.at, []).append(one.divergence_id)
         self._repair_range = repair_range
         # Numbers of rows, as in Verdict.
         self._compared = 0
@@ -92,7 +97,12 @@ class _ComparisonRun:
             ):
                 await self._add_range(verify_range)
         except asyncpg.QueryCanceledError:
-            self._timed_out_parts.append("its ranges: took longer than a statement may")
+            self._timed_out_parts.append(
+                f"everything else: not compared, because {MAX_TIMEOUTS_IN_A_ROW} statements in a "
+                "row took longer than a statement may"
+                if self._timeouts_in_a_row >= MAX_TIMEOUTS_IN_A_ROW
+                else "its ranges: finding them took longer than a statement may"
+            )
         if self._self_test_timeouts and not self._self_tests:
             self._timed_out_parts.append("its self-tests: took longer than a statement may")
         # If a divergence has no location, the difference may be anywhere. Only a comparison that
@@ -143,11 +153,9 @@ class _ComparisonRun:
         self._divergent += found.differing
         self._examples += found.examples
         self._divergent_locations |= found.divergent_locations
-        self._resolved_divergence_ids.update(
-            location.divergence_id
-            for location in self._divergences
-            if location.at in verify_range and location.at not in found.divergent_locations
-        )
+        for at in verify_range.select_locations(self._open_by_location):
+            if at not in found.divergent_locations:
+                self._resolved_divergence_ids.update(self._open_by_location[at])
         if found.expected:
             await self._run_self_tests(verify_range)
 

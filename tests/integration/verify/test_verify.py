@@ -270,6 +270,26 @@ async def test_a_missing_row_and_another_that_no_event_explains_are_two_differen
     assert len(found.examples) == 3
 
 
+async def test_a_row_with_another_value_is_never_called_missing_however_many_differ(
+    connection: asyncpg.Connection,
+) -> None:
+    """The rows of each side are in another order than those of the other, because of the value."""
+    ids = range(1, 31)
+    await view_rows.insert(connection, [event(event_id=one, execution_id=one) for one in ids])
+    await connection.execute(
+        "update projector.execution_facts set events = 100 - execution_id where execution_id > 5"
+    )
+    await connection.execute("delete from projector.execution_facts where execution_id <= 5")
+
+    found = (await verdicts(connection, comparisons=[EXECUTION_FACTS]))["execution_facts"]
+
+    assert (found.divergent, len(found.examples)) == (30, 10)
+    for example in found.examples:
+        execution_id = int(re.match(r"execution_id (\d+): ", example)[1])  # type: ignore[index]
+        assert ("missing" in example) == (execution_id <= 5), example
+        assert "no event says so" not in example
+
+
 async def test_differences_in_too_many_places_open_one_divergence_however_often_they_are_found(
     connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,10 +35,10 @@ _SESSION: Final = {
     # A generic plan would keep filters that are null.
     "plan_cache_mode": "force_custom_plan",
 }
-OUTAGE_SQLSTATES: Final = frozenset({"08", "40", "53", "55", "57", "58", "XX"})
+OUTAGE_SQLSTATE_CLASSES: Final = frozenset({"08", "40", "53", "55", "57", "58", "XX"})
 """SQLSTATE classes of temporary errors."""
 
-AUTH_SQLSTATES: Final = frozenset({"28", "3D"})
+AUTH_SQLSTATE_CLASSES: Final = frozenset({"28", "3D"})
 """SQLSTATE classes of a rejected user or password, and of a missing database."""
 
 CONNECTION_ERRORS: Final = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
@@ -78,7 +78,7 @@ async def open_connection(url: str, **settings: str) -> AsyncIterator[asyncpg.Co
         ) as connection:
             yield connection
     except asyncpg.PostgresError as error:
-        if (error.sqlstate or "")[:2] in OUTAGE_SQLSTATES:
+        if (error.sqlstate or "")[:2] in OUTAGE_SQLSTATE_CLASSES:
             raise StoreUnavailableError(error_sentence(error)) from error
         raise FatalError(
             f"{error_sentence(error)}: {error.args[0] if error.args else ''}"

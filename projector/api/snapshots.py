@@ -25,7 +25,11 @@ from projector.api.api_errors import (
     DatabaseUnavailableError,
     TooSlowError,
 )
-from projector.database_session import AUTH_SQLSTATES, CONNECTION_ERRORS, OUTAGE_SQLSTATES
+from projector.database_session import (
+    AUTH_SQLSTATE_CLASSES,
+    CONNECTION_ERRORS,
+    OUTAGE_SQLSTATE_CLASSES,
+)
 
 _READER_ROLE: Final = "projector_reader"
 """The role of every connection, which can read only views."""
@@ -298,12 +302,12 @@ def _translated(error: asyncpg.PostgresError, timeout_s: float, *, timed_out: bo
         return DatabaseRefusedError(
             f"the user of DATABASE_URL may not act as {_READER_ROLE}. Grant that role to the user"
         )
-    if code[:2] in AUTH_SQLSTATES or isinstance(error, PoolerError):
+    if code[:2] in AUTH_SQLSTATE_CLASSES or isinstance(error, PoolerError):
         return DatabaseRefusedError(
             f"the sign-in was rejected (SQLSTATE {code}). Check the user, the password, and the "
             "name of the database in DATABASE_URL"
         )
-    if code[:2] in OUTAGE_SQLSTATES:
+    if code[:2] in OUTAGE_SQLSTATE_CLASSES:
         return DatabaseUnavailableError(
             "the database could not answer, for example because it is restarting or has too many "
             f"connections (SQLSTATE {code}). Try again in a few seconds"

@@ -120,7 +120,8 @@ begin
             from   compared_event
         ),
         -- 3. Offsets of different logs can't be compared, so they count only if all events of the
-        -- command that have one are in one log.
+        -- command that have one are in one log. The columns are cast to call_event by position
+        -- (tests/rules/test_migrations.py compares their names).
         event_in_doubt as (
             select event_id, nth_command, role, number as declared_number, created_at,
                    case when is_in_one_log then log_position end as log_position, end_slot,
@@ -141,7 +142,8 @@ begin
             from   event
             left join resolved_event on resolved_event.event_id = event.event_id
         )
-        -- 4. The least of each ranked value wins (end_rank, encode_time).
+        -- 4. The least of each ranked value wins (end_rank, encode_time). `change` in project_calls
+        -- aggregates new events in the same way, so change both together.
         select   execution_id, command_id collate "C", attempts,
                  min(created_at) as begun_at,
                  min(created_at) filter (where role = 'issued') as issued_at,

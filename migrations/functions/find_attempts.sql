@@ -65,7 +65,7 @@ begin
                        where  declared_number is null
                    ) as issue_without_number
         ),
-        -- 3. Sum up the events that declare the same number. `taken_at` is the time of the first
+        -- 3. An attempt is known by a number (R1a). Sum up the events that declare it. `taken_at` is the time of the first
         -- claim or start.
         numbered_attempt as (
             select   nth_command, declared_number as number,
@@ -87,9 +87,10 @@ begin
             order by nth_command, declared_number, role <> 'issued', created_at,
                      log_position nulls last
         ),
-        -- 4. Each numbered attempt without a numbered issue was issued by one of the issues without
-        -- a number. If there are more of these, each of the others reveals an attempt. If any issue
-        -- is numbered, the attempts that others reveal are below the highest declared number.
+        -- 4. Or by an issue (R1a). Each numbered attempt without a numbered issue was issued by one
+        -- of the issues without a number. If there are more of these, each of the others reveals an
+        -- attempt. If any issue is numbered, the attempts that others reveal are below the highest
+        -- declared number (R1b).
         command as (
             select nth_command, coalesce(unnumbered_issues, 0) as unnumbered_issues,
                    coalesce(lacking_issues, 0) as lacking_issues,
@@ -108,8 +109,9 @@ begin
                 group by nth_command
             ) as with_numbers using (nth_command)
         ),
-        -- They get the lowest numbers that nobody declares. If nothing reveals any attempt of a
-        -- command, it has one, with the number 0.
+        -- They get the lowest numbers that nobody declares (R1b). If nothing reveals any attempt of
+        -- a command, it has one, with the number 0. The limit is how many are revealed. The series
+        -- is long enough, because it still has that many numbers without the declared ones.
         revealed_attempt as (
             select command.nth_command, free.number
             from   command
@@ -135,7 +137,7 @@ begin
             select nth_command, number
             from   revealed_attempt
         ),
-        -- 5. A worker may number only retries. If the first known attempt is such a retry, an end
+        -- 5. A worker may number only retries (R1c). If the first known attempt is such a retry, an end
         -- before its claim or start reveals the attempt before it.
         first_attempt as (
             select   distinct on (nth_command) *
@@ -160,7 +162,7 @@ begin
                        and    event.created_at < first_attempt.taken_at
                    )
         ),
-        -- 6. Number the attempts of a command, and those without a numbered issue among them.
+        -- 6. Match attempts and issues (R1b). Number the attempts of a command, and those without a numbered issue among them.
         ordered_attempt as (
             select *,
                    row_number() over (partition by nth_command order by number) as nth_attempt,
@@ -220,7 +222,7 @@ begin
                    ) as next_end_at
             from   begin_or_end
         )
-        -- An attempt without a known begin begins just after the one before it ended. That one
+        -- R2. An attempt without a known begin begins just after the one before it ended. That one
         -- ended with the end that declares its number, or else with the next end that has none.
         select nth_command, nth_attempt::integer, number,
                coalesce(

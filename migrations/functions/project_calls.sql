@@ -111,7 +111,10 @@ begin
             event.context, event.result
         ) as report
     ),
-    -- The least of each ranked value wins (call_facts_from_event).
+    -- The least of each ranked value wins (call_facts_from_event). aggregate_calls aggregates the
+    -- events of a rebuilt attempt in the same way, and merge_calls merges by the same rule, so
+    -- change all three together. The columns are cast to call_change by position
+    -- (tests/rules/test_migrations.py compares their names).
     change as (
         select   execution_id, command_id, min(created_at) as begun_at,
                  min(created_at) filter (where role = 'issued') as issued_at,

@@ -19,13 +19,13 @@
 -- `#1` is a declared number.
 --
 -- find_attempts and correct_begins find which attempts there are, and when each of them began:
---    R1. An attempt is known by a number, or by an issue of its own. An issue without a number
---        belongs to the lowest attempt whose number nobody declares. If other issues have numbers,
---        it can only belong to an attempt below the highest of these. If the first numbered attempt
---        is a retry that nobody issued, and an end without a number came before its claim or start,
---        there's one attempt before it.
+--    R1a. An attempt is known by a number, or by an issue of its own.
 --            issued, failed, issued, done -> 0, 0, 1, 1
+--    R1b. An issue without a number belongs to the lowest attempt whose number nobody declares. If
+--        other issues have numbers, it can only belong to an attempt below the highest of these.
 --            issued, issued #1, done -> 0, 1, 1
+--    R1c. If the first numbered attempt is a retry that nobody issued, and an end without a number
+--        came before its claim or start, there's one attempt before it.
 --            failed, started #1, done -> 0, 1, 1
 --    R2. An attempt begins at its numbered issue, or else at its first numbered claim or start, or
 --        else at its issue without a number, or else just after the end of the previous attempt. If

@@ -6,13 +6,13 @@
 --     to_relink     the retries and failures among the written attempts
 --     old_failures  the failures that the commands had before
 --
--- For example, a step sends each attempt as a command of its own. The first command, attempt 0,
--- failed at 09:00:05, and the second, attempt 1, began at 09:00:20. Now a report arrives that says
--- attempt 0 had already failed at 09:00:03. So all four arguments have attempt 0, and
--- attempt 1 has the wrong `previous_failure_at` and was counted with a wait of 15 s, not of 17 s:
---     1. find the retries with a wrong `previous_failure_at`, which are attempt 1 here
+-- For example, a step sends each attempt as a command of its own. The command 7:a:1, attempt 0,
+-- failed at 09:00:05, and the command 7:a:2, attempt 1, began at 09:00:20. Now a report arrives that
+-- says 7:a:1 had already failed at 09:00:03. It's of 7:a:1 only, so all four arguments have 7:a:1
+-- and not 7:a:2. But 7:a:2 was counted with a wait of 15 s, and must count with one of 17 s:
+--     1. find the retries with a wrong `previous_failure_at`, which is 7:a:2 here
 --     2. subtract them as they were counted, and correct them
---     3. add all changed attempts as they are now, which are attempts 0 and 1 here
+--     3. add all changed attempts as they are now, which are 7:a:1 and 7:a:2 here
 create or replace function projector.update_call_rollups(
     old_counts projector.call_delta[], to_recount projector.call_id[],
     to_relink projector.call_id[], old_failures projector.call_failure[]

@@ -102,6 +102,30 @@ def test_sql_calls_a_record_late_as_merge_flags_does() -> None:
     assert timedelta(seconds=int(seconds)) == merge_flags.LATE_RECORD_DELAY
 
 
+@pytest.mark.parametrize(
+    ("function", "row", "composite"),
+    [
+        ("project_calls", "change", "call_change"),
+        ("aggregate_calls", "event_in_doubt", "call_event"),
+    ],
+)
+def test_a_row_that_is_cast_by_position_has_the_columns_of_its_type(
+    function: str, row: str, composite: str
+) -> None:
+    text = (FOLDER / "functions" / f"{function}.sql").read_text()
+    types = (FOLDER / "0007_create_calls.sql").read_text()
+
+    assert f"{row}::{composite}" in text
+    selected = re.search(rf"(?ms)^ +{row} as \(\n +select (.*?)\n +from ", text)
+    declared = re.search(rf"(?ms)^create type projector\.{composite} as \((.*?)^\)", types)
+    assert selected is not None
+    assert declared is not None
+    columns = re.sub("--.*", "", selected[1])
+    while columns != (columns := re.sub(r"\([^()]*\)", "", columns)):
+        pass
+    assert re.findall(r"(\w+)\s*(?:,|$)", columns) == re.findall(r"(?m)^ +(\w+) ", declared[1])
+
+
 def test_each_trigger_function_has_a_file() -> None:
     text = (FOLDER / "0008_create_triggers.sql").read_text()
     names = re.findall(r"execute function (\w+)\.(\w+)\(", text)

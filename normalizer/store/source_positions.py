@@ -105,19 +105,19 @@ async def lock_positions(
         [part.incarnation for part in parts],
         [part.partition for part in parts],
     )
-    if is_already_committed(parts, rows):
-        return AlreadyCommitted()
+    if committed := check_positions(parts, rows):
+        return committed
     return await lock_and_read_dedup_horizon(connection, rows)
 
 
-def is_already_committed(
+def check_positions(
     parts: Sequence[PartitionBatch], rows: Sequence[Mapping[str, Any]]
-) -> bool:
-    """Return whether an earlier commit of this batch succeeded, given its locked positions.
+) -> AlreadyCommitted | None:
+    """Check that the locked positions are where this batch begins. Returns None if they are.
 
-    That commit's response may have been lost in an outage, so that the batch is written again. If
-    it succeeded, the positions are at the end of the batch. Otherwise they're still at its
-    beginning. If they're anywhere else, another process or an operator has changed them, and this
+    Returns AlreadyCommitted if they're where it ends. An earlier commit of the batch succeeded
+    then, and its response was lost in an outage, so that the batch was written again. If they're
+    anywhere else, or if a claim was lost, another process or an operator has changed them, and this
     raises FencedError or PositionMovedError.
     """
     positions = {(row["topic"], row["incarnation"], row["partition"]): row for row in rows}
@@ -125,7 +125,7 @@ def is_already_committed(
         if why := _why_claim_lost(part.topic, part.partition, part.epoch, positions.get(part.key)):
             raise why
     if all(positions[part.key]["next_offset"] == part.next_offset for part in parts):
-        return True
+        return AlreadyCommitted()
     for part in parts:
         stored = positions[part.key]["next_offset"]
         if stored != part.from_offset:
@@ -134,7 +134,7 @@ def is_already_committed(
                 f"begins at {part.from_offset}, so it was not written"
             )
             raise PositionMovedError(message, topic=part.topic, partition=part.partition)
-    return False
+    return None
 
 
 def _why_claim_lost(
@@ -209,7 +209,24 @@ async def store_gaps(
         await connection.execute(_ADD_GAPS, *map(list, zip(*gaps, strict=True)))
 
 
-_MOVE_POSITIONS: Final = """
+_MOVED_COLUMNS: Final = {
+    "topic": "text",
+    "incarnation": "integer",
+    "partition": "integer",
+    "next_offset": "bigint",
+    **dict.fromkeys(OutcomeTotals.__struct_fields__, "bigint"),
+    "last_offset": "bigint",
+    "last_recorded_ms": "bigint",
+    "last_crc": "bigint",
+    "slice_records": "integer",
+}
+"""The parameters of _MOVE_POSITIONS by name, with the type of each."""
+
+_MOVED_ARRAYS: Final = ", ".join(
+    f"${number}::{kind}[]" for number, kind in enumerate(_MOVED_COLUMNS.values(), 1)
+)
+
+_MOVE_POSITIONS: Final = f"""
     update normalizer.source_positions as position
     set    next_offset      = moved.next_offset,
            dedup_offset     = greatest(position.dedup_offset, moved.next_offset),
@@ -228,35 +245,36 @@ _MOVE_POSITIONS: Final = """
            slice_records    = moved.slice_records,
            committed_at     = case when moved.last_offset is null then position.committed_at
                                    else clock_timestamp() end
-    from   unnest(
-               $1::text[], $2::integer[], $3::integer[], $4::bigint[], $5::bigint[], $6::bigint[],
-               $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[],
-               $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::integer[]
-           ) as moved (
-               topic, incarnation, partition, next_offset, records, holes,
-               outcomes, stored, duplicate, merged, quarantined,
-               ignored, last_offset, last_recorded_ms, last_crc, slice_records
-           )
+    from   unnest({_MOVED_ARRAYS}) as moved ({", ".join(_MOVED_COLUMNS)})
     where  (position.topic, position.incarnation, position.partition)
          = (moved.topic, moved.incarnation, moved.partition)
-"""
+"""  # noqa: S608 - constants of this module
 
 
 async def move_positions(
     connection: asyncpg.Connection, moves: Sequence[tuple[PartitionBatch, OutcomeTotals]]
 ) -> None:
     """Move each position to the end of its part, and add to its running totals."""
-    rows = [
-        (
-            *part.key,
-            part.next_offset,
-            *msgspec.structs.astuple(totals),
-            *(to_last_record(part.items[-1][0]) if part.items else (None, None, None)),
-            part.slice_records,
-        )
-        for part, totals in moves
-    ]
-    await connection.execute(_MOVE_POSITIONS, *map(list, zip(*rows, strict=True)))
+    rows = [_moved_row(part, totals) for part, totals in moves]
+    await connection.execute(
+        _MOVE_POSITIONS, *([row[name] for row in rows] for name in _MOVED_COLUMNS)
+    )
+
+
+def _moved_row(part: PartitionBatch, totals: OutcomeTotals) -> dict[str, str | int | None]:
+    """Return the values of _MOVED_COLUMNS by name."""
+    last = to_last_record(part.items[-1][0]) if part.items else None
+    return {
+        "topic": part.topic,
+        "incarnation": part.incarnation,
+        "partition": part.partition,
+        "next_offset": part.next_offset,
+        **msgspec.structs.asdict(totals),
+        "last_offset": last and last.offset,
+        "last_recorded_ms": last and last.recorded_ms,
+        "last_crc": last and last.crc,
+        "slice_records": part.slice_records,
+    }
 
 
 async def advance_past_gap(

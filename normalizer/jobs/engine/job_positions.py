@@ -24,7 +24,7 @@ from normalizer.jobs.sources.history_source import PartKey
 from normalizer.store.dedup_horizon import ADD_DEDUP_HORIZON_SQL, LOCK_DEDUP_HORIZON_SQL
 from normalizer.store.session import RetryTransactionError
 from normalizer.store.sorted_outcomes import SortedOutcomes
-from normalizer.store.source_positions import AlreadyCommitted, is_already_committed
+from normalizer.store.source_positions import AlreadyCommitted, check_positions
 from normalizer.store.topic_cluster import check_topic_cluster
 
 _NOTHING_REWRITTEN = (0, 0, 0)
@@ -128,8 +128,8 @@ class JobPositions:
             [part.incarnation for part in parts],
             [part.partition for part in parts],
         )
-        if is_already_committed(parts, rows):
-            return AlreadyCommitted()
+        if committed := check_positions(parts, rows):
+            return committed
         self._spans = _offset_spans(parts)
         return await _reached(connection, self._spans, self._cluster_id)
 

@@ -45,7 +45,9 @@ class CommitMetrics:
             zip(map(_get_shape, written.events), map(_get_outcome, written.outcomes), strict=True)
         )
         counts[NO_SHAPE_LABEL, "ignored"] += totals.ignored
-        for (_, rejected), is_new in zip(written.rejections, written.kept, strict=True):
+        for (_, rejected), is_new in zip(
+            written.rejections, written.newly_quarantined, strict=True
+        ):
             counts[rejected.shape or NO_SHAPE_LABEL, "quarantined" if is_new else "duplicate"] += 1
             if is_new:
                 self._reasons[rejected.reason].inc()

@@ -60,7 +60,7 @@ class PartOutput:
             new=self._events,
             outcomes=[("stored", event.event_id or 0) for event in self._events],
             rejections=self._rejections,
-            kept=[True] * len(self._rejections),
+            newly_quarantined=[True] * len(self._rejections),
             totals=self._counts.totals(self._part),
             expired_unread=0,
             commit_s=commit_s,

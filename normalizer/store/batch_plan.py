@@ -5,6 +5,12 @@ transaction that does both locks rows of the projections twice, so two processes
 of the same executions could deadlock. To prevent that, a batch whose rows are shared with other
 writers is written in two transactions. The first one updates the stored rows, and the second one
 inserts the new ones.
+
+`Store.write` runs transactions until the batch is committed:
+
+    plan and write everything --> committed
+    plan, update stored rows  --> write the rest of the plan --> committed
+    lost a race, or a row was rejected --> rolled back, plan again
 """
 
 from collections.abc import Sequence
@@ -33,7 +39,9 @@ from normalizer.store.stored_rows import StoredEventRows
 
 _SHARED_BATCHES: Final = 1_000
 """After a batch has changed rows of another writer's partition, rows count as shared for this many
-batches, that one included."""
+batches, that one included. With a lower number, a batch whose rows are shared would more often be
+written in one transaction, and might deadlock, which costs a try. With a higher number, batches
+that update rows would take a second commit for longer after the sharing has ended."""
 
 
 class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +51,7 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
       insert and update.
     - `merged` holds the records that an earlier transaction of this batch has merged into stored
       rows.
-    - `merge_first` is empty if one transaction writes everything. Otherwise it holds the records
+    - `merged_first` is empty if one transaction writes everything. Otherwise it holds the records
       that change stored rows, which a first transaction writes before a second one inserts the new
       rows.
     """
@@ -53,7 +61,12 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
     sorted_outcomes: SortedOutcomes
     write_plan: WritePlan
     merged: frozenset[Coordinates]
-    merge_first: frozenset[Coordinates]
+    merged_first: frozenset[Coordinates]
+
+    @property
+    def needs_two_transactions(self) -> bool:
+        """Return whether the stored rows must be updated in a transaction of their own, first."""
+        return bool(self.merged_first)
 
     def merges_of_first_transaction(self) -> list[tuple[Coordinates, int]]:
         """Return the records that the first of two transactions merges into stored rows.
@@ -64,7 +77,7 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
         return [
             (record, row)
             for record, row in self.write_plan.merged_records
-            if record in self.merge_first and record not in self.write_plan.flagging
+            if record in self.merged_first and record not in self.write_plan.flagging
         ]
 
     def plan_for_second_transaction(self) -> "BatchPlan":
@@ -73,7 +86,7 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
             self,
             write_plan=msgspec.structs.replace(self.write_plan, updates=[], ambiguous=0),
             merged=self.merged.union(record for record, _ in self.merges_of_first_transaction()),
-            merge_first=frozenset(),
+            merged_first=frozenset(),
         )
 
     def is_still_valid(self, dedup_horizon: DedupHorizon, exclusions: EventExclusions) -> bool:
@@ -143,7 +156,7 @@ class BatchPlanner:
             sorted_outcomes=sorted_outcomes,
             write_plan=write_plan,
             merged=progress.merged,
-            merge_first=(
+            merged_first=(
                 _updating_records(events, write_plan, progress.merged)
                 if rows_are_shared and write_plan.inserts and write_plan.updates
                 else frozenset()

@@ -214,7 +214,9 @@ class RejectionLog:
 
     def count_rejections(self, committed: CommittedBatch) -> None:
         """Count the new rejections of a batch, and log the counts if the last line is 10 s old."""
-        for (record, rejected), is_new in zip(committed.rejections, committed.kept, strict=True):
+        for (record, rejected), is_new in zip(
+            committed.rejections, committed.newly_quarantined, strict=True
+        ):
             if is_new:
                 self._reasons[rejected.reason] += 1
                 self._example = self._example or {

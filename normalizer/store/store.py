@@ -41,9 +41,10 @@ from normalizer.store.write_transaction import CommittedBatch, WriteTransaction
 
 _T = TypeVar("_T")
 
-_MAX_ROUNDS: Final = 10
-"""How often to write a batch again without a pause, after a race or with more rows rejected. After
-that many tries, `write` raises StoreUnavailableError, so that its caller backs off."""
+_MAX_TRANSACTIONS: Final = 10
+"""How many transactions to run for a batch without a pause. One or two are normal, and each race or
+rejected row takes more. After this many, `write` raises StoreUnavailableError, so that its caller
+backs off."""
 
 
 class Store:
@@ -227,7 +228,7 @@ class Store:
         """Write the batch in one transaction. Rows that the database rejects go to quarantine.
 
         A batch that merges records into rows of other partitions takes two transactions (see
-        `BatchPlan.merge_first`). If the process dies between them, the whole batch is written
+        `BatchPlan`). If the process dies between them, the whole batch is written
         again. Its merges then change nothing, but still count as merged. If an earlier commit of
         this batch succeeded although its response was lost, nothing is written, and the totals are
         empty.
@@ -253,8 +254,7 @@ class Store:
         """
         progress = WriteProgress()
         failure: BaseException | None = None
-        rounds = 0
-        while rounds < _MAX_ROUNDS:
+        for _ in range(_MAX_TRANSACTIONS):
             self.may_normalize.clear()
             try:
                 if isinstance(failure, RowRejectedError):
@@ -273,7 +273,6 @@ class Store:
                 failure = error.with_traceback(None)
                 # The plan was made from rows that have changed since, or it has a rejected row.
                 progress = msgspec.structs.replace(progress, plan=None)
-                rounds += 1
             else:
                 match result:
                     case AlreadyCommitted():
@@ -283,8 +282,8 @@ class Store:
                     case WriteProgress():
                         progress, failure = result, None
         message = (
-            f"database: a batch was tried {_MAX_ROUNDS} times without success, because each time a "
-            "row was rejected or another transaction changed the same rows first"
+            f"database: a batch was tried {_MAX_TRANSACTIONS} times without success, because each "
+            "time a row was rejected or another transaction changed the same rows first"
         )
         raise StoreUnavailableError(message) from failure
 

@@ -249,6 +249,10 @@ class _Retries:
                 self._in_flight.set_aside.append(piece.parts[0])
                 self._leave_out(piece.parts[0])
                 return True
+        # Halve it in an outage too, because a record may cause what looks like one. For example,
+        # the server may run out of memory for it and close every connection. An outage therefore
+        # costs a few seconds of tries with smaller and smaller pieces. The pauses grow once a
+        # single record is left.
         if self._tries >= TRIES_BEFORE_HALVING and (halves := piece.split()):
             self._replace(halves)
             return True

@@ -5,11 +5,11 @@ the events with the stored rows, copies new rows, updates changed rows, and stor
 in quarantine. Finally it advances the positions, together with their running totals.
 
 `Store.write` begins the transaction, and commits it. If anything here raises, or if the process
-dies, the server rolls everything back. These locks are held until then, and every writer takes them
+dies, the server rolls everything back. These locks are held until then, and every batch takes them
 in this order: positions by their key, dedup horizons, stored rows, and rows of the projections,
-which triggers of the COPY and the UPDATE lock. `reconcile` says in which order it locks stored
-rows. If two writers deadlock all the same, PostgreSQL ends one of them, and `write_retry` writes
-its batch again.
+which triggers of the COPY and the UPDATE lock. `jobs.renormalize`, which updates rows too, takes
+them in the same order. `reconcile` says in which order it locks stored rows. If two writers
+deadlock all the same, PostgreSQL ends one of them, and `write_retry` writes its batch again.
 """
 
 import asyncio
@@ -38,8 +38,8 @@ class CommittedBatch(msgspec.Struct, frozen=True, kw_only=True):
     - `events` has the events that were neither rejected nor ignored, in the order of the batch, and
       `outcomes` has, for each of them, its outcome and the id of its row.
     - `new` holds the inserted rows.
-    - `rejections` has the rejected records, and `kept` has, for each of them, whether it's new in
-      the quarantine.
+    - `rejections` has the rejected records, and `newly_quarantined` has, for each of them, whether
+      it's new in the quarantine.
     - `expired_unread` is the number of events that were ignored as expired although no earlier
       batch had read them.
     - `ambiguous` is the number of stored rows that became ambiguous with this batch, i.e. that may
@@ -52,7 +52,7 @@ class CommittedBatch(msgspec.Struct, frozen=True, kw_only=True):
     new: Sequence[Event]
     outcomes: Sequence[tuple[Outcome, int]]
     rejections: Sequence[RejectedRecord]
-    kept: Sequence[bool]
+    newly_quarantined: Sequence[bool]
     totals: OutcomeTotals
     expired_unread: int
     ambiguous: int = 0
@@ -97,12 +97,12 @@ class WriteTransaction:
             plan = await self._planner.plan_batch(
                 connection, batch, progress, exclusions, dedup_horizon
             )
-        if plan.merge_first:
+        if plan.needs_two_transactions:
             return await self._update_stored_rows(connection, plan, progress)
         outcomes = await self._write_rows(connection, plan, batch_id)
         rejections = plan.sorted_outcomes.rejections
-        kept = await self._quarantine(connection, rejections, batch_id, dedup_horizon)
-        totals = _count_outcomes(batch.parts, plan.sorted_outcomes, outcomes, kept)
+        newly_quarantined = await self._quarantine(connection, rejections, batch_id, dedup_horizon)
+        totals = _count_outcomes(batch.parts, plan.sorted_outcomes, outcomes, newly_quarantined)
         moves = list(zip(batch.parts, totals, strict=True))
         await self._positions.move(connection, moves, batch_id, plan.sorted_outcomes)
         return CommittedBatch(
@@ -110,7 +110,7 @@ class WriteTransaction:
             new=plan.write_plan.inserts,
             outcomes=outcomes,
             rejections=rejections,
-            kept=kept,
+            newly_quarantined=newly_quarantined,
             totals=sum(totals, OutcomeTotals()),
             expired_unread=plan.sorted_outcomes.expired_unread,
             ambiguous=plan.write_plan.ambiguous + progress.ambiguous,
@@ -179,21 +179,21 @@ class WriteTransaction:
         }
         stored_before = await StoredEventRows(connection).find_rows_at(below) if below else {}
         to_store = [one for one in rejections if one.coordinates not in stored_before]
-        kept = await write_quarantine(connection, to_store, batch_id)
+        are_new = await write_quarantine(connection, to_store, batch_id)
         # Look them up by identity, because a file may hold the same record twice.
-        is_kept = {id(one): is_new for one, is_new in zip(to_store, kept, strict=True)}
-        return [is_kept.get(id(one), False) for one in rejections]
+        is_new_by_identity = dict(zip(map(id, to_store), are_new, strict=True))
+        return [is_new_by_identity.get(id(one), False) for one in rejections]
 
 
 def _count_outcomes(
     parts: Sequence[PartitionBatch],
     sorted_outcomes: SortedOutcomes,
     outcomes: Sequence[tuple[Outcome, int]],
-    kept: Sequence[bool],
+    newly_quarantined: Sequence[bool],
 ) -> list[OutcomeTotals]:
     """Count the outcomes of each part: its events, its rejections, and what it ignores."""
     totals = []
-    for part, ignored, (event, after_event), (rejection, after_rejection) in zip(
+    for part, ignored, (first_event, events_end), (first_rejection, rejections_end) in zip(
         parts,
         sorted_outcomes.ignored,
         pairwise((0, *sorted_outcomes.event_ends)),
@@ -202,8 +202,8 @@ def _count_outcomes(
     ):
         counts = OutcomeCounts()
         counts.add("ignored", ignored)
-        counts.add_outcomes(outcomes[event:after_event])
-        for is_new in kept[rejection:after_rejection]:
+        counts.add_outcomes(outcomes[first_event:events_end])
+        for is_new in newly_quarantined[first_rejection:rejections_end]:
             counts.add("quarantined" if is_new else "duplicate")
         totals.append(counts.totals(part))
     return totals

@@ -22,7 +22,7 @@ def test_every_new_rejection_is_logged_also_one_by_the_database() -> None:
         new=[],
         outcomes=[],
         rejections=rejections,
-        kept=[False, True, True],
+        newly_quarantined=[False, True, True],
         totals=OutcomeTotals(quarantined=2, duplicate=1),
         expired_unread=0,
     )

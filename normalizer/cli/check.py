@@ -17,7 +17,7 @@ from normalizer.errors import (
     NormalizerError,
     OtherGroupError,
 )
-from normalizer.kafka import KafkaPartition, TopicLookup
+from normalizer.kafka import GrouplessClient, KafkaPartition
 
 _STEP_TIMEOUT_S: Final = 20.0
 
@@ -34,7 +34,7 @@ _BLAMED: Final = (
 _GONE: Final = "if the topic was recreated with fewer partitions, use `normalizer position retire`"
 
 
-async def check(settings: Settings, log: TopicLookup) -> AsyncIterator[CheckResult]:
+async def check(settings: Settings, log: GrouplessClient) -> AsyncIterator[CheckResult]:
     """Check Kafka, then the database, then whether the two belong together. Changes nothing.
 
     Yields one line per check. If a check fails, the checks that depend on it are skipped. For

@@ -14,10 +14,10 @@ from normalizer.config.settings import Settings
 from normalizer.core.batch import last_record_from_columns
 from normalizer.errors import FatalError
 from normalizer.kafka import (
+    GrouplessClient,
     KafkaPartition,
     LogMismatch,
     OffsetBounds,
-    TopicLookup,
     acl_grant_command,
     find_log_mismatch,
     no_leader_error,
@@ -31,7 +31,7 @@ _UNUSED: Final = "new: no process has joined it yet"
 class KafkaCheck:
     """Checks everything in Kafka that the service needs."""
 
-    def __init__(self, settings: Settings, log: TopicLookup) -> None:
+    def __init__(self, settings: Settings, log: GrouplessClient) -> None:
         self._settings = settings
         self._log = log
         self.cluster_id: str | None = None

@@ -22,7 +22,7 @@ import msgspec
 
 from normalizer.errors import ConfigurationError
 
-VECTORS_FOLDER: Final = Path(__file__).parents[1] / "vectors"
+_VECTORS_FOLDER: Final = Path(__file__).parents[1] / "vectors"
 """In a checkout, a link to contract/vectors/. In an installed wheel, a folder of files."""
 
 Level = Literal["lines", "shapes", "rules"]
@@ -73,7 +73,7 @@ def read_cases(level: Level) -> list[ConformanceCase]:
     """Return every case of a level and of the levels before it."""
     vectors = [
         _vector_decoder.decode(line)
-        for line in (VECTORS_FOLDER / "records.ndjson").read_bytes().split(b"\n")
+        for line in (_VECTORS_FOLDER / "records.ndjson").read_bytes().split(b"\n")
         if line
     ]
     lines = {line: vector for vector in vectors for line in vector.gives if isinstance(line, str)}

@@ -31,7 +31,7 @@ from normalizer.envelope import (
     to_canonical,
 )
 from normalizer.errors import BrokerUnavailableError, ConfigurationError, FatalError
-from normalizer.kafka import KafkaPartition, TopicLookup, find_log_mismatch
+from normalizer.kafka import GrouplessClient, KafkaPartition, find_log_mismatch
 from normalizer.store.read_only import read_only_connection
 
 _POSITION: Final = """
@@ -117,7 +117,7 @@ def parse_coordinates(text: str) -> RecordAddress:
 
 async def explain(
     database_url: str,
-    log: TopicLookup | None,
+    log: GrouplessClient | None,
     at: RecordAddress,
     *,
     incarnation: int | None = None,
@@ -146,7 +146,7 @@ async def explain(
 
 
 async def _read_from_topic(
-    log: TopicLookup | None, at: RecordAddress, position: asyncpg.Record | None
+    log: GrouplessClient | None, at: RecordAddress, position: asyncpg.Record | None
 ) -> tuple[RawRecord | None, str]:
     """Return the record as Kafka has it now, or None, and a sentence about it."""
     if position is None:

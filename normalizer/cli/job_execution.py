@@ -24,7 +24,7 @@ from normalizer.jobs.engine.run_progress import RunProgress, RunResult
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.engine.throttle import LiveLagMeter, Throttle
 from normalizer.jobs.sources.history_source import HistorySource
-from normalizer.kafka import TopicLookup
+from normalizer.kafka import GrouplessClient
 from normalizer.runtime import logging_setup
 from normalizer.runtime.exit_codes import FAILED, PROBLEM_FOUND
 from normalizer.runtime.garbage_collection import collect_garbage_rarely
@@ -74,7 +74,7 @@ async def _throttle(
     logger = logging_setup.get_logger()
     live = None
     if settings.kafka_bootstrap_servers:
-        log = await opened.enter_async_context(TopicLookup(settings))
+        log = await opened.enter_async_context(GrouplessClient(settings))
         live = await opened.enter_async_context(LiveLagMeter(settings.required_database_url, log))
     else:
         logger.info("job.live_traffic_not_watched", why="KAFKA_BOOTSTRAP_SERVERS is not set")

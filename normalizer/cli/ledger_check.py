@@ -34,10 +34,10 @@ from normalizer.cli.ledger_findings import (
 )
 from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, IdRangeWalk
 from normalizer.kafka import (
+    GrouplessClient,
     KafkaPartition,
     LogMismatch,
     OffsetBounds,
-    TopicLookup,
     UnreadableBatchError,
     find_log_mismatch,
     no_leader_error,
@@ -87,7 +87,7 @@ _RUNS: Final = """
 
 
 async def verify_ledger(
-    database_url: str, log: TopicLookup | None
+    database_url: str, log: GrouplessClient | None
 ) -> AsyncIterator[PartitionFinding | JobRunFinding]:
     """Check every position, and yield a finding for each partition and then each run of a job.
 
@@ -144,7 +144,7 @@ async def verify_ledger(
 
 
 async def _log_bounds(
-    log: TopicLookup | None, positions: Sequence[LedgerPosition]
+    log: GrouplessClient | None, positions: Sequence[LedgerPosition]
 ) -> tuple[dict[PartitionKey, OffsetBounds], AbstractSet[KafkaPartition]]:
     """Return the bounds of each newest position's log, and the partitions without a leader."""
     if log is None:
@@ -205,7 +205,7 @@ async def _gaps(connection: asyncpg.Connection) -> defaultdict[PartitionKey, _Ga
 
 
 async def _check_partition(
-    log: TopicLookup | None,
+    log: GrouplessClient | None,
     bounds: OffsetBounds | None,
     position: LedgerPosition,
     gaps: _Gaps,
@@ -242,7 +242,7 @@ async def _check_partition(
 
 
 async def _why_reset(
-    log: TopicLookup, position: LedgerPosition, bounds: OffsetBounds
+    log: GrouplessClient, position: LedgerPosition, bounds: OffsetBounds
 ) -> LogMismatch | None:
     return await find_log_mismatch(
         log,
@@ -255,7 +255,7 @@ async def _why_reset(
 
 
 async def _why_unreadable(
-    log: TopicLookup, position: LedgerPosition, bounds: OffsetBounds
+    log: GrouplessClient, position: LedgerPosition, bounds: OffsetBounds
 ) -> UnreadableBatchError | None:
     if not bounds.start <= position.next_offset < bounds.end:
         return None

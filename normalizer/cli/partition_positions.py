@@ -15,7 +15,7 @@ from normalizer.core.batch import PartitionBatch, holes_between
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Rejected
 from normalizer.errors import BrokerUnavailableError, ConfigurationError, RetryableError
-from normalizer.kafka import KafkaPartition, TopicLookup, UnreadableBatchError
+from normalizer.kafka import GrouplessClient, KafkaPartition, UnreadableBatchError
 from normalizer.store.position_changes import PositionChange, change_position, position_moved_error
 from normalizer.store.read_only import read_only_connection
 
@@ -87,7 +87,7 @@ class MovedPosition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def read_positions(
-    settings: Settings, log: TopicLookup | None, topic: str | None, partition: int | None
+    settings: Settings, log: GrouplessClient | None, topic: str | None, partition: int | None
 ) -> list[PartitionPosition]:
     """Return every matching position. The newest incarnation of each partition comes first.
 
@@ -122,7 +122,7 @@ async def read_positions(
 
 async def skip_records(
     settings: Settings,
-    log: TopicLookup | None,
+    log: GrouplessClient | None,
     at: KafkaPartition,
     offset: int,
     *,
@@ -156,7 +156,7 @@ async def skip_records(
 
 async def rewind_position(
     settings: Settings,
-    log: TopicLookup | None,
+    log: GrouplessClient | None,
     at: KafkaPartition,
     offset: int,
     *,
@@ -189,7 +189,7 @@ async def rewind_position(
 
 async def retire_partition(
     settings: Settings,
-    log: TopicLookup | None,
+    log: GrouplessClient | None,
     at: KafkaPartition,
     *,
     change: PositionChange,
@@ -209,7 +209,7 @@ async def _done(
 
 
 async def _passed(
-    log: TopicLookup | None,
+    log: GrouplessClient | None,
     position: PartitionPosition,
     offset: int,
     to: int | None,
@@ -244,7 +244,7 @@ async def _passed(
 
 
 async def _read(
-    log: TopicLookup, position: PartitionPosition, offset: int, to: int | None, end: int
+    log: GrouplessClient, position: PartitionPosition, offset: int, to: int | None, end: int
 ) -> tuple[list[RawRecord], int]:
     """Return the records before `to`, with `to`.
 

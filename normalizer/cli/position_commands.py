@@ -24,7 +24,7 @@ from normalizer.cli.partition_positions import (
 )
 from normalizer.core.record_address import PARTITION_SYNTAX, parse_partition
 from normalizer.errors import PositionMovedError
-from normalizer.kafka import KafkaPartition, optional_topic_lookup
+from normalizer.kafka import KafkaPartition, optional_groupless_client
 from normalizer.runtime.exit_codes import PROBLEM_FOUND
 from normalizer.store.position_changes import Action, PositionChange
 
@@ -100,7 +100,7 @@ def show(*, at: str, as_json: bool) -> None:
     topic, partition = parse_partition(at) or (at or None, None)
 
     async def read() -> str:
-        async with optional_topic_lookup(settings) as log:
+        async with optional_groupless_client(settings) as log:
             positions = await read_positions(settings, log, topic, partition)
         if as_json:
             return msgspec.json.encode(positions).decode()
@@ -219,7 +219,7 @@ def _run(
     change = PositionChange(action=action, who=who or user_at_host(), why=why.strip())
 
     async def moved() -> MovedPosition | PositionMovedError:
-        async with optional_topic_lookup(settings) as log:
+        async with optional_groupless_client(settings) as log:
             try:
                 return await move(settings, log, change=change)
             except PositionMovedError as elsewhere:

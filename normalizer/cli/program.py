@@ -50,7 +50,7 @@ _MODULES: Final = {
 }
 
 
-class LazyCommandGroup(Program):
+class _LazyCommandGroup(Program):
     """Finds and imports a command."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - as click passes it
@@ -98,7 +98,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, is_set: bool) -> None
 
 
 @click.group(
-    cls=LazyCommandGroup,
+    cls=_LazyCommandGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.option(

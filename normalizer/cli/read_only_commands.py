@@ -18,7 +18,7 @@ from normalizer.cli.explain import explain as explain_record
 from normalizer.cli.explain import parse_coordinates
 from normalizer.cli.job_options import NON_NEGATIVE_INT32_TYPE
 from normalizer.cli.ledger_check import verify_ledger
-from normalizer.kafka import TopicLookup, optional_topic_lookup
+from normalizer.kafka import GrouplessClient, optional_groupless_client
 from normalizer.observability.metric_catalog import metric_table as documented_metrics
 from normalizer.runtime.exit_codes import PROBLEM_FOUND
 from normalizer.runtime.native_lane import why_python_only
@@ -57,7 +57,7 @@ def check() -> None:
 
     async def report() -> bool:
         failed = any(finding.failed for finding in environment_findings)
-        async with TopicLookup(settings) as log:
+        async with GrouplessClient(settings) as log:
             async for finding in run_check(settings, log):
                 click.echo(finding)
                 failed = failed or finding.failed
@@ -97,7 +97,7 @@ def verify_ledger_command() -> None:
 
     async def report() -> bool:
         differs = False
-        async with optional_topic_lookup(settings) as log:
+        async with optional_groupless_client(settings) as log:
             async for partition in verify_ledger(database_url, log):
                 click.echo(partition)
                 differs = differs or bool(partition.wrong)
@@ -129,7 +129,7 @@ def explain(*, coordinates: str, incarnation: int | None) -> None:
     normalizer = build_normalizer_or_exit(settings)
 
     async def report() -> list[str]:
-        async with optional_topic_lookup(settings) as log:
+        async with optional_groupless_client(settings) as log:
             return await explain_record(
                 database_url,
                 log,

@@ -65,7 +65,7 @@ class BatchFiller:
         """The records for which the last batch had no room."""
         self._last_write_s = 0.0
 
-    def note_write(self, took_s: float) -> None:
+    def note_write_duration(self, took_s: float) -> None:
         """Note how long the last batch took to write. The age at which the next is due follows."""
         self._last_write_s = took_s
 

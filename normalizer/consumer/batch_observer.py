@@ -50,7 +50,7 @@ class BatchObserver:
         finally:
             seconds = self._clock() - begun_s
             self.metrics.observe_stage(stage, seconds)
-            self._tracer.note(stage, seconds)
+            self._tracer.note_stage(stage, seconds)
 
     def count_closed(self, closed_by: str) -> None:
         """Count a batch that will now be written, by why it was closed."""

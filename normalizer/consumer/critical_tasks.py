@@ -9,7 +9,7 @@ from normalizer.errors import ProcessStuckError
 def start_critical_tasks(
     tasks: asyncio.TaskGroup,
     stopping: asyncio.Event,
-    works: Mapping[str, Callable[[], Awaitable[None]]],
+    functions: Mapping[str, Callable[[], Awaitable[None]]],
 ) -> list[asyncio.Task[None]]:
     """Start a named task for each function. None of them may end before `stopping` is set.
 
@@ -19,7 +19,7 @@ def start_critical_tasks(
     """
     return [
         tasks.create_task(_run_critical(name, work, stopping), name=name)
-        for name, work in works.items()
+        for name, work in functions.items()
     ]
 
 

@@ -32,7 +32,7 @@ from normalizer.errors import (
     ProcessStuckError,
     RetryableError,
 )
-from normalizer.kafka import FetchedChunk, GroupReader, KafkaPartition, TopicLookup
+from normalizer.kafka import FetchedChunk, GrouplessClient, GroupReader, KafkaPartition
 from normalizer.runtime.logging_setup import OutageLog, ServiceCounters, get_logger
 from normalizer.runtime.pause import back_off_s, wait_at_most
 from normalizer.store.process_shapes import ShapesFingerprint
@@ -71,7 +71,7 @@ class GroupMembership:
         self._store = store
         self._counters = counters
         self._clock = clock
-        self._kafka = TopicLookup(settings)
+        self._kafka = GrouplessClient(settings)
         self._verification_due = asyncio.Event()
         self._reader = GroupReader(
             settings,

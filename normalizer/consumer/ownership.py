@@ -183,7 +183,7 @@ class PartitionOwnership:
             self.update_fields(partition, why_unreachable="")
             _log.info("partition.recovered", partition=str(partition))
 
-    def mark_other_groups(
+    def mark_partitions_of_other_groups(
         self, unclaimed: Iterable[KafkaPartition], found: Iterable[OtherGroupError]
     ) -> None:
         """Note which unclaimed partitions another consumer group reads. Logged once."""

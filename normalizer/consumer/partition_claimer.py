@@ -20,10 +20,10 @@ from normalizer.errors import (
     TopicResetError,
 )
 from normalizer.kafka import (
+    GrouplessClient,
     GroupReader,
     KafkaPartition,
     OffsetBounds,
-    TopicLookup,
     find_log_mismatch,
     wall_clock_ms,
 )
@@ -41,7 +41,7 @@ class PartitionClaimer:
     def __init__(
         self,
         reader: GroupReader,
-        kafka: TopicLookup,
+        kafka: GrouplessClient,
         store: RecordStore,
         ownership: PartitionOwnership,
         *,
@@ -90,7 +90,7 @@ class PartitionClaimer:
         group_changes = self._reader.group_changes
         cluster_id = await self._kafka.cluster_id()
         others = await self._store.find_other_groups(unclaimed, self._group_id, cluster_id)
-        ownership.mark_other_groups(unclaimed, others)
+        ownership.mark_partitions_of_other_groups(unclaimed, others)
         to_claim = [one for one in unclaimed if not ownership[one].why_other_group]
         bounds = await self._reachable_bounds(to_claim)
         begun: dict[str, int] = {}

@@ -191,7 +191,7 @@ class Service:
         """Fetch, normalize, and write. While one batch is being written, the next is filled."""
         writing: asyncio.Task[None] | None = None
         while not self._stopping.is_set():
-            in_spans = self._tracer.begin()
+            in_spans = self._tracer.begin_batch()
             filled = await self._filler.fill_batch(writing)
             if filled is None:
                 continue
@@ -239,7 +239,7 @@ class Service:
             # A claim was lost, or a stop or a rebalance has ended the retries.
             self._membership.on_rollback(self._in_flight.without_set_aside(batch), error)
         else:
-            self._filler.note_write(self._clock() - begun_s)
+            self._filler.note_write_duration(self._clock() - begun_s)
             self._note_written(self._in_flight.without_set_aside(batch))
 
     def _note_written(self, batch: Batch, lost: Sequence[PositionError] = ()) -> None:

@@ -16,7 +16,7 @@ from typing import Final
 from normalizer.consumer.ownership import PartitionOwnership
 from normalizer.consumer.partition_state import PartitionState
 from normalizer.errors import RetryableError
-from normalizer.kafka import GroupReader, KafkaPartition, TopicLookup, UnreadableBatchError
+from normalizer.kafka import GrouplessClient, GroupReader, KafkaPartition, UnreadableBatchError
 
 _STUCK_GROUP: Final = "the group"
 """The name that stands for the group itself if its rebalance doesn't end."""
@@ -28,7 +28,7 @@ class ProgressWatchdog:
     def __init__(
         self,
         reader: GroupReader,
-        kafka: TopicLookup,
+        kafka: GrouplessClient,
         ownership: PartitionOwnership,
         *,
         limit_s: float,

@@ -28,7 +28,7 @@ from normalizer.core.redaction.redact_stored import (
 from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.jobs.dry_run.diff import Diff, RowChange
 from normalizer.jobs.dry_run.rewrite_dry_run import RewriteDryRun
-from normalizer.jobs.engine.id_ranges import READ_EVENTS_IN_RANGE, Fetch
+from normalizer.jobs.engine.id_ranges import READ_EVENTS_IN_RANGE_SQL, Fetch
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.renormalize import RewriteJob
 from normalizer.jobs.rewrite_rows import RewritePlan
@@ -106,7 +106,7 @@ def format_redacted_counts(counts: RedactedCounts) -> Iterator[str]:
 
 def _rewrite_plan(sanitizer: Sanitizer) -> RewritePlan:
     return RewritePlan(
-        find=READ_EVENTS_IN_RANGE,
+        find=READ_EVENTS_IN_RANGE_SQL,
         parameters=(),
         rewrite=partial(redact_row, sanitizer=sanitizer),
         may_change=partial(may_need_redaction, sanitizer=sanitizer),

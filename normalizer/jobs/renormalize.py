@@ -33,13 +33,13 @@ from normalizer.jobs.engine.id_ranges import (
     IdRangeWalk,
     fetch_rows_that_fit,
 )
-from normalizer.jobs.engine.job_positions import LOCK_JOB_POSITIONS, move_positions
+from normalizer.jobs.engine.job_positions import LOCK_JOB_POSITIONS_SQL, move_positions
 from normalizer.jobs.engine.job_run import JobRun
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.renormalize_row import renormalize_row
 from normalizer.jobs.rewrite_rows import (
-    LOCK_OUTDATED_ROWS,
+    LOCK_OUTDATED_ROWS_SQL,
     RewritePlan,
     RewrittenPage,
     rewrite_rows,
@@ -212,7 +212,7 @@ class RewriteJob:
         connection: asyncpg.Connection,
     ) -> ReadPosition:
         job = (run.spec.job_id, run.number)
-        locked = await connection.fetch(LOCK_JOB_POSITIONS, *job, *([value] for value in _PART))
+        locked = await connection.fetch(LOCK_JOB_POSITIONS_SQL, *job, *([value] for value in _PART))
         if not locked or locked[0]["epoch"] != run.epoch:
             raise FencedError("another process took over this run", topic=_PART[0], partition=0)
         found, last_id = await self._rewrite_page(connection, rest)
@@ -289,7 +289,7 @@ class RenormalizeJob(RewriteJob):
         rules_version: int = RULES_VERSION,
     ) -> None:
         plan = RewritePlan(
-            find=LOCK_OUTDATED_ROWS,
+            find=LOCK_OUTDATED_ROWS_SQL,
             parameters=selection.sql_parameters(rules_version),
             rewrite=partial(renormalize_row, normalize=normalize),
         )

@@ -19,7 +19,7 @@ _ROWS_A_SLICE: Final = 50
 
 # Selects the rows that an older version of the rules produced. Rows of version 0 are left out. They
 # were inserted with SQL, so no version of the rules produced them.
-READ_OUTDATED_ROWS: Final = f"""
+READ_OUTDATED_ROWS_SQL: Final = f"""
     select   {ENVELOPE_COLUMNS_SQL}
     from     normalizer.events
     where    event_id between $1::bigint and $2::bigint
@@ -31,7 +31,7 @@ READ_OUTDATED_ROWS: Final = f"""
     order by event_id
 """  # noqa: S608 - column names of this project
 
-LOCK_OUTDATED_ROWS: Final = f"{READ_OUTDATED_ROWS} for update"
+LOCK_OUTDATED_ROWS_SQL: Final = f"{READ_OUTDATED_ROWS_SQL} for update"
 
 
 class RewritePlan(msgspec.Struct, frozen=True, kw_only=True):

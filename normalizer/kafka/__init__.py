@@ -4,27 +4,29 @@ This package translates aiokafka's errors into ours. Several modules add what ai
 example static membership, and support for recreated topics, slow links, and batches that it can't
 decode.
 
-client_setup     has what every client shares: options, partitions, records, translated errors.
-access_tokens    keeps the access token of SASL OAUTHBEARER for all clients of the process.
-token_sources    requests a token from an authorization server, or signs one for AWS.
-connection_renewal  replaces a connection before the token that it signed in with expires.
-connection_diagnosis  finds the step (TCP, TLS, SASL, ...) at which the brokers reject a client.
-reader_connection  opens the clients of a reader when they're first needed.
-group_reader     GroupReader reads the partitions that a consumer group assigns to this process.
-group_consumer   builds the aiokafka consumer of a group, with its options.
-static_member    lets a process with a name keep its partitions while it restarts.
-fetch_sizes      limits each request to what its broker's link carries in about a second.
-fetch_positions  tracks how far each partition was read, and whether its topic may have been
-                 recreated.
-unreadable_batch  has the error for a record batch that neither aiokafka nor we can decode.
-range_reader     OffsetRangeReader reads ranges of offsets, without a consumer group.
-lenient_reader   reads record batches that aiokafka can't decode.
-field_reader     reads the fields of records from bytes that arrive in pieces.
-decompression    decompresses batches in bounded memory.
-topic_lookup     TopicLookup reads first and last offsets, settings, and single records of a
-                 topic, without a consumer group.
-topic_identity   finds out whether a topic is still the one that was read, or was recreated.
-committed_offsets  reads the offsets that a consumer group has committed.
+client_setup            has what every client shares: options, partitions, records, translated
+                        errors.
+access_tokens           keeps the access token of SASL OAUTHBEARER for all clients of the process.
+token_sources           requests a token from an authorization server, or signs one for AWS.
+connection_renewal      replaces a connection before the token that it signed in with expires.
+connection_diagnosis    finds the step (TCP, TLS, SASL, ...) at which the brokers reject a client.
+reader_connection       opens the clients of a reader when they're first needed.
+group_reader            GroupReader reads the partitions that a consumer group assigns to this
+                        process.
+group_consumer          builds the aiokafka consumer of a group, with its options.
+static_member           lets a process with a name keep its partitions while it restarts.
+fetch_sizes             limits each request to what its broker's link carries in about a second.
+fetch_positions         tracks how far each partition was read, and whether its topic may have been
+                        recreated.
+unreadable_batch        has the error for a record batch that neither aiokafka nor we can decode.
+range_reader            OffsetRangeReader reads ranges of offsets, without a consumer group.
+lenient_reader          reads record batches that aiokafka can't decode.
+field_reader            reads the fields of records from bytes that arrive in pieces.
+decompression           decompresses batches in bounded memory.
+groupless_client        GrouplessClient reads first and last offsets, settings, and single records
+                        of a topic, without a consumer group.
+topic_identity          finds out whether a topic is still the one that was read, or was recreated.
+committed_offsets       reads the offsets that a consumer group has committed.
 transactional_producer  writes records and a committed offset in one transaction.
 """
 
@@ -39,8 +41,12 @@ from normalizer.kafka.client_setup import (
 from normalizer.kafka.committed_offsets import CommittedOffset
 from normalizer.kafka.fetch_positions import UnverifiedLog, wall_clock_ms
 from normalizer.kafka.group_reader import GroupReader
+from normalizer.kafka.groupless_client import (
+    GrouplessClient,
+    no_leader_error,
+    optional_groupless_client,
+)
 from normalizer.kafka.topic_identity import LogMismatch, find_log_mismatch
-from normalizer.kafka.topic_lookup import TopicLookup, no_leader_error, optional_topic_lookup
 from normalizer.kafka.transactional_producer import OutputRecord, TransactionalProducer
 from normalizer.kafka.unreadable_batch import UnreadableBatchError
 
@@ -49,11 +55,11 @@ __all__ = [
     "CommittedOffset",
     "FetchedChunk",
     "GroupReader",
+    "GrouplessClient",
     "KafkaPartition",
     "LogMismatch",
     "OffsetBounds",
     "OutputRecord",
-    "TopicLookup",
     "TransactionalProducer",
     "UnreadableBatchError",
     "UnverifiedLog",
@@ -61,6 +67,6 @@ __all__ = [
     "connection_options",
     "find_log_mismatch",
     "no_leader_error",
-    "optional_topic_lookup",
+    "optional_groupless_client",
     "wall_clock_ms",
 ]

@@ -138,7 +138,7 @@ def limit_metadata_requests(client: Any) -> None:
     client._metadata_update = update_in_time  # noqa: SLF001 - as above
 
 
-def close_cancelled_requests(client: Any) -> None:
+def close_connections_of_cancelled_requests(client: Any) -> None:
     """Make a client close the connection of a request whose caller was cancelled.
 
     Most of our timeouts are shorter than aiokafka's request timeout. When one of them cancels a

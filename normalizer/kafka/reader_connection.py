@@ -18,7 +18,7 @@ from normalizer.config.settings import Settings
 from normalizer.errors import BrokerUnavailableError
 from normalizer.kafka.client_setup import (
     REQUEST_TIMEOUT_MS,
-    close_cancelled_requests,
+    close_connections_of_cancelled_requests,
     connection_options,
     limit_metadata_requests,
     start_client,
@@ -32,7 +32,7 @@ _RESPONSE_TIMEOUT_S: Final = 1.0
 
 
 class ReaderConnection:
-    """Keeps a consumer and an admin client open for its subclasses, for example TopicLookup.
+    """Keeps a consumer and an admin client open for its subclasses, for example GrouplessClient.
 
     The clients are opened by the first call that needs them, and opened again by the first call
     after an outage. Leaving the `async with` block closes them.
@@ -86,7 +86,7 @@ class ReaderConnection:
             limit_metadata_requests(consumer._client)  # noqa: SLF001 - the public API has no access to it
             admin = AIOKafkaAdminClient(**options)
             for client in (consumer, admin):
-                close_cancelled_requests(client._client)  # noqa: SLF001 - as above
+                close_connections_of_cancelled_requests(client._client)  # noqa: SLF001 - as above
             try:
                 await start_client(consumer, self._settings, doing)
                 await start_client(admin, self._settings, doing)

@@ -14,7 +14,7 @@ import msgspec
 from normalizer.core.batch import LastRecord, to_last_record
 from normalizer.errors import AnotherClusterError, BrokerUnavailableError
 from normalizer.kafka.client_setup import KafkaPartition, OffsetBounds
-from normalizer.kafka.topic_lookup import TopicLookup
+from normalizer.kafka.groupless_client import GrouplessClient
 
 _COMPARISON_TIMEOUT_S: Final = 10.0
 
@@ -31,7 +31,7 @@ class LogMismatch(msgspec.Struct, frozen=True):
 
 
 async def find_log_mismatch(
-    log: TopicLookup,
+    log: GrouplessClient,
     partition: KafkaPartition,
     cluster_ids: tuple[str, str],
     *,

@@ -9,4 +9,5 @@ gauges          reads the values that are measured at each scrape, such as the l
 heartbeat       writes this process's partitions, and the ends of their logs, to source_heartbeats.
 lag             polls Kafka and PostgreSQL at each scrape.
 partition_lag   computes how far one position is behind its log.
+drift_findings  inserts drift findings into PostgreSQL.
 """

@@ -84,7 +84,7 @@ def _lag_families(lag_monitor: LagMonitor) -> Iterator[Family]:
     )
     yield metric_family(
         "normalizer_time_to_expiry_seconds",
-        {key: one.expires_s(now_s) for key, one in partitions.items()},
+        {key: one.time_to_expiry_s(now_s) for key, one in partitions.items()},
     )
     yield metric_family("normalizer_work_remaining_records", {(): lag_monitor.lag_records})
 

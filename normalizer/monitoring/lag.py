@@ -17,12 +17,11 @@ from typing import Final
 import asyncpg
 
 from normalizer.config.settings import Settings
-from normalizer.core.drift import DriftFinding
 from normalizer.errors import FatalError, NormalizerError
 from normalizer.kafka import (
+    GrouplessClient,
     KafkaPartition,
     OffsetBounds,
-    TopicLookup,
     acl_grant_command,
     wall_clock_ms,
 )
@@ -96,22 +95,6 @@ _READ_JOBS: Final = """
     group by kind, state
 """
 
-# Stores no value of an execution that was erased.
-_ADD_DRIFT: Final = """
-    insert into normalizer.drift_findings (
-        shape, field, type, kind, source_topic, source_incarnation, source_partition,
-        source_offset, example
-    )
-    select $1::text, $2::text, $3::text, $4::text, $5::text, $6::integer, $7::integer, $8::bigint,
-           $9::text
-    where  not exists (
-               select from normalizer.forgotten_executions
-               where  execution_id = any($10::bigint[])
-           )
-    on conflict do nothing
-    returning true
-"""
-
 
 class LagMonitor:
     """Polls when it's called.
@@ -122,8 +105,8 @@ class LagMonitor:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.has_database = settings.database_url is not None
-        self._log = TopicLookup(settings)
-        self._connection = ReconnectingConnection(
+        self._log = GrouplessClient(settings)
+        self.connection = ReconnectingConnection(
             settings.database_url or "",
             application_name="normalizer monitor",
             session=_SESSION,
@@ -255,8 +238,8 @@ class LagMonitor:
             known_at, _ = self._oldest.get(partition, (None, None))
             if not lag.lag_records:
                 self._oldest.pop(partition, None)
-            elif known_at != lag.unread_from:
-                unknown[partition] = lag.unread_from
+            elif known_at != lag.first_unread_offset:
+                unknown[partition] = lag.first_unread_offset
         try:
             async with asyncio.timeout(_UNREAD_TIMEOUT_S):
                 for partition in sorted(unknown, key=lambda one: self._polled_at_s.get(one, 0.0)):
@@ -272,28 +255,9 @@ class LagMonitor:
         except (NormalizerError, TimeoutError) as error:
             _log.debug("lag.oldest_unread_unknown", why=describe_error(error))
 
-    async def store_drift(self, findings: list[DriftFinding]) -> list[bool]:
-        """Store drift findings. Returns for each whether it's new. Raises asyncpg's errors.
-
-        Without a database all of them count as new.
-        """
-        if not self.has_database:
-            return [True] * len(findings)
-        async with asyncio.timeout(_POLL_TIMEOUT_S), self._connection.acquire() as connection:
-            return [
-                bool(
-                    await connection.fetchval(
-                        _ADD_DRIFT,
-                        *(one.shape, one.field, one.type, one.kind, one.topic, one.incarnation),
-                        *(one.partition, one.offset, one.example, one.execution_ids),
-                    )
-                )
-                for one in findings
-            ]
-
     async def close(self) -> None:
         """Close the connections."""
-        self._connection.terminate()
+        self.connection.terminate()
         await self._log.close()
 
     async def _poll_database(self) -> None:
@@ -306,7 +270,7 @@ class LagMonitor:
         )
         answers = False
         with contextlib.suppress(*STATEMENT_ERRORS):
-            async with asyncio.timeout(_POLL_TIMEOUT_S), self._connection.acquire() as connection:
+            async with asyncio.timeout(_POLL_TIMEOUT_S), self.connection.acquire() as connection:
                 row = await connection.fetchrow(SERVER_STATUS_SQL)
                 answers, self.writable, self.snapshot_s = True, row["writable"], row["snapshot_s"]
                 for read in reads:

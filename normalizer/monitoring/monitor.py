@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 from normalizer.config.settings import Settings
 from normalizer.consumer.service import Service
 from normalizer.errors import StoreUnavailableError
+from normalizer.monitoring.drift_findings import insert_drift_findings
 from normalizer.monitoring.gauges import GaugeCollector
 from normalizer.monitoring.heartbeat import HeartbeatWriter
 from normalizer.monitoring.lag import LagMonitor
@@ -33,7 +34,7 @@ from normalizer.store.sqlstate import DATA_CORRUPTED_CODES, STATEMENT_ERRORS
 from normalizer.store.write_retry import InFlightBatch
 
 MAX_HEARTBEAT_AGE_S: Final = 30.0
-REPORT_INTERVAL_S: Final = 3.0
+_REPORT_INTERVAL_S: Final = 3.0
 """How often to read the ends of the logs. Each time a heartbeat is sent."""
 _OUTAGE_HEARTBEAT_INTERVAL_S: Final = 5.0
 """While the broker is silent, send a heartbeat this often. After 10 s without one, the views would
@@ -43,7 +44,7 @@ MAX_FENCED_S: Final = 30.0
 _HANGING_AFTER_S: Final = 5.0
 POLL_REUSE_S: Final = 1.0
 """Probes and scrapes within this time share one poll."""
-PROBE_POLL_TIMEOUT_S: Final = 5.5
+_PROBE_POLL_TIMEOUT_S: Final = 5.5
 """A probe waits this long for a poll, and then reports what it knows. That's shorter than the
 timeouts of scrapers."""
 
@@ -190,7 +191,7 @@ class Monitor:
         """Wait for a poll, but continue without it if it takes too long."""
         future = asyncio.run_coroutine_threadsafe(polling, self._loop)
         with contextlib.suppress(TimeoutError, PollCancelled):
-            future.result(PROBE_POLL_TIMEOUT_S)
+            future.result(_PROBE_POLL_TIMEOUT_S)
 
     async def _poll(self) -> None:
         """Poll Kafka and PostgreSQL, unless that happened a moment ago."""
@@ -233,8 +234,11 @@ class Monitor:
         findings = self._service.observer.drift_detector.take_findings()
         if not findings:
             return
+        # Without a database, which is only the case in the relay, every finding counts as new.
+        are_new = [True] * len(findings)
         try:
-            are_new = await self.lag_monitor.store_drift(findings)
+            if self.lag_monitor.has_database:
+                are_new = await insert_drift_findings(self.lag_monitor.connection, findings)
         except STATEMENT_ERRORS:
             self._service.observer.drift_detector.put_back(findings)
             return
@@ -262,14 +266,14 @@ class Monitor:
             reports = [
                 tasks.create_task(self._repeat(work, wake, wait_s), name=name)
                 for name, work, wake, wait_s in (
-                    ("poll the ends", self._poll_ends, self._stopping, REPORT_INTERVAL_S),
+                    ("poll the ends", self._poll_ends, self._stopping, _REPORT_INTERVAL_S),
                     (
                         "send a heartbeat",
                         self._send_heartbeat,
                         self._ends_polled,
                         _OUTAGE_HEARTBEAT_INTERVAL_S,
                     ),
-                    ("store drift", self._store_drift, self._stopping, REPORT_INTERVAL_S),
+                    ("store drift", self._store_drift, self._stopping, _REPORT_INTERVAL_S),
                 )
             ]
             await self._stopping.wait()

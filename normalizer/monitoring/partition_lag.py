@@ -25,14 +25,14 @@ class PartitionLag(msgspec.Struct, frozen=True, kw_only=True):
     retention_ms: float
 
     @property
-    def unread_from(self) -> int:
+    def first_unread_offset(self) -> int:
         """Return the first offset that can still be read. Deleted offsets aren't lag."""
         return max(self.next_offset, self.bounds.start)
 
     @property
     def lag_records(self) -> int:
         """Return the number of unread offsets."""
-        return max(0, self.bounds.end - self.unread_from)
+        return max(0, self.bounds.end - self.first_unread_offset)
 
     def lag_s(self, now_s: float) -> float | None:
         """Return the age of the oldest unread record, or None if its time isn't known yet."""
@@ -42,7 +42,7 @@ class PartitionLag(msgspec.Struct, frozen=True, kw_only=True):
             return None
         return max(0.0, now_s - self.oldest_unread_ms / 1000)
 
-    def expires_s(self, now_s: float) -> float | None:
+    def time_to_expiry_s(self, now_s: float) -> float | None:
         """Return the time until the oldest unread record may be deleted, or None if unknown."""
         if math.isinf(self.retention_ms):
             return math.inf

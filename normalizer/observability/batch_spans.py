@@ -108,12 +108,12 @@ class BatchTracer:
             else describe_relay_sink(settings)
         )
 
-    def begin(self) -> WriteSpans:
+    def begin_batch(self) -> WriteSpans:
         """Note that a batch begins to fill. The result returns the block in which to write it."""
         self._building = _Stages()
         return partial(self._in_spans, stages=self._building)
 
-    def note(self, stage: str, seconds: float) -> None:
+    def note_stage(self, stage: str, seconds: float) -> None:
         """Note that a stage of that batch has just taken this long."""
         if stage in _FILLING:
             self._building.note(stage, seconds)

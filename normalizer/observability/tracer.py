@@ -15,13 +15,13 @@ WriteSpans = Callable[[Batch], AbstractContextManager[None]]
 class Tracer(Protocol):
     """Is notified of what happens to the batches of one process."""
 
-    def begin(self) -> WriteSpans:
+    def begin_batch(self) -> WriteSpans:
         """Note that a batch begins to fill. Write it in the block that the result returns.
 
         If it stays empty, forget it. This is then called again, and no span has been made.
         """
 
-    def note(self, stage: str, seconds: float, /) -> None:
+    def note_stage(self, stage: str, seconds: float, /) -> None:
         """Note that a stage of that batch has just taken this long. `stage` is one of STAGES."""
 
     def note_failure(self, error: RetryableError, /) -> None:
@@ -37,11 +37,11 @@ class Tracer(Protocol):
 class NoopTracer:
     """The tracer of a process that makes no spans."""
 
-    def begin(self) -> WriteSpans:
+    def begin_batch(self) -> WriteSpans:
         """Return a function that makes a block without spans."""
         return lambda _: contextlib.nullcontext()
 
-    def note(self, _stage: str, _seconds: float) -> None:
+    def note_stage(self, _stage: str, _seconds: float) -> None:
         """Do nothing."""
 
     def note_failure(self, _error: RetryableError) -> None:

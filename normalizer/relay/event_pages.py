@@ -21,7 +21,7 @@ from normalizer.envelope import Envelope
 from normalizer.errors import FatalError
 from normalizer.jobs.engine.id_ranges import (
     BELOW_ALL_IDS,
-    READ_EVENTS_IN_RANGE,
+    READ_EVENTS_IN_RANGE_SQL,
     IdRange,
     IdRangeWalk,
     fetch_rows_that_fit,
@@ -394,7 +394,7 @@ async def _read_range(
     numbers. They may have some later changes too.
     """
     running = await connection.fetchval(_READ_HORIZON)
-    rows, last_id = await fetch_rows_that_fit(connection, READ_EVENTS_IN_RANGE, ids)
+    rows, last_id = await fetch_rows_that_fit(connection, READ_EVENTS_IN_RANGE_SQL, ids)
     return running, rows, last_id
 
 

@@ -18,7 +18,7 @@ from normalizer.config.settings import Settings
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope
 from normalizer.errors import FatalError, FencedError, RetryableError
-from normalizer.kafka import KafkaPartition, OutputRecord, TopicLookup, TransactionalProducer
+from normalizer.kafka import GrouplessClient, KafkaPartition, OutputRecord, TransactionalProducer
 from normalizer.relay.event_pages import (
     DATABASE_RESTORED_MESSAGE,
     START_AGAIN_REMEDY,
@@ -65,7 +65,7 @@ class EventRelay:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._topics = TopicLookup(settings)
+        self._topics = GrouplessClient(settings)
         self._reader = StoredEventReader(settings.required_database_url)
         self._limits: dict[str, int] = {}
         self._stopping = asyncio.Event()

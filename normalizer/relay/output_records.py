@@ -13,13 +13,13 @@ from normalizer.core.identity.merge_flags import trusted_coordinates
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Rejected, to_canonical
 from normalizer.errors import BrokerUnavailableError
-from normalizer.kafka import OutputRecord, TopicLookup
+from normalizer.kafka import GrouplessClient, OutputRecord
 
 _MAX_DETAIL_CHARS: Final = 500
 _MESSAGE_LIMIT_CONFIG: Final = "max.message.bytes"
 
 
-async def read_topic_size_limits(topics: TopicLookup, settings: Settings) -> dict[str, int]:
+async def read_topic_size_limits(topics: GrouplessClient, settings: Settings) -> dict[str, int]:
     """Return the size in bytes of the largest batch that each of the two output topics accepts.
 
     Raises BrokerUnavailableError if a topic doesn't exist. That's checked here, because aiokafka's

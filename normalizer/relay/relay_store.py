@@ -33,9 +33,9 @@ from normalizer.errors import (
 )
 from normalizer.kafka import (
     CommittedOffset,
+    GrouplessClient,
     KafkaPartition,
     OutputRecord,
-    TopicLookup,
     TransactionalProducer,
 )
 from normalizer.relay.output_records import read_topic_size_limits
@@ -68,7 +68,7 @@ class RelayStore:
     ) -> None:
         self._settings = settings
         self._on_commit = on_commit
-        self._topics = TopicLookup(settings)
+        self._topics = GrouplessClient(settings)
         self._holder = secrets.token_hex(8)
         self.may_normalize = asyncio.Event()
         self.may_normalize.set()
@@ -304,7 +304,9 @@ class RelayStore:
             await owned.producer.stop()
 
 
-async def _read_committed_clusters(topics: TopicLookup, settings: Settings, topic: str) -> set[str]:
+async def _read_committed_clusters(
+    topics: GrouplessClient, settings: Settings, topic: str
+) -> set[str]:
     """Return the ids of the Kafka clusters whose offsets the relay has committed for this topic.
 
     Normally that's only the cluster to which we're connected. If there's another one, a mirror has

@@ -45,7 +45,7 @@ _LABEL: Final = "process"
 _HOST: Final = "127.0.0.1"
 RESTART_DELAY_S: Final = 1.0
 _MAX_RESTART_DELAY_S: Final = 30.0
-RESET_RESTART_DELAY_AFTER_S: Final = 60.0
+RESTART_DELAY_RESETS_AFTER_S: Final = 60.0
 """A process that lived this long is restarted after RESTART_DELAY_S. If it died sooner, it's
 restarted later each time."""
 _PROBE_TIMEOUT_S: Final = 6.0
@@ -116,7 +116,7 @@ class ServiceProcesses:
         while not self._stopping.is_set():
             begun_s = time.monotonic()
             await self._run_once(number)
-            if time.monotonic() - begun_s >= RESET_RESTART_DELAY_AFTER_S:
+            if time.monotonic() - begun_s >= RESTART_DELAY_RESETS_AFTER_S:
                 wait_s = RESTART_DELAY_S
             await wait_at_most(self._stopping, wait_s)
             wait_s = min(2 * wait_s, _MAX_RESTART_DELAY_S)

@@ -14,7 +14,7 @@ import msgspec
 from normalizer.config.passwords import mask_url_passwords
 from normalizer.config.settings import Settings
 from normalizer.errors import NormalizerError
-from normalizer.kafka import TopicLookup, optional_topic_lookup
+from normalizer.kafka import GrouplessClient, optional_groupless_client
 from normalizer.runtime.screen import Screen
 from normalizer.runtime.signals import stop_on_signals
 from normalizer.store.migrate import SchemaMismatchError, migrate
@@ -99,7 +99,7 @@ class _Run:
             async with self._supervisor:
                 stack, settings = await self._start_servers()
                 await self._migrate(stack.database_url)
-                async with optional_topic_lookup(settings) as log:
+                async with optional_groupless_client(settings) as log:
                     await self._start_programs(stack, log)
                     self._write(stack)
                     # By default the page shows the last day. A new stack has data for only a few
@@ -150,7 +150,7 @@ class _Run:
             self._folder, stack, self._supervisor, self.screen.print_line
         )
 
-    async def _start_programs(self, stack: StackAddresses, log: TopicLookup | None) -> None:
+    async def _start_programs(self, stack: StackAddresses, log: GrouplessClient | None) -> None:
         if log is None:
             stack.topic = FILE_REPLAY_TOPIC
         programs = StackPrograms(self._folder, stack, self._supervisor, self._environ)

@@ -23,10 +23,10 @@ class ApiRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
 
 
-R = TypeVar("R", bound=ApiRow)
+_R = TypeVar("_R", bound=ApiRow)
 
 
-class ApiAnswer(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
+class ApiAnswer(msgspec.Struct, Generic[_R], frozen=True, kw_only=True):
     """Rows that were read in one snapshot of the database, and how fresh they are.
 
     The rows include everything that Kafka had received before the time `as_of`. So a client can
@@ -40,10 +40,10 @@ class ApiAnswer(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
     as_of: Timestamp | None
     behind_s: float | None
     read_at: Timestamp
-    rows: list[R]
+    rows: list[_R]
 
 
-class GroupedAnswer(ApiAnswer[R], Generic[R], frozen=True, kw_only=True):
+class GroupedAnswer(ApiAnswer[_R], Generic[_R], frozen=True, kw_only=True):
     """Counts of a time window, one row per group.
 
     The database stores counts per minute, hour, or day (`every`), so the window is widened to whole
@@ -58,7 +58,7 @@ class GroupedAnswer(ApiAnswer[R], Generic[R], frozen=True, kw_only=True):
     truncated: bool
 
 
-class PagedAnswer(ApiAnswer[R], Generic[R], frozen=True, kw_only=True, omit_defaults=True):
+class PagedAnswer(ApiAnswer[_R], Generic[_R], frozen=True, kw_only=True, omit_defaults=True):
     """One page of a list. To get the next page, send `next` as the parameter `cursor`.
 
     On the last page `next` is null. Only the first page has `total`, the number of rows on all

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, get_args, get_origin
 import msgspec
 
 from projector.api.answers import ApiAnswer
-from projector.api.responses import parse_weights
+from projector.api.responses import parse_quality_values
 
 Format = Literal["json", "csv"]
 
@@ -32,7 +32,7 @@ If the decimal sign is a comma, they split lines at semicolons and ignore quotes
 
 def preferred_format(accept: str) -> Format:
     """Return the format that an Accept header prefers, the first of equals, or JSON."""
-    wanted = parse_weights(accept)
+    wanted = parse_quality_values(accept)
     for one in sorted(wanted, key=wanted.__getitem__, reverse=True):
         match one:
             case _ if not wanted[one]:

@@ -202,7 +202,7 @@ class CountsParams(WindowParams, frozen=True, kw_only=True):
         """
         since, until = self.requested_bounds(now)
         counted: Grain = finest
-        if finest == "minute" and since < minutes_kept_from(now):
+        if finest == "minute" and since < start_of_kept_minutes(now):
             counted = "hour"
         by_time = "at" in getattr(self, "by", ())
         params: Grain = getattr(self, "every", counted) if by_time else counted
@@ -274,7 +274,7 @@ def _span(text: str) -> timedelta:
     return timedelta(**{_SPAN_UNITS[text[-1]]: int(text[:-1])})
 
 
-def minutes_kept_from(now: datetime) -> datetime:
+def start_of_kept_minutes(now: datetime) -> datetime:
     """Return the start of the time for which the views have counts by minute."""
     return round_to_grain(now, "hour") - _MINUTES_KEPT
 

@@ -25,7 +25,7 @@ def compute_etag(content: bytes) -> str:
     return f'W/"{hashlib.blake2b(content, digest_size=12).hexdigest()}"'
 
 
-def parse_weights(header: str) -> dict[str, float]:
+def parse_quality_values(header: str) -> dict[str, float]:
     """Return the values of an Accept or Accept-Encoding header with their q. 0 means not accepted.
 
     A q that isn't a number counts as 0.
@@ -74,7 +74,9 @@ def answer_response(
     known = [tag.strip().removeprefix("W/") for tag in tags]
     if etag.removeprefix("W/") in known or "*" in known:
         return Response(status_code=304, headers=always)
-    if packed is not None and parse_weights(request.headers.get("accept-encoding", "")).get("gzip"):
+    if packed is not None and parse_quality_values(request.headers.get("accept-encoding", "")).get(
+        "gzip"
+    ):
         always["Content-Encoding"] = "gzip"
         body = packed
     return Response(body, media_type=media_type, headers=always)

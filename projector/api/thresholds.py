@@ -21,7 +21,7 @@ Tile = Literal[
     "rejected",
 ]
 TILE_NAMES: Final[tuple[Tile, ...]] = get_args(Tile)
-LOWER_IS_WORSE: Final = frozenset({"executions_completed", "first_attempt_success"})
+TILES_WHERE_LOWER_IS_WORSE: Final = frozenset({"executions_completed", "first_attempt_success"})
 
 Level = Literal["ok", "warn", "critical"]
 
@@ -62,8 +62,8 @@ def parse_thresholds(texts: Iterable[str]) -> Thresholds:
             )
         warn, critical = float(match[2]), float(match[3])
         tile = next(one for one in TILE_NAMES if one == match[1])
-        if warn == critical or (critical < warn) != (tile in LOWER_IS_WORSE):
-            worse = "below" if tile in LOWER_IS_WORSE else "above"
+        if warn == critical or (critical < warn) != (tile in TILES_WHERE_LOWER_IS_WORSE):
+            worse = "below" if tile in TILES_WHERE_LOWER_IS_WORSE else "above"
             raise ConfigurationError(
                 f"threshold {text!r}: the second value (critical) must be {worse} the first (warn)"
             )
@@ -76,7 +76,7 @@ def level_for(tile: Tile, value: float | None, thresholds: Thresholds) -> Level 
     if value is None:
         return None
     limits = thresholds[tile]
-    sign = -1 if tile in LOWER_IS_WORSE else 1
+    sign = -1 if tile in TILES_WHERE_LOWER_IS_WORSE else 1
     if sign * value >= sign * limits.critical:
         return "critical"
     return "warn" if sign * value >= sign * limits.warn else "ok"

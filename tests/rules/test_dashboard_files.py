@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from projector.api.thresholds import DEFAULT_THRESHOLDS, LOWER_IS_WORSE, Tile
+from projector.api.thresholds import DEFAULT_THRESHOLDS, TILES_WHERE_LOWER_IS_WORSE, Tile
 from tests.support.dashboards import DASHBOARDS, VARIABLES
 from tests.support.short_json import short_json
 
@@ -70,7 +70,7 @@ def test_the_first_row_has_the_figures_and_thresholds_of_the_page() -> None:
             step["value"] for step in stats[title]["fieldConfig"]["defaults"]["thresholds"]["steps"]
         ]
         expected = [limits.warn, limits.critical]
-        if tile in LOWER_IS_WORSE:
+        if tile in TILES_WHERE_LOWER_IS_WORSE:
             expected.reverse()
         assert steps == [None, *expected]
         assert stats[title]["gridPos"]["y"] == 0

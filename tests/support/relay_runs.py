@@ -17,7 +17,7 @@ from normalizer.core.evidence import Evidence
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Rejected, to_canonical
-from normalizer.kafka import KafkaPartition, TopicLookup, transactional_producer
+from normalizer.kafka import GrouplessClient, KafkaPartition, transactional_producer
 from normalizer.kafka.client_setup import to_raw_record as of_client
 from tests.support.service_runs import until
 from tests.support.stack import Topic
@@ -67,7 +67,7 @@ async def read_topic(bootstrap_servers: str, name: str) -> list[Any]:
 
 async def each_record(bootstrap_servers: str, name: str) -> AsyncIterator[Any]:
     """The same, one by one."""
-    async with TopicLookup(Settings(kafka_bootstrap_servers=(bootstrap_servers,))) as reader:
+    async with GrouplessClient(Settings(kafka_bootstrap_servers=(bootstrap_servers,))) as reader:
         partitions = [TopicPartition(*one) for one in await reader.partitions(name)]
     async with AIOKafkaConsumer(
         bootstrap_servers=bootstrap_servers,
@@ -86,7 +86,7 @@ async def each_record(bootstrap_servers: str, name: str) -> AsyncIterator[Any]:
 async def until_relayed(settings: Settings, ends: Mapping[int, int]) -> None:
     """Wait until the relay has committed these offsets of its one topic."""
 
-    async with TopicLookup(settings) as reader:
+    async with GrouplessClient(settings) as reader:
 
         async def relayed() -> bool:
             at = await _relayed_so_far(reader, settings, ends)
@@ -97,12 +97,12 @@ async def until_relayed(settings: Settings, ends: Mapping[int, int]) -> None:
 
 async def relayed_so_far(settings: Settings, partitions: Iterable[int]) -> dict[int, int]:
     """The committed offset of each of these partitions."""
-    async with TopicLookup(settings) as reader:
+    async with GrouplessClient(settings) as reader:
         return await _relayed_so_far(reader, settings, partitions)
 
 
 async def _relayed_so_far(
-    reader: TopicLookup, settings: Settings, partitions: Iterable[int]
+    reader: GrouplessClient, settings: Settings, partitions: Iterable[int]
 ) -> dict[int, int]:
     (topic,) = settings.kafka_topics
     found = await reader.committed_offsets(
@@ -113,7 +113,7 @@ async def _relayed_so_far(
 
 async def until_members(settings: Settings, count: int) -> None:
     """Wait until this many relays share the partitions."""
-    async with TopicLookup(settings) as reader:
+    async with GrouplessClient(settings) as reader:
 
         async def joined() -> bool:
             return await reader.group_members(settings.kafka_group_id) == ("Stable", count)

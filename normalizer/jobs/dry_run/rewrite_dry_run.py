@@ -18,7 +18,7 @@ from normalizer.jobs.engine.id_ranges import (
 )
 from normalizer.jobs.renormalize import ROWS_PER_CHUNK, RenormalizeSelection
 from normalizer.jobs.renormalize_row import renormalize_row
-from normalizer.jobs.rewrite_rows import READ_OUTDATED_ROWS, RewritePlan, rewrite_rows
+from normalizer.jobs.rewrite_rows import READ_OUTDATED_ROWS_SQL, RewritePlan, rewrite_rows
 from normalizer.runtime.progress import WorkDone
 from normalizer.runtime.slices import Normalize
 from normalizer.store.retrying_session import RetryingSession
@@ -96,7 +96,7 @@ class RenormalizeDryRun(RewriteDryRun):
         rules_version: int = RULES_VERSION,
     ) -> None:
         plan = RewritePlan(
-            find=READ_OUTDATED_ROWS,
+            find=READ_OUTDATED_ROWS_SQL,
             parameters=selection.sql_parameters(rules_version),
             rewrite=partial(renormalize_row, normalize=normalize),
         )

@@ -30,7 +30,7 @@ class IdRange(NamedTuple):
 
 ALL_IDS: Final = IdRange(BELOW_ALL_IDS + 1, _GREATEST_ID)
 
-READ_EVENTS_IN_RANGE: Final = f"""
+READ_EVENTS_IN_RANGE_SQL: Final = f"""
     select   {ENVELOPE_COLUMNS_SQL}
     from     normalizer.events
     where    event_id between $1::bigint and $2::bigint
@@ -47,7 +47,7 @@ async def fetch_rows_that_fit(
 
 
 # An estimate from the server's counters.
-ESTIMATE_ROW_COUNT: Final = """
+ESTIMATE_ROW_COUNT_SQL: Final = """
     select greatest(pg_stat_get_live_tuples('normalizer.events'::regclass), 1)
 """
 
@@ -88,7 +88,7 @@ class IdRangeWalk:
         rows up to that id as `rows_walked`, so that `progress_ratio` continues from there. Raises
         the database's errors.
         """
-        ((self._rows_in_all,),) = await self._fetch(ESTIMATE_ROW_COUNT)
+        ((self._rows_in_all,),) = await self._fetch(ESTIMATE_ROW_COUNT_SQL)
         self._rows_walked = rows_walked
         low = event_id + 1
         while low <= _GREATEST_ID:

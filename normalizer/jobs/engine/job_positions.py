@@ -51,7 +51,7 @@ class _OffsetSpan(msgspec.Struct, frozen=True, kw_only=True):
     shuffled: bool
 
 
-LOCK_JOB_POSITIONS: Final = """
+LOCK_JOB_POSITIONS_SQL: Final = """
     select   part.topic, part.incarnation, part.partition, job.epoch, part.next_offset
     from     normalizer.job_parts as part
     join     normalizer.jobs      as job using (job_id, run)
@@ -121,7 +121,7 @@ class JobPositions:
             for topic, partition in {part.topic: part.partition for part in parts}.items():
                 await check_topic_cluster(connection, topic, partition, self._cluster_id)
         rows = await connection.fetch(
-            LOCK_JOB_POSITIONS,
+            LOCK_JOB_POSITIONS_SQL,
             self._run.spec.job_id,
             self._run.number,
             [part.topic for part in parts],

@@ -120,7 +120,7 @@ async def end_unfinished_job(database_url: str, job_id: str, reason: str) -> boo
 
 _TRY_LOCK: Final = "select pg_try_advisory_xact_lock($1::bigint)"
 
-TERMINATE_LOCK_SESSIONS: Final = """
+TERMINATE_LOCK_SESSIONS_SQL: Final = """
     select pg_terminate_backend(pid, 5000)
     from   pg_locks
     where  locktype = 'advisory' and objsubid = 1 and granted
@@ -147,7 +147,7 @@ _BEGIN_RUN: Final = """
     returning epoch
 """
 
-RESUME_RUN: Final = """
+RESUME_RUN_SQL: Final = """
     update normalizer.jobs
     set    owner = $3::text, epoch = epoch + 1, state = 'running', reason = '', ended_at = null,
            updated_at = now()
@@ -331,7 +331,7 @@ class JobRun:
         await lock.start()
         lost = tuple(self._lock_pids)
         self._lock_pids.append(connection.get_server_pid())
-        await connection.execute(TERMINATE_LOCK_SESSIONS, self.spec.lock_key, lost)
+        await connection.execute(TERMINATE_LOCK_SESSIONS_SQL, self.spec.lock_key, lost)
         if await connection.fetchval(_TRY_LOCK, self.spec.lock_key):
             del self._lock_pids[:-1]
             return
@@ -356,7 +356,7 @@ class JobRun:
             self.resumed = last is not None and not last["is_over"]
             if self.resumed:
                 self.number = last["run"]
-                row = await connection.fetchrow(RESUME_RUN, job_id, self.number, self.owner)
+                row = await connection.fetchrow(RESUME_RUN_SQL, job_id, self.number, self.owner)
             else:
                 self.number = last["run"] + 1 if last else 1
                 row = await connection.fetchrow(

@@ -18,7 +18,7 @@ import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from normalizer.errors import RetryableError
-from normalizer.kafka import KafkaPartition, OffsetBounds, TopicLookup
+from normalizer.kafka import GrouplessClient, KafkaPartition, OffsetBounds
 from normalizer.runtime.pause import wait_at_most
 from normalizer.store.read_only import READ_ONLY_SESSION_SETTINGS
 from normalizer.store.reconnecting_connection import ReconnectingConnection
@@ -66,7 +66,7 @@ class LiveLagHistory:
             while len(samples) > 1 and samples[1][0] < now_s - _LOG_END_HISTORY_S:
                 samples.popleft()
 
-    def waited_s(self, now_s: float, partition: KafkaPartition, next_offset: int) -> float | None:
+    def lag_s(self, now_s: float, partition: KafkaPartition, next_offset: int) -> float | None:
         """Return how long the record at this offset has waited, or None if there's none yet."""
         return max(
             (now_s - at_s for at_s, end in self._samples.get(partition, ()) if end > next_offset),
@@ -103,7 +103,7 @@ class LiveLagMeter:
     def __init__(
         self,
         database_url: str,
-        log: TopicLookup,
+        log: GrouplessClient,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -136,7 +136,7 @@ class LiveLagMeter:
         waits = [
             (seconds, one)
             for one in bounds
-            if (seconds := self._history.waited_s(now_s, one, positions[one])) is not None
+            if (seconds := self._history.lag_s(now_s, one, positions[one])) is not None
         ]
         if not waits:
             return LiveLag()

@@ -22,9 +22,9 @@ from normalizer.errors import (
 from normalizer.jobs.sources.history_source import PartKey, ReadPosition, SourcePage, SourcePart
 from normalizer.kafka import (
     FetchedChunk,
+    GrouplessClient,
     KafkaPartition,
     OffsetBounds,
-    TopicLookup,
     find_log_mismatch,
 )
 from normalizer.kafka.range_reader import ExpiredRange, OffsetRange, OffsetRangeReader
@@ -107,7 +107,7 @@ class TopicSource:
 
         Raises FatalError, ConfigurationError, and BrokerUnavailableError.
         """
-        async with TopicLookup(self._settings) as log:
+        async with GrouplessClient(self._settings) as log:
             partitions = self._partitions_to_read(await log.partitions(self._topic))
             bounds = await log.offset_bounds(partitions)
             await self._check_incarnation(log, bounds)
@@ -170,7 +170,7 @@ class TopicSource:
         return wanted
 
     async def _check_incarnation(
-        self, log: TopicLookup, bounds: Mapping[KafkaPartition, OffsetBounds]
+        self, log: GrouplessClient, bounds: Mapping[KafkaPartition, OffsetBounds]
     ) -> None:
         """Raise FatalError if the topic isn't the one that the service's positions belong to."""
         self.cluster_id = cluster_id = await log.cluster_id()

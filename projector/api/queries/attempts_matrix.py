@@ -10,7 +10,7 @@ from projector.api.parameters import CallStatuses, GroupedParams, Numbers, Texts
 from projector.api.queries.grouping import (
     FINISHED_CALLS_SOURCE,
     GrainStatements,
-    calls_to_the_minute,
+    counts_by_minute_source,
 )
 from projector.api.queries.trends import TrendAnswer, trend_statement, trend_window
 from projector.api.snapshots import Snapshot
@@ -91,7 +91,7 @@ _MATRIX: Final = GrainStatements(
         chosen=_CHOSEN,
     ),
     minutes=trend_statement(
-        calls_to_the_minute(FINISHED_CALLS_SOURCE, "call_outcomes_by_attempt"),
+        counts_by_minute_source(FINISHED_CALLS_SOURCE, "call_outcomes_by_attempt"),
         keys=_KEYS,
         filters=_FILTERS,
         measures=_CALLS,

@@ -12,7 +12,7 @@ from projector.api.parameters import By, CallStatuses, GroupedParams, MinuteToDa
 from projector.api.queries.grouping import (
     FINISHED_CALLS_SOURCE,
     GrainStatements,
-    calls_to_the_minute,
+    counts_by_minute_source,
     grouping_statement,
     ratio_column,
     sum_column,
@@ -35,7 +35,7 @@ def statements_by_grain(
             f"projector.{view}", keys=keys, measures=measures, where=where, having=having
         ),
         minutes=grouping_statement(
-            calls_to_the_minute(FINISHED_CALLS_SOURCE, view),
+            counts_by_minute_source(FINISHED_CALLS_SOURCE, view),
             keys=keys,
             measures=measures,
             where=where,

@@ -11,7 +11,7 @@ from projector.api.parameters import By, CallStatuses, GroupedParams, MinuteToDa
 from projector.api.queries.grouping import (
     FINISHED_CALLS_SOURCE,
     GrainStatements,
-    calls_to_the_minute,
+    counts_by_minute_source,
     group_by_ordinals,
     select_list,
     where_clause,
@@ -108,7 +108,9 @@ def _measured(measure: str, seconds: str) -> GrainStatements:
     return GrainStatements(
         hours=_percentiles("projector.call_time_histogram", "hour", f"measure = '{measure}'"),
         minutes=_percentiles(
-            calls_to_the_minute(of_calls, "call_time_histogram", where=f"measure = '{measure}'"),
+            counts_by_minute_source(
+                of_calls, "call_time_histogram", where=f"measure = '{measure}'"
+            ),
             "moment",
             "true",
         ),

@@ -5,7 +5,7 @@ from typing import Final
 from projector.api.queries.grouping import (
     FINISHED_CALLS_SOURCE,
     GrainStatements,
-    calls_to_the_minute,
+    counts_by_minute_source,
     grouping_statement,
     sum_column,
 )
@@ -15,7 +15,7 @@ from projector.api.snapshots import Statement
 _MEASURES: Final = {"calls": "calls"}
 
 
-def error_class_has_text(error_class: str, text: str, sought: str) -> str:
+def error_class_condition(error_class: str, text: str, sought: str) -> str:
     """Build a SQL condition that is true if an error class contains the searched text.
 
     An error class is an error text with `#` for each number and `?` for each quoted part. `text` is
@@ -31,14 +31,14 @@ def error_class_has_text(error_class: str, text: str, sought: str) -> str:
             )"""
 
 
-_Q: Final = error_class_has_text("error_class", ":q", "(select projector.classify_error(:q))")
+_Q: Final = error_class_condition("error_class", ":q", "(select projector.classify_error(:q))")
 _CHOSEN: Final = f"""
             calls >= :least::integer
             and (:error_class::text[] is null or error_class = any(:error_class))
             and (:q::text is null or {_Q})
 """
 ERROR_KEY_COLUMNS: Final = ("error_class", "step", "attempts", "status")
-_TO_THE_MINUTE: Final = calls_to_the_minute(
+_TO_THE_MINUTE: Final = counts_by_minute_source(
     FINISHED_CALLS_SOURCE,
     "failures_by_error",
     absent=("playbook", "worker_id"),

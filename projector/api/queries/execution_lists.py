@@ -86,7 +86,7 @@ EXECUTION_COLUMNS = """
     catalog_id::text, parent_execution_id::text
 """
 
-R = TypeVar("R", bound=StuckReason)
+_R = TypeVar("_R", bound=StuckReason)
 
 _STUCK_REASONS = Statement("""
     select reason.execution_id::text, silent_s, waits_for, step as waits_step,
@@ -105,7 +105,7 @@ _STUCK_REASONS = Statement("""
 """)
 
 
-async def with_stuck_reasons(snapshot: Snapshot, rows: list[R]) -> list[R]:
+async def with_stuck_reasons(snapshot: Snapshot, rows: list[_R]) -> list[_R]:
     """Return the executions with the reason why each one is stuck, if it is."""
     running = [int(row.execution_id) for row in rows if getattr(row, "ended_at", None) is None]
     if not running:

@@ -37,7 +37,7 @@ _ROLL_UPS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
 """The keys and counts of each view by hour that also has a view of single rows."""
 
 
-def calls_to_the_minute(
+def counts_by_minute_source(
     stored: str,
     view: str,
     *,

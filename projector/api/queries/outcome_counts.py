@@ -6,7 +6,7 @@ from projector.api.answers import ApiRow, GroupedAnswer, Timestamp
 from projector.api.parameters import By, GroupedParams, MinuteToDay, Texts
 from projector.api.queries.grouping import (
     GrainStatements,
-    calls_to_the_minute,
+    counts_by_minute_source,
     select_list,
     where_clause,
 )
@@ -51,7 +51,7 @@ def _outcomes(source: str, time: str) -> Statement:
     """)  # noqa: S608 - constants of this package
 
 
-OUTCOMES_TO_THE_MINUTE: Final = calls_to_the_minute(
+OUTCOMES_BY_MINUTE_SOURCE: Final = counts_by_minute_source(
     """
     (
         select begun_at as happened_at, playbook, 'BEGUN' as outcome, 1 as executions
@@ -71,7 +71,7 @@ OUTCOMES_TO_THE_MINUTE: Final = calls_to_the_minute(
 """Build a query of starts and ends of executions, to count them by minute."""
 _OUTCOMES = GrainStatements(
     hours=_outcomes("projector.execution_outcomes", "hour"),
-    minutes=_outcomes(OUTCOMES_TO_THE_MINUTE, "moment"),
+    minutes=_outcomes(OUTCOMES_BY_MINUTE_SOURCE, "moment"),
     slow_minutes=True,
 )
 

@@ -15,7 +15,7 @@ MAX_LATEST_CALLS: Final = 10_000
 _MAX_WINDOW: Final = timedelta(days=7)
 """Executions and calls are counted one by one, so only the end of a longer window counts."""
 
-R = TypeVar("R", bound=ApiRow)
+_R = TypeVar("_R", bound=ApiRow)
 
 
 class VersionsParams(WindowParams, frozen=True, kw_only=True):
@@ -114,7 +114,7 @@ class VersionRow(ApiRow, frozen=True, kw_only=True):
     last_at: Timestamp
 
 
-class PlaybookAnswer(ApiAnswer[R], Generic[R], frozen=True, kw_only=True):
+class PlaybookAnswer(ApiAnswer[_R], Generic[_R], frozen=True, kw_only=True):
     """Figures about a playbook's executions that began at or after `since`.
 
     If `truncated` is true, the window has earlier executions too, but they have too many calls to
@@ -272,8 +272,8 @@ async def errors_by_version(
 
 
 async def _answer(
-    snapshot: Snapshot, statement: Statement, params: PlaybookParams, kind: type[R], counted: str
-) -> PlaybookAnswer[R]:
+    snapshot: Snapshot, statement: Statement, params: PlaybookParams, kind: type[_R], counted: str
+) -> PlaybookAnswer[_R]:
     """Return the rows of the statement. Without any, it has one record that counted nothing."""
     values = params.values(snapshot.read_at)
     since = values["since"]
@@ -282,7 +282,7 @@ async def _answer(
         values["since"] = max(since, hour or since)
     records = [dict(record) for record in await snapshot.records(statement, values)]
     (bound,) = {record.pop("bound") for record in records}
-    return PlaybookAnswer[R](
+    return PlaybookAnswer[_R](
         rows=[kind(**record) for record in records if record[counted] is not None],
         since=bound or values["since"],
         truncated=bound is not None or values["since"] > since,

@@ -27,19 +27,19 @@ MOST_COUNTED_ROWS: Final = 1_000
 """The most rows of a list to count."""
 _COUNT_WITHIN_S: Final = 0.3
 
-R = TypeVar("R", bound=ApiRow)
+_R = TypeVar("_R", bound=ApiRow)
 
 
 async def run_query(
-    snapshot: Snapshot, statement: Statement, values: Mapping[str, Any], kind: type[R]
-) -> ApiAnswer[R]:
+    snapshot: Snapshot, statement: Statement, values: Mapping[str, Any], kind: type[_R]
+) -> ApiAnswer[_R]:
     """Return an answer with all rows of the statement."""
     return build_answer(snapshot, await snapshot.rows(statement, values, kind))
 
 
-def build_answer(snapshot: Snapshot, rows: list[R]) -> ApiAnswer[R]:
+def build_answer(snapshot: Snapshot, rows: list[_R]) -> ApiAnswer[_R]:
     """Return an answer with these rows."""
-    return ApiAnswer[R](
+    return ApiAnswer[_R](
         rows=rows,
         **snapshot.freshness,
     )
@@ -49,8 +49,8 @@ async def run_grouped(
     snapshot: Snapshot,
     statement: Statement | GrainStatements,
     params: GroupedParams,
-    kind: type[R],
-) -> GroupedAnswer[R]:
+    kind: type[_R],
+) -> GroupedAnswer[_R]:
     """Return an answer with at most `limit` groups: the newest first, then the greatest."""
     finest: Grain = "hour"
     if isinstance(statement, GrainStatements) and (
@@ -68,7 +68,7 @@ async def run_grouped(
         "limit": params.limit + 1,
     }
     rows = await snapshot.rows(statement, values, kind)
-    return GroupedAnswer[R](
+    return GroupedAnswer[_R](
         rows=rows[: params.limit],
         truncated=len(rows) > params.limit,
         since=since,
@@ -82,9 +82,9 @@ async def run_paged(
     snapshot: Snapshot,
     statement: Statement,
     params: PagedParams | PagedWindowParams,
-    kind: type[R],
+    kind: type[_R],
     **values: Any,
-) -> PagedAnswer[R]:
+) -> PagedAnswer[_R]:
     """Return a page of a list. The last columns of the statement are its keyset."""
     since, until = None, None
     if isinstance(params, PagedWindowParams):
@@ -106,7 +106,7 @@ async def run_paged(
             total = await snapshot.count(
                 statement, values | {"limit": MOST_COUNTED_ROWS + 1}, within_s=_COUNT_WITHIN_S
             )
-    return PagedAnswer[R](
+    return PagedAnswer[_R](
         rows=[
             kind(**{name: value for name, value in record.items() if name not in keyset})
             for record in visible

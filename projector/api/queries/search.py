@@ -16,7 +16,7 @@ from msgspec import Meta
 from normalizer.core.record_address import parse_record_address
 from projector.api.answers import ApiAnswer, ApiRow
 from projector.api.parameters import NO_NUL_CHARACTER, WindowParams, parse_int64, round_to_grain
-from projector.api.queries.error_statements import error_class_has_text
+from projector.api.queries.error_statements import error_class_condition
 from projector.api.snapshots import Snapshot, Statement
 
 _MOST_HITS_PER_KIND: Final = 10
@@ -360,7 +360,7 @@ _NAMES: Final = Statement(
         and    (
                    strpos(lower(name), :text) > 0
                    or kind = 'error'
-                      and {error_class_has_text("name", ":text", ":error_class::text")}
+                      and {error_class_condition("name", ":text", ":error_class::text")}
                    -- What was pasted has words around the error text.
                    or kind = 'error' and name ~ '\\w.{{6}}'
                    and strpos(lower(:error_class), lower(name)) > 0

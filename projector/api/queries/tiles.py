@@ -14,9 +14,9 @@ from projector.api.parameters import CountsParams, Texts
 from projector.api.queries.grouping import (
     FINISHED_CALLS_SOURCE,
     GrainStatements,
-    calls_to_the_minute,
+    counts_by_minute_source,
 )
-from projector.api.queries.outcome_counts import OUTCOMES_TO_THE_MINUTE
+from projector.api.queries.outcome_counts import OUTCOMES_BY_MINUTE_SOURCE
 from projector.api.queries.quarantine_lists import REJECTED_RECORDS_SOURCE
 from projector.api.queries.trends import TrendAnswer, TrendWindow, trend_statement, trend_window
 from projector.api.snapshots import Snapshot, Statement
@@ -176,7 +176,7 @@ def _both(hours: str, minutes: str, time: str, *filters: str, **measures: str) -
 
 _CALLS: Final = _both(
     "projector.call_outcomes_by_attempt",
-    calls_to_the_minute(FINISHED_CALLS_SOURCE, "call_outcomes_by_attempt"),
+    counts_by_minute_source(FINISHED_CALLS_SOURCE, "call_outcomes_by_attempt"),
     "moment",
     "playbook",
     "step",
@@ -188,7 +188,7 @@ _CALLS: Final = _both(
 )
 _ENDED: Final = _both(
     "projector.execution_outcomes",
-    OUTCOMES_TO_THE_MINUTE,
+    OUTCOMES_BY_MINUTE_SOURCE,
     "moment",
     "playbook",
     ended="case when outcome <> 'BEGUN' then executions else 0 end",

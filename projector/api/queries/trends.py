@@ -17,10 +17,10 @@ from projector.api.snapshots import Statement
 MOST_TREND_INTERVALS: Final = 31
 _WIDTHS_S: Final = (60, 300, 900, 3_600, 21_600, 86_400, 604_800, 31 * 86_400, 366 * 86_400)
 
-R = TypeVar("R", bound=ApiRow)
+_R = TypeVar("_R", bound=ApiRow)
 
 
-class TrendAnswer(GroupedAnswer[R], Generic[R], frozen=True, kw_only=True):
+class TrendAnswer(GroupedAnswer[_R], Generic[_R], frozen=True, kw_only=True):
     """Groups, each with a trend: a list with one value per interval, for a small chart.
 
     The first of the `trend_intervals` intervals begins at `trend_from`, and each is `trend_every_s`

@@ -18,7 +18,7 @@ from normalizer.cli.ledger_check import verify_ledger
 from normalizer.config.settings import Settings
 from normalizer.core.normalize import Normalizer
 from normalizer.errors import FatalError
-from normalizer.kafka import TopicLookup, optional_topic_lookup
+from normalizer.kafka import GrouplessClient, optional_groupless_client
 from normalizer.store.quarantine_reader import (
     format_quarantine_entry,
     format_quarantine_table,
@@ -44,21 +44,21 @@ SECRET = "hunter2"
 
 async def checked(settings: Settings) -> tuple[int, str]:
     """What `normalizer check` ends with and prints."""
-    async with TopicLookup(settings) as log:
+    async with GrouplessClient(settings) as log:
         found = [finding async for finding in check(settings, log)]
     return any(one.failed for one in found), "".join(f"{one}\n" for one in found)
 
 
 async def verified(settings: Settings) -> tuple[int, str]:
     """What `normalizer ledger verify` ends with and prints."""
-    async with optional_topic_lookup(settings) as log:
+    async with optional_groupless_client(settings) as log:
         found = [one async for one in verify_ledger(settings.required_database_url, log)]
     return any(one.wrong for one in found), "".join(f"{one}\n" for one in found)
 
 
 async def explained(settings: Settings, coordinates: str, incarnation: int | None = None) -> str:
     """What `normalizer explain` prints."""
-    async with TopicLookup(settings) as log:
+    async with GrouplessClient(settings) as log:
         lines = await explain(
             settings.required_database_url,
             log,

@@ -16,7 +16,7 @@ from normalizer.config.settings import Settings
 from normalizer.consumer.service import Service
 from normalizer.embedded import KafkaBroker
 from normalizer.errors import FatalError, TopicResetError
-from normalizer.kafka import KafkaPartition, TopicLookup
+from normalizer.kafka import GrouplessClient, KafkaPartition
 from normalizer.relay.relay_positions import RelayPosition
 from normalizer.relay.relay_store import relay_stores
 from normalizer.store.claim import Claim
@@ -206,7 +206,7 @@ async def test_commands_do_not_mix_a_position_with_the_log_of_another_cluster(fe
     async with Store(feed.database.url, owner="elsewhere") as store:
         await store.claim_partition(feed.name, 0, cluster_id="another", log_start=0)
 
-    async with TopicLookup(settings) as log:
+    async with GrouplessClient(settings) as log:
         (shown,) = await read_positions(settings, log, feed.name, None)
         findings = [one async for one in check(settings, log) if one.about == f"topic {feed.name}"]
 

@@ -14,9 +14,9 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.errors import BrokerUnavailableError, ProcessStuckError
 from normalizer.kafka import (
     FetchedChunk,
+    GrouplessClient,
     GroupReader,
     KafkaPartition,
-    TopicLookup,
     UnreadableBatchError,
     lenient_reader,
 )
@@ -270,7 +270,7 @@ async def test_a_record_is_known_again_whatever_bytes_name_its_headers(
     for number, name in enumerate(names):
         await producer.send_and_wait(topic.name, b"%d" % number, headers=[(name, b"v")])
 
-    async with TopicLookup(settings) as log:
+    async with GrouplessClient(settings) as log:
         found = [await log.record_at(partition, offset) for offset in range(3)]
         # As where a position was moved over it by mistake: `normalizer check` has to find it.
         in_gaps = await log.offsets_with_records(topic.name, 0, [(0, 1), (1, 2), (2, 9)])
@@ -286,7 +286,7 @@ async def test_the_client_decodes_what_it_can(
     await producer.send_and_wait(topic.name, b"0", headers=[("name", b"v")])
     monkeypatch.setattr(lenient_reader, "_LenientRecords", None)
 
-    async with TopicLookup(settings) as log:
+    async with GrouplessClient(settings) as log:
         record = await log.record_at(KafkaPartition(topic.name, 0), 0)
 
     assert record
@@ -308,7 +308,7 @@ async def test_the_first_record_is_found_beyond_rolled_back_ones(
         async with producer.transaction():
             await producer.send_and_wait(topic.name, b"4")
 
-    async with TopicLookup(settings) as log:
+    async with GrouplessClient(settings) as log:
         end = (await log.offset_bounds([partition]))[partition].end
         found = [await log.first_record(partition, offset, end) for offset in range(end)]
         before_it = await log.first_record(partition, 0, 4)
@@ -380,7 +380,7 @@ async def test_of_a_large_cluster_only_the_topics_concerned_are_looked_up(
     other = f"{topic.name}.other"
     await admin.create_topics([NewTopic(other, 1, 1)])
     listed: set[str] = set()
-    async with TopicLookup(settings) as log:
+    async with GrouplessClient(settings) as log:
 
         async def is_there() -> bool:
             return bool(await log.partitions(other))
@@ -405,7 +405,7 @@ async def test_a_connection_that_has_fallen_silent_is_replaced(
     topic: Topic, settings: Settings
 ) -> None:
     """As if a firewall had forgotten it: nothing tells, and a new connection is answered."""
-    async with TopicLookup(settings) as log:
+    async with GrouplessClient(settings) as log:
         partitions = await log.partitions(topic.name)
         bounds = await log.reachable_offset_bounds(partitions)
         for connection in log._consumer._client._conns.values():
@@ -503,7 +503,7 @@ async def test_a_batch_of_which_the_broker_itself_says_that_it_is_broken_is_name
     partition = KafkaPartition(topic.name, 0)
     await producer.send_and_wait(topic.name, b"0")
 
-    async with TopicLookup(settings) as log:
+    async with GrouplessClient(settings) as log:
         await log.offset_bounds([partition])
         send = log._consumer._client.send
 
@@ -533,7 +533,7 @@ async def test_records_before_a_damaged_batch_are_read_and_its_offset_is_named(
 
     monkeypatch.setattr(lenient_reader, "_fetch", damaged)
 
-    async with TopicLookup(settings) as log:
+    async with GrouplessClient(settings) as log:
         chunk = await log.chunk_at(partition, 0)
         with pytest.raises(UnreadableBatchError, match="@2: the batch there cannot be read"):
             await log.chunk_at(partition, 2)

@@ -15,7 +15,7 @@ from normalizer.config.settings import Settings
 from normalizer.core.batch import record_crc
 from normalizer.core.decode.bounds import MAX_RECORD_BYTES, MAX_VALUE_BYTES, OVERSIZED_KEPT_BYTES
 from normalizer.core.normalize import Normalizer
-from normalizer.kafka import KafkaPartition, TopicLookup, client_setup, decompression
+from normalizer.kafka import GrouplessClient, KafkaPartition, client_setup, decompression
 from normalizer.store.position_changes import PositionChange
 from tests.support.factories import raw_event
 from tests.support.feed import Feed
@@ -119,7 +119,7 @@ async def test_a_batch_that_unpacks_beyond_the_limit_is_named_and_can_be_skipped
 
     async with running(settings):
         await feed.until_read({0: 8})
-        async with TopicLookup(settings) as log:
+        async with GrouplessClient(settings) as log:
             (finding,) = [one async for one in verify_ledger(feed.database.url, log)]
             at = feed.partition(0)
             change = PositionChange(action="skip", who="jane", why="test")
@@ -147,7 +147,7 @@ async def test_a_cut_record_is_recognized_as_the_same_record(
     found: list[Any] = []
     for limit in (65_536, 52_428_800):
         monkeypatch.setattr(client_setup, "MAX_FETCH_BYTES", limit)
-        async with TopicLookup(settings) as log:
+        async with GrouplessClient(settings) as log:
             found.append(await log.record_at(partition, 0))
 
     cut, whole = found

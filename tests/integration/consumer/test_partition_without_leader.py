@@ -20,7 +20,7 @@ from normalizer.embedded import KafkaBroker
 from normalizer.errors import BrokerUnavailableError
 from normalizer.jobs.engine.throttle import LiveLagMeter
 from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
-from normalizer.kafka import KafkaPartition, TopicLookup
+from normalizer.kafka import GrouplessClient, KafkaPartition
 from normalizer.monitoring.monitor import Monitor
 from tests.support.probe_client import http_get
 from tests.support.service_runs import running, send, settings_for, until, watching
@@ -55,7 +55,7 @@ class JoiningBroker(KafkaBroker):
 async def second(kafka_broker: KafkaBroker) -> AsyncIterator[KafkaBroker]:
     """Joined after the topics of groups were made: those are on the first broker."""
     settings = Settings(kafka_bootstrap_servers=(kafka_broker.bootstrap_servers,))
-    async with TopicLookup(settings) as log:
+    async with GrouplessClient(settings) as log:
         await log.group_members("any")
     async with JoiningBroker(kafka_broker, kafka_broker.folder / "second") as broker:
         yield broker
@@ -136,7 +136,7 @@ async def until_degraded_and_ready(monitor: Monitor, why: str) -> None:
 
 
 async def look_past_a_frozen_broker(settings: Settings, second: KafkaBroker, spread: Topic) -> None:
-    async with TopicLookup(settings) as log:
+    async with GrouplessClient(settings) as log:
         assert len(await log.partitions(spread.name)) == 2
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(log._admin._client, "get_random_node", lambda: 2)
@@ -154,7 +154,7 @@ async def look_past_a_frozen_broker(settings: Settings, second: KafkaBroker, spr
 async def until_ends_are_known(settings: Settings, ends: dict[int, int]) -> None:
     """Those of partitions with a leader: to `position show`, and to a job that yields to them."""
     async with (
-        TopicLookup(settings) as log,
+        GrouplessClient(settings) as log,
         LiveLagMeter(settings.required_database_url, log) as live,
     ):
 
@@ -172,11 +172,11 @@ async def say_what_is_known_and_name_the_other(settings: Settings, topic: Topic)
     findings: list[str] = []
     missing = re.escape(f"no leader answers for {topic.name}[1]")
 
-    async def hear(log: TopicLookup) -> None:
+    async def hear(log: GrouplessClient) -> None:
         async for finding in verify_ledger(settings.required_database_url, log):
             findings.append(str(finding))  # noqa: PERF401 - it raises in the end
 
-    async with TopicLookup(settings) as log:
+    async with GrouplessClient(settings) as log:
         with pytest.raises(BrokerUnavailableError, match=missing):
             await hear(log)
         found = [one async for one in check(settings, log)]

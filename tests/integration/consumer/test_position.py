@@ -11,7 +11,7 @@ from aiokafka.structs import TopicPartition
 from normalizer.cli import ledger_check, partition_positions, position_commands
 from normalizer.config.settings import Settings
 from normalizer.errors import BrokerUnavailableError, PositionMovedError
-from normalizer.kafka import KafkaPartition, TopicLookup
+from normalizer.kafka import GrouplessClient, KafkaPartition
 from normalizer.kafka.client_setup import FetchedChunk
 from normalizer.store.position_changes import OperatorPositions, PositionChange, change_position
 from tests.support.commands import invoked, typed
@@ -44,7 +44,7 @@ async def lost(database: Database, settings: Settings | None = None) -> list[str
         return [
             str(one) async for one in ledger_check.verify_ledger(database.url, None) if one.wrong
         ]
-    async with TopicLookup(settings) as log:
+    async with GrouplessClient(settings) as log:
         return [
             str(one) async for one in ledger_check.verify_ledger(database.url, log) if one.wrong
         ]
@@ -176,7 +176,7 @@ async def test_expired_offsets_are_skipped_as_a_gap(feed: Feed, admin: AIOKafkaA
 async def test_invalid_arguments_are_rejected_with_a_sentence(feed: Feed) -> None:
     async with (
         open_store(feed.database) as store,
-        TopicLookup(settings := feed.settings()) as log,
+        GrouplessClient(settings := feed.settings()) as log,
     ):
         claim = await store.claim_partition(
             feed.name, 0, cluster_id=await log.cluster_id(), log_start=0

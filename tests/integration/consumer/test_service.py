@@ -16,7 +16,7 @@ from aiokafka.structs import TopicPartition
 
 from normalizer.consumer.service import Service
 from normalizer.errors import BrokerUnavailableError, PositionMovedError, ProcessStuckError
-from normalizer.kafka import KafkaPartition, TopicLookup
+from normalizer.kafka import GrouplessClient, KafkaPartition
 from normalizer.store.store import Store
 from tests.support.factories import raw_event
 from tests.support.feed import Feed
@@ -149,7 +149,7 @@ async def test_compacted_offsets_are_a_hole(feed: Feed, admin: AIOKafkaAdminClie
         await feed.producer.send_and_wait(compacted.name, value, key=b"same")
     settings = settings_for(feed.database, compacted, feed.bootstrap_servers)
 
-    async with TopicLookup(settings) as log:
+    async with GrouplessClient(settings) as log:
 
         async def only_the_newest_is_left() -> bool:
             await feed.producer.send_and_wait(compacted.name, b"{}", key=b"another")
@@ -413,7 +413,7 @@ async def test_sigterm_ends_the_process_in_order(feed: Feed) -> None:
         "consumer.stopped",
     ]
     assert lines[-1]["stored"] == 20
-    async with TopicLookup(settings) as log:
+    async with GrouplessClient(settings) as log:
         assert await log.group_members(settings.kafka_group_id) == ("Empty", 0)
 
 

@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaProducer
 from normalizer.config.settings import Settings
 from normalizer.embedded import KafkaBroker, PostgresServer
 from normalizer.errors import StoreUnavailableError
-from normalizer.kafka import KafkaPartition, TopicLookup
+from normalizer.kafka import GrouplessClient, KafkaPartition
 from normalizer.store.migrate import migrate
 from tests.support.feed import Feed
 from tests.support.service_runs import process, running, send, settings_for, until, watching
@@ -164,7 +164,9 @@ async def test_a_topic_and_a_broker_are_waited_for_and_no_stop_waits_for_a_broke
 
 
 async def create(topic: Topic, broker: KafkaBroker) -> None:
-    async with TopicLookup(Settings(kafka_bootstrap_servers=(broker.bootstrap_servers,))) as log:
+    async with GrouplessClient(
+        Settings(kafka_bootstrap_servers=(broker.bootstrap_servers,))
+    ) as log:
         await log.create_topic(topic.name, partitions=topic.partitions)
 
 

@@ -17,7 +17,7 @@ from normalizer.config.settings import Settings
 from normalizer.consumer import partition_claimer
 from normalizer.embedded.free_ports import choose_ports
 from normalizer.errors import BrokerUnavailableError
-from normalizer.kafka import KafkaPartition, TopicLookup, find_log_mismatch
+from normalizer.kafka import GrouplessClient, KafkaPartition, find_log_mismatch
 from normalizer.relay.relay_positions import UNKNOWN_POSITION, parse_relay_position
 from normalizer.store.store import Store
 from tests.chaos.points import POINTS, gate_at
@@ -102,7 +102,7 @@ async def test_backlog_after_three_kills_takes_at_most_twice_its_calm_time_plus_
 async def test_suspect_is_read_in_slices_of_1_2_4_records_beside_a_healthy_partition(
     feed: Feed,
 ) -> None:
-    async with TopicLookup(feed.settings()) as log:
+    async with GrouplessClient(feed.settings()) as log:
         cluster_id = await log.cluster_id()
     await feed.send(range(40))
     async with Store(feed.database.url, owner="killed") as killed:
@@ -276,7 +276,7 @@ async def test_record_that_kills_is_named_after_five_deaths_and_all_before_it_is
                 await moment()
         deaths += not reasons
         assert deaths <= 5
-    async with TopicLookup(settings) as log:
+    async with GrouplessClient(settings) as log:
         found = [finding async for finding in check(settings, log)]
 
     say(f"{deaths} deaths: {reasons}")
@@ -292,7 +292,7 @@ async def test_record_that_kills_is_named_after_five_deaths_and_all_before_it_is
 
 async def holders(settings: Settings, topic: Topic) -> dict[int, str | None]:
     """Which relay has each partition, by its random name."""
-    async with TopicLookup(settings) as reader:
+    async with GrouplessClient(settings) as reader:
         partitions = [KafkaPartition(topic.name, one) for one in range(topic.partitions)]
         committed = await reader.committed_offsets(settings.kafka_group_id, partitions)
     found = {
@@ -328,7 +328,7 @@ async def test_relayed_backlog_after_five_kills_takes_at_most_twice_its_calm_tim
     async def takes(replicas: int) -> None:
         name, configs = settings.kafka_canonical_topic, {"min.insync.replicas": str(replicas)}
         await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, configs)])
-        async with TopicLookup(settings) as reader:
+        async with GrouplessClient(settings) as reader:
             await until(
                 lambda: reader.topic_configs(name),
                 is_so=lambda found: bool(found and configs.items() <= found.items()),

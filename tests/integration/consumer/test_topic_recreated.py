@@ -16,7 +16,7 @@ from normalizer.config.settings import Settings
 from normalizer.consumer import partition_claimer
 from normalizer.core.batch import LastRecord
 from normalizer.errors import BrokerUnavailableError
-from normalizer.kafka import LogMismatch, OffsetBounds, TopicLookup, find_log_mismatch
+from normalizer.kafka import GrouplessClient, LogMismatch, OffsetBounds, find_log_mismatch
 from normalizer.kafka.fetch_positions import MAX_FETCH_SILENCE_MS
 from tests.support.factories import snowflake
 from tests.support.feed import Feed
@@ -167,7 +167,7 @@ async def test_a_log_that_got_shorter_after_its_bounds_were_read_is_noticed(feed
     await fill(feed.bootstrap_servers, feed.topic, range(5))
     partition, last = feed.partition(), LastRecord(29, 0, 0)
 
-    async with TopicLookup(feed.settings()) as log:
+    async with GrouplessClient(feed.settings()) as log:
         cluster_id = await log.cluster_id()
         other_log = await find_log_mismatch(
             log,

@@ -7,7 +7,7 @@ import pytest
 import structlog
 
 from normalizer.cli.check import check
-from normalizer.kafka import TopicLookup
+from normalizer.kafka import GrouplessClient
 from tests.integration.monitoring.test_monitor import monitored
 from tests.support.feed import Feed
 from tests.support.probe_client import http_get
@@ -40,7 +40,7 @@ async def test_a_second_group_leaves_the_partitions_to_the_first_and_names_both(
                 await feed.send(range(10))
                 await feed.until_read({0: 5, 1: 5})
                 reasons = await degraded(url)
-                async with TopicLookup(other) as log:
+                async with GrouplessClient(other) as log:
                     failed = [one async for one in check(other, log) if one.failed]
                 await first.aclose()
                 await feed.send(range(10, 20))

@@ -24,7 +24,7 @@ from normalizer.jobs.engine.source_pages import split_page
 from normalizer.jobs.engine.throttle import LiveLag, LiveLagMeter
 from normalizer.jobs.sources.file_source import FileSource
 from normalizer.jobs.sources.history_source import PartKey, ReadPosition, SourcePage
-from normalizer.kafka import TopicLookup
+from normalizer.kafka import GrouplessClient
 from normalizer.store.migrate import migrate
 from normalizer.store.reconnecting_connection import ReconnectingConnection
 from tests.integration.jobs.test_backfill_files import long_when_packed
@@ -114,7 +114,7 @@ async def test_a_runner_whose_own_lost_connection_holds_the_lock_goes_on(
         ]
 
         with monkeypatch.context() as broken:
-            broken.setattr(job_run, "TERMINATE_LOCK_SESSIONS", ITS_OWN_END)
+            broken.setattr(job_run, "TERMINATE_LOCK_SESSIONS_SQL", ITS_OWN_END)
             with pytest.raises(
                 StoreUnavailableError
             ):  # the next one is lost before it has the lock
@@ -135,7 +135,7 @@ async def test_a_run_that_retention_deletes_as_it_is_resumed_is_begun_again(
     async with await JobRun.begin_or_resume(database.url, spec, owner="o"):
         pass
     deleted = "delete from normalizer.jobs where (job_id, run) = ($1, $2) and $3::text is not null"
-    monkeypatch.setattr(job_run, "RESUME_RUN", deleted)
+    monkeypatch.setattr(job_run, "RESUME_RUN_SQL", deleted)
 
     async with await JobRun.begin_or_resume(database.url, spec, owner="o") as run:
         assert (run.number, run.resumed, run.epoch) == (1, False, 1)
@@ -429,7 +429,7 @@ async def test_live_traffic_is_seen_to_wait_unless_nobody_reads_its_log(feed: Fe
     now_s = 100.0
     unread = []
     async with (
-        TopicLookup(settings) as log,
+        GrouplessClient(settings) as log,
         LiveLagMeter(feed.database.url, log, clock=lambda: now_s) as live,
     ):
         await feed.send(range(5))

@@ -14,7 +14,7 @@ from normalizer.errors import FatalError
 from normalizer.jobs.engine.known_sources import read_known_sources
 from normalizer.jobs.sources.history_source import ReadPosition
 from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
-from normalizer.kafka import TopicLookup
+from normalizer.kafka import GrouplessClient
 from tests.support.feed import Feed
 from tests.support.job_runs import backfill_topic
 from tests.support.service_runs import recreate_topic, running, send
@@ -25,7 +25,7 @@ ONE_PARTITION = pytest.mark.parametrize("topic", [1], indirect=True)
 
 async def wrong(settings: Settings) -> list[str]:
     """What `ledger verify` finds wrong, the log included."""
-    async with TopicLookup(settings) as log:
+    async with GrouplessClient(settings) as log:
         found = verify_ledger(settings.required_database_url, log)
         return [text async for one in found for text in one.wrong]
 

@@ -16,6 +16,7 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.errors import FatalError, StoreUnavailableError
 from normalizer.jobs import forget
 from normalizer.jobs.forget import ErasureReason, ExecutionToForget, Forget
+from normalizer.monitoring.drift_findings import insert_drift_findings
 from normalizer.monitoring.lag import LagMonitor
 from normalizer.snowflake import hash_text_id
 from normalizer.store import retrying_session
@@ -475,7 +476,7 @@ async def test_drift_brings_no_value_of_it_back(
         Settings(database_url=database.url, kafka_bootstrap_servers=("none:1",))
     )
 
-    are_new = await lag_monitor.store_drift(drift_detector.take_findings())
+    are_new = await insert_drift_findings(lag_monitor.connection, drift_detector.take_findings())
     await lag_monitor.close()
 
     assert are_new == [False, True]

@@ -26,10 +26,10 @@ from normalizer.embedded import KafkaBroker, ensure_kafka_jars
 from normalizer.errors import BrokerSignInError, BrokerUnavailableError, FatalError
 from normalizer.kafka import (
     CommittedOffset,
+    GrouplessClient,
     GroupReader,
     KafkaPartition,
     OutputRecord,
-    TopicLookup,
     TransactionalProducer,
     access_tokens,
     wall_clock_ms,
@@ -100,7 +100,7 @@ async def broker(stack: Stack, files: Path, endpoint: TokenEndpoint) -> AsyncIte
         ],
         java_options=[f"-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={endpoint.jwks_url}"],
     ) as started:
-        async with TopicLookup(through(started, files, endpoint, "PLAINTEXT")) as log:
+        async with GrouplessClient(through(started, files, endpoint, "PLAINTEXT")) as log:
             for topic in (TOPIC, WRITTEN):
                 await log.create_topic(topic, partitions=1)
         admin = AIOKafkaAdminClient(bootstrap_servers=started.bootstrap_servers)
@@ -207,7 +207,7 @@ async def test_the_right_settings_get_in(
 ) -> None:
     settings = through(broker, files, endpoint, listener, **fields)
 
-    async with TopicLookup(settings) as log:
+    async with GrouplessClient(settings) as log:
         assert await log.partitions(TOPIC) == {KafkaPartition(TOPIC, 0)}
     reader = GroupReader(settings)
     await reader.join_group()
@@ -227,7 +227,7 @@ async def test_a_broker_that_asks_for_our_certificate_gets_it(
         kafka_ssl_key_file=str(files / "key.pem"),
     )
 
-    async with TopicLookup(settings) as log:
+    async with GrouplessClient(settings) as log:
         assert await log.partitions(TOPIC)
 
 
@@ -270,7 +270,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
 
 
 async def failure(settings: Settings) -> BrokerUnavailableError:
-    async with TopicLookup(settings) as log:
+    async with GrouplessClient(settings) as log:
         with pytest.raises(BrokerUnavailableError) as raised:
             await log.cluster_id()
     for secret in ("hunter2", PASSWORD, SECRET):
@@ -370,7 +370,7 @@ async def test_a_missing_right_is_named_with_what_gives_it(
 
     found = await findings(settings)
     reader = GroupReader(settings)
-    async with TopicLookup(settings) as log:
+    async with GrouplessClient(settings) as log:
         if user == "bob":
             with pytest.raises(FatalError) as raised:
                 await log.partitions(TOPIC)
@@ -444,7 +444,7 @@ async def test_hidden_settings_of_a_topic_are_reported_with_what_shows_them(
 async def findings(settings: Settings) -> list[tuple[str, str, str]]:
     """What `check` finds at the brokers; no database answers."""
     nowhere = msgspec.structs.replace(settings, database_url="postgresql://u:p@127.0.0.1:1/none")
-    async with TopicLookup(nowhere) as log:
+    async with GrouplessClient(nowhere) as log:
         return [
             (finding.about, finding.message, finding.remedy)
             async for finding in check(nowhere, log)

@@ -17,7 +17,7 @@ from normalizer.envelope import to_canonical
 from normalizer.errors import FatalError
 from normalizer.jobs.forget import ErasureReason, ExecutionToForget, Forget
 from normalizer.jobs.sources.row_pages import BYTES_PER_PAGE
-from normalizer.kafka import KafkaPartition, TopicLookup, TransactionalProducer
+from normalizer.kafka import GrouplessClient, KafkaPartition, TransactionalProducer
 from normalizer.relay.event_pages import (
     _REGISTER_RELAY,
     RelayRegistration,
@@ -81,7 +81,7 @@ async def sent(settings: Settings) -> list[tuple[int, int, bytes]]:
 async def until_sent(settings: Settings, count: int) -> list[tuple[int, int, bytes]]:
     """Wait until this many records are there. First wait for offsets, which also count markers."""
     topic = settings.kafka_canonical_topic
-    async with TopicLookup(settings) as reader:
+    async with GrouplessClient(settings) as reader:
 
         async def enough() -> bool:
             bounds = await reader.offset_bounds(await reader.partitions(topic))
@@ -105,7 +105,7 @@ async def ends_by(why: str, relaying: Awaitable[None]) -> None:
 async def until_position(settings: Settings, *, in_first_pass: bool) -> None:
     """Wait until the relay has committed a position in that pass."""
     where = KafkaPartition(settings.kafka_canonical_topic, 0)
-    async with TopicLookup(settings) as reader:
+    async with GrouplessClient(settings) as reader:
 
         async def is_there() -> bool:
             committed = await reader.committed_offsets(settings.kafka_group_id, [where])

@@ -106,7 +106,7 @@ async def test_a_part_that_is_not_written_ends_its_own_claim_alone(
         claims = {**service.ownership.current_claims}
         store = cast("RelayStore", service._stores.batches)
         store._owned[KafkaPartition(topic.name, 0)].producer.commit = fail  # type: ignore[assignment, method-assign]
-        service._filler.note_write(60.0)  # so that the batch waits for all partitions
+        service._filler.note_write_duration(60.0)  # so that the batch waits for all partitions
 
         await send(producer, topic, range(topic.partitions))
         await until_relayed(settings, dict.fromkeys(range(topic.partitions), 1))

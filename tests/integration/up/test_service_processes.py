@@ -138,7 +138,7 @@ async def test_a_process_that_dies_at_once_is_started_again_later_each_time(
         return False
 
     monkeypatch.setattr(service_processes, "wait_at_most", wait_at_most)
-    monkeypatch.setattr(service_processes, "RESET_RESTART_DELAY_AFTER_S", steady_s)
+    monkeypatch.setattr(service_processes, "RESTART_DELAY_RESETS_AFTER_S", steady_s)
 
     assert await group.run() == 0
     assert waits == waited_s

@@ -36,8 +36,8 @@ from projector.api.service_routes import ServiceRoutes
 from projector.api.snapshots import Snapshot
 from projector.api.thresholds import (
     DEFAULT_THRESHOLDS,
-    LOWER_IS_WORSE,
     TILE_NAMES,
+    TILES_WHERE_LOWER_IS_WORSE,
     Threshold,
     level_for,
     parse_thresholds,
@@ -111,7 +111,7 @@ def test_thresholds_are_settings_that_replace_the_defaults() -> None:
         "ok", "warn", "critical",
     ]  # fmt: skip
     assert changed["stuck"] == DEFAULT_THRESHOLDS["stuck"]
-    assert set(TILE_NAMES) > LOWER_IS_WORSE
+    assert set(TILE_NAMES) > TILES_WHERE_LOWER_IS_WORSE
 
 
 @pytest.mark.parametrize(

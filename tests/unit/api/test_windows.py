@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projector.api.parameters import SECONDS_BY_GRAIN, Grain, minutes_kept_from
+from projector.api.parameters import SECONDS_BY_GRAIN, Grain, start_of_kept_minutes
 from projector.api.queries.call_times import DurationsParams
 from projector.api.queries.event_rates import EventRateParams
 from projector.api.query_strings import parse_query_string
@@ -92,7 +92,7 @@ def test_every_window_is_rounded_out_to_whole_buckets(
     assert (high - low) % timedelta(seconds=SECONDS_BY_GRAIN[grain]) == timedelta(0)
     assert begin - low < timedelta(seconds=SECONDS_BY_GRAIN[grain])
     assert high - (begin + length) < timedelta(seconds=SECONDS_BY_GRAIN[grain])
-    assert grain != "minute" or low >= minutes_kept_from(NOW)
+    assert grain != "minute" or low >= start_of_kept_minutes(NOW)
 
 
 @pytest.mark.parametrize("since", ["2016-12-31T23:59:60Z", "2017-01-01T00:59:60%2B01:00"])

@@ -109,7 +109,7 @@ def make_filler(
     made = BatchFiller(
         settings, cast("Any", source), cast("Any", Taker()), source.stopping, lambda: source.now_s
     )
-    made.note_write(last_write_s)
+    made.note_write_duration(last_write_s)
     return made
 
 

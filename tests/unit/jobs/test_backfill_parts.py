@@ -18,7 +18,7 @@ from normalizer.errors import BrokerUnavailableError
 from normalizer.files.record_lines import TOPIC_HASH_BYTES, topic_for_file
 from normalizer.jobs.dry_run.diff import find_changed_fields
 from normalizer.jobs.dry_run.overlay import Overlay
-from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, ESTIMATE_ROW_COUNT, IdRangeWalk
+from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, ESTIMATE_ROW_COUNT_SQL, IdRangeWalk
 from normalizer.jobs.engine.job_run import RunTotals
 from normalizer.jobs.engine.job_spec import JobSpec
 from normalizer.jobs.engine.run_progress import RunProgress
@@ -131,12 +131,12 @@ def test_records_wait_since_the_log_was_first_seen_beyond_them() -> None:
     for now_s, end in ((0.0, 10), (1.0, 10), (2.0, 25), (3.0, 40)):
         history.add_end_offsets(now_s, {ONE: end})
 
-    assert history.waited_s(5.0, ONE, 40) is None
-    assert history.waited_s(3.0, ONE, 39) == 0.0
-    assert history.waited_s(5.0, ONE, 30) == 2.0
-    assert history.waited_s(5.0, ONE, 10) == 3.0
-    assert history.waited_s(5.0, ONE, 9) == 5.0
-    assert history.waited_s(5.0, KafkaPartition("other", 0), 0) is None
+    assert history.lag_s(5.0, ONE, 40) is None
+    assert history.lag_s(3.0, ONE, 39) == 0.0
+    assert history.lag_s(5.0, ONE, 30) == 2.0
+    assert history.lag_s(5.0, ONE, 10) == 3.0
+    assert history.lag_s(5.0, ONE, 9) == 5.0
+    assert history.lag_s(5.0, KafkaPartition("other", 0), 0) is None
 
 
 class Behind:
@@ -275,7 +275,7 @@ async def test_the_share_of_a_walk_does_not_fall_when_it_goes_on_after_an_outage
     rows = list(range(100))
 
     async def fetch(statement: str, *values: Any) -> Any:
-        if statement == ESTIMATE_ROW_COUNT:
+        if statement == ESTIMATE_ROW_COUNT_SQL:
             return [(len(rows),)]
         low, nth = values
         return [{"event_id": one} for one in rows if low <= one][nth : nth + 1]

@@ -154,5 +154,5 @@ async def test_a_batch_that_nobody_can_read_is_unread_since_it_was_first_seen(
     (lag,) = lag_monitor.partitions.values()
 
     assert lag.lag_s(seen_s + 600) == pytest.approx(600, abs=5)
-    assert lag.expires_s(seen_s + 600) == pytest.approx(3_000, abs=5)
+    assert lag.time_to_expiry_s(seen_s + 600) == pytest.approx(3_000, abs=5)
     await lag_monitor.close()

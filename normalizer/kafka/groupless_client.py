@@ -42,13 +42,13 @@ _LEADER_TIMEOUT_S: Final = 5.0
 _NO_LEADER: Final = -1
 
 
-class TopicLookup(ReaderConnection):
+class GrouplessClient(ReaderConnection):
     """Looks things up in Kafka, such as the offsets of a log, settings of a topic, single records.
 
     Commands and monitoring use it. It joins no consumer group, so it never causes a rebalance.
     Every method raises BrokerUnavailableError if no broker answers within the request timeout.
 
-        async with TopicLookup(settings) as log:
+        async with GrouplessClient(settings) as log:
             bounds = await log.offset_bounds(await log.partitions("noetl.events"))
     """
 
@@ -307,10 +307,10 @@ def no_leader_error(partitions: Iterable[KafkaPartition]) -> BrokerUnavailableEr
 
 
 @contextlib.asynccontextmanager
-async def optional_topic_lookup(settings: Settings) -> AsyncIterator[TopicLookup | None]:
-    """Yield a TopicLookup, or None if no brokers are configured."""
+async def optional_groupless_client(settings: Settings) -> AsyncIterator[GrouplessClient | None]:
+    """Yield a GrouplessClient, or None if no brokers are configured."""
     if not settings.kafka_bootstrap_servers:
         yield None
         return
-    async with TopicLookup(settings) as log:
+    async with GrouplessClient(settings) as log:
         yield log

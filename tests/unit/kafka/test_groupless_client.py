@@ -17,7 +17,7 @@ from aiokafka.errors import (
 
 from normalizer.config.settings import Settings
 from normalizer.errors import BrokerUnavailableError, FatalError
-from normalizer.kafka import TopicLookup, committed_offsets
+from normalizer.kafka import GrouplessClient, committed_offsets
 
 GROUP = "normalizer"
 
@@ -40,8 +40,8 @@ class Admin:
         """Closed by the reader after an outage."""
 
 
-def make_reader(*codes: int) -> TopicLookup:
-    reader = TopicLookup(Settings(kafka_bootstrap_servers=("none:1",)))
+def make_reader(*codes: int) -> GrouplessClient:
+    reader = GrouplessClient(Settings(kafka_bootstrap_servers=("none:1",)))
     reader._consumer = reader._admin = Admin(*codes)
     return reader
 

@@ -26,7 +26,7 @@ from normalizer.core.record_address import PARTITION_SYNTAX, parse_partition
 from normalizer.errors import PositionMovedError
 from normalizer.kafka import KafkaPartition, optional_groupless_client
 from normalizer.runtime.exit_codes import PROBLEM_FOUND
-from normalizer.store.position_changes import Action, PositionChange
+from normalizer.store.position_changes import PositionAction, PositionChange
 
 
 def _partition(text: str) -> KafkaPartition:
@@ -205,7 +205,7 @@ def retire(*, at: KafkaPartition, who: str | None, why: str, dry_run: bool) -> N
 
 
 def _run(
-    action: Action,
+    action: PositionAction,
     who: str | None,
     why: str,
     move: Callable[..., Coroutine[Any, Any, MovedPosition]],

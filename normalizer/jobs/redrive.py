@@ -17,7 +17,7 @@ import msgspec
 
 from normalizer.core.batch import OutcomeTotals, PartitionBatch
 from normalizer.core.encoded_events import select_events
-from normalizer.core.identity.coordinates import event_coordinates
+from normalizer.core.identity.coordinates import source_coordinates
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.rules.timestamps import to_recorded_ms
 from normalizer.envelope import RULES_VERSION
@@ -237,7 +237,7 @@ class QuarantineSource:
         for offset, (record, outcomes) in enumerate(part.items, part.from_offset):
             coordinates = _entry_coordinates(record)
             failed = failures[coordinates]
-            events = {event_coordinates(event)[4] for event in select_events(outcomes)}
+            events = {source_coordinates(event)[4] for event in select_events(outcomes)}
             for entry in self._entries[offset]:
                 if coordinates in self._unreadable:
                     outcome = ("gone", self._unreadable[coordinates])

@@ -53,7 +53,7 @@ class CommitMetrics:
                 self._reasons[rejected.reason].inc()
         for (shape, outcome), count in counts.items():
             metrics.outcomes.labels(shape=shape, outcome=outcome).inc(count)
-        for row in written.new:
+        for row in written.inserted:
             if row.coercions is not None:
                 for coercion in read_coercions(row.coercions):
                     self._rules[coercion.rule].inc()

@@ -57,7 +57,7 @@ class PartOutput:
         """Return the counts of the part. Call it after its transaction was committed."""
         return CommittedBatch(
             events=self._events,
-            new=self._events,
+            inserted=self._events,
             outcomes=[("stored", event.event_id or 0) for event in self._events],
             rejections=self._rejections,
             newly_quarantined=[True] * len(self._rejections),

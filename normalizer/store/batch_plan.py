@@ -26,7 +26,7 @@ from normalizer.core.identity.coordinates import (
     Coordinates,
     DedupHorizon,
     SourceKey,
-    event_coordinates,
+    source_coordinates,
     source_key,
 )
 from normalizer.core.identity.reconcile import reconcile
@@ -198,11 +198,11 @@ def _updating_records(
     """
     changed = {row.event_id for row in write_plan.updates}
     updating = frozenset(
-        event_coordinates(event)
+        source_coordinates(event)
         for event, (outcome, row) in zip(events, write_plan.outcomes, strict=True)
         if (
             row in changed
-            and (outcome == "merged" or event_coordinates(event) in write_plan.flagging)
+            and (outcome == "merged" or source_coordinates(event) in write_plan.flagging)
         )
         or (outcome == "stored" and event.event_id != row and event.event_id in changed)
     )

@@ -25,7 +25,7 @@ from normalizer.store.source_positions import (
 )
 from normalizer.store.store import Store
 
-Action = Literal["skip", "rewind", "retire"]
+PositionAction = Literal["skip", "rewind", "retire"]
 """What an operator changes.
 
 - `skip` moves the position forward, past records that nobody is to read.
@@ -37,7 +37,7 @@ Action = Literal["skip", "rewind", "retire"]
 class PositionChange(msgspec.Struct, frozen=True, kw_only=True):
     """An operator's change of a position, with who and why."""
 
-    action: Action
+    action: PositionAction
     who: str
     why: str
 

@@ -15,8 +15,8 @@ from normalizer.core.identity.coordinates import (
     NO_DEDUP_HORIZON,
     Coordinates,
     DedupHorizon,
-    event_coordinates,
     required_event_id,
+    source_coordinates,
 )
 from normalizer.core.identity.reconcile import reconcile
 from normalizer.core.identity.stored_events import WritePlan
@@ -65,11 +65,11 @@ class RejectedRowFinder:
             if row in codes and outcome != "duplicate":
                 reports.setdefault(row, []).append(event)
         return {
-            event_coordinates(event): Rejected(
+            source_coordinates(event): Rejected(
                 reason="rejected_by_database",
                 detail="the database rejected the row: " + (codes[row] or "it can't be encoded"),
                 shape=event.shape,
-                index=event_coordinates(event)[4],
+                index=source_coordinates(event)[4],
                 sqlstate=codes[row],
                 execution_id=event.execution_id,
             )

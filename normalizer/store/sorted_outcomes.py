@@ -15,7 +15,7 @@ import msgspec
 
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
 from normalizer.core.encoded_events import Event, recorded_or_created_at
-from normalizer.core.identity.coordinates import Coordinates, DedupHorizon, event_coordinates
+from normalizer.core.identity.coordinates import Coordinates, DedupHorizon, source_coordinates
 from normalizer.core.identity.stored_events import Outcome
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.rules.timestamps import to_recorded_at
@@ -122,10 +122,10 @@ def sort_outcomes(
                         else:
                             rejections.append(rejected_record)
                     case event if forgotten and event.execution_id in forgotten:
-                        excluded[event_coordinates(event)] = _FORGOTTEN
+                        excluded[source_coordinates(event)] = _FORGOTTEN
                         ignored_in_part += 1
                     case event if row_rejections and (
-                        rejected := row_rejections.get(event_coordinates(event))
+                        rejected := row_rejections.get(source_coordinates(event))
                     ):
                         rejections.append(RejectedRecord(record, rejected))
                     case event:
@@ -149,7 +149,7 @@ def _index_in_record(outcome: Event | Rejected) -> int:
     """Return which event of its record this is, counted from 0."""
     if isinstance(outcome, Rejected):
         return outcome.index
-    return event_coordinates(outcome)[4]
+    return source_coordinates(outcome)[4]
 
 
 def is_expired(record: RawRecord, outcome: Event | Rejected, horizon: datetime) -> bool:

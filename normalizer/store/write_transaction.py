@@ -21,7 +21,7 @@ import msgspec
 
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
 from normalizer.core.encoded_events import Event
-from normalizer.core.identity.coordinates import DedupHorizon, event_coordinates
+from normalizer.core.identity.coordinates import DedupHorizon, source_coordinates
 from normalizer.core.identity.stored_events import Outcome
 from normalizer.store.batch_plan import BatchPlan, BatchPlanner, WriteProgress
 from normalizer.store.event_exclusions import read_batch_id_and_exclusions
@@ -37,7 +37,7 @@ class CommittedBatch(msgspec.Struct, frozen=True, kw_only=True):
 
     - `events` has the events that were neither rejected nor ignored, in the order of the batch, and
       `outcomes` has, for each of them, its outcome and the id of its row.
-    - `new` holds the inserted rows.
+    - `inserted` holds the new rows.
     - `rejections` has the rejected records, and `newly_quarantined` has, for each of them, whether
       it's new in the quarantine.
     - `expired_unread` is the number of events that were ignored as expired although no earlier
@@ -49,7 +49,7 @@ class CommittedBatch(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     events: Sequence[Event]
-    new: Sequence[Event]
+    inserted: Sequence[Event]
     outcomes: Sequence[tuple[Outcome, int]]
     rejections: Sequence[RejectedRecord]
     newly_quarantined: Sequence[bool]
@@ -107,7 +107,7 @@ class WriteTransaction:
         await self._positions.move(connection, moves, batch_id, plan.sorted_outcomes)
         return CommittedBatch(
             events=plan.sorted_outcomes.events,
-            new=plan.write_plan.inserts,
+            inserted=plan.write_plan.inserts,
             outcomes=outcomes,
             rejections=rejections,
             newly_quarantined=newly_quarantined,
@@ -153,7 +153,7 @@ class WriteTransaction:
         # first one has merged looks like a duplicate here, so report it as merged.
         return [
             ("merged", row)
-            if outcome == "duplicate" and event_coordinates(event) in merged
+            if outcome == "duplicate" and source_coordinates(event) in merged
             else (outcome, row)
             for event, (outcome, row) in zip(
                 plan.sorted_outcomes.events, write_plan.outcomes, strict=True

@@ -28,7 +28,7 @@ from projector.maintenance.expired_executions import (
     find_silent_candidates,
     group_tied_executions,
 )
-from projector.maintenance.open_divergences import NO_OPEN_DIVERGENCE, retention_blocker
+from projector.maintenance.open_divergences import NO_OPEN_DIVERGENCE, find_retention_blocker
 from projector.maintenance.retention_horizon import raise_retention_horizon
 
 EVENTS_PER_DELETE: Final = 5_000
@@ -65,7 +65,7 @@ async def delete_silent_executions(
     elif not await raise_retention_horizon(connection, before):
         yield "retention of events waits for a batch that is still running"
         return
-    if why := await retention_blocker(connection):
+    if why := await find_retention_blocker(connection):
         yield f"retention of events waits: {why}"
         return
     if dry_run:

@@ -26,7 +26,7 @@ from projector.maintenance.counter_retention import (
     delete_old_minute_counts,
 )
 from projector.maintenance.event_retention import delete_silent_executions
-from projector.maintenance.merged_records import delete_records_of_deleted_events
+from projector.maintenance.merged_records import delete_orphaned_merged_records
 from projector.maintenance.retention import (
     GAPS_RETENTION,
     QUARANTINE_RETENTION,
@@ -185,7 +185,7 @@ def _steps(
         steps["retention of events"] = delete_silent_executions(
             connection, before, keep.margin, folder, dry_run=dry_run
         )
-        steps["retention of merged records"] = delete_records_of_deleted_events(
+        steps["retention of merged records"] = delete_orphaned_merged_records(
             connection, dry_run=dry_run
         )
     for name, old, kept in (

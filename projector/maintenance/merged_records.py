@@ -19,7 +19,7 @@ IDS_PER_PAGE: Final = 20_000
 _SCAN_EVERY: Final = timedelta(days=1)
 
 
-async def delete_records_of_deleted_events(
+async def delete_orphaned_merged_records(
     connection: asyncpg.Connection, *, dry_run: bool
 ) -> AsyncIterator[str]:
     """Delete rows without stored events, page by page in the order of their key."""

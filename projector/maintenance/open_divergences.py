@@ -9,7 +9,7 @@ from typing import Final
 import asyncpg
 
 
-async def retention_blocker(connection: asyncpg.Connection) -> str | None:
+async def find_retention_blocker(connection: asyncpg.Connection) -> str | None:
     """Return why no execution may be deleted, or None."""
     projections = await connection.fetchval(_DIFFERING_ANYWHERE)
     return projections and (

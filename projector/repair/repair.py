@@ -124,8 +124,8 @@ async def _repaired(
 
 def _compared(scope: VerifyScope, request: RepairRequest) -> list[Comparison]:
     """Return the comparisons in repair order: executions, calls, then what's computed from them."""
-    executions = [one for one in COMPARISONS if one.bounds == "executions"]
-    counted = [one for one in COMPARISONS if one.bounds != "executions"]
+    executions = [one for one in COMPARISONS if one.bounded_by == "executions"]
+    counted = [one for one in COMPARISONS if one.bounded_by != "executions"]
     return (
         counted
         if request.only_counters
@@ -141,12 +141,12 @@ async def _repair_range(
     verify_range: VerifyRange,
     found: RowDifferences,
 ) -> None:
-    if comparison.bounds == "executions":
+    if comparison.bounded_by == "executions":
         ids = [at for at in found.divergent_locations if isinstance(at, int)]
         await repair_executions(connection, ids)
         return
     async with hash_join_transaction(connection, verify_range):
-        await connection.execute(_add_differences(comparison), *verify_range.bounds)
+        await connection.execute(_add_differences(comparison), *verify_range.query_parameters)
 
 
 def _add_differences(comparison: Comparison) -> str:

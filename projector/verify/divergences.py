@@ -51,7 +51,7 @@ async def store_verdict(connection: asyncpg.Connection, verdict: Verdict) -> boo
     return True
 
 
-async def open_divergences(
+async def read_open_divergences(
     connection: asyncpg.Connection, comparison: Comparison
 ) -> list[DivergentLocation]:
     """Return the open divergences of one projection, in the order in which they were found."""

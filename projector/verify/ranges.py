@@ -85,7 +85,7 @@ class HourRange(msgspec.Struct, frozen=True):
         return [at for at in locations if isinstance(at, datetime) and self.low <= at < self.high]
 
     @property
-    def bounds(self) -> tuple[datetime, datetime]:
+    def query_parameters(self) -> tuple[datetime, datetime]:
         """The first parameters of the queries."""
         return self.low, self.high
 
@@ -113,7 +113,7 @@ class ExecutionRange(msgspec.Struct, frozen=True):
         return [at for at in self.execution_ids if at in locations]
 
     @property
-    def bounds(self) -> tuple[tuple[int, ...]]:
+    def query_parameters(self) -> tuple[tuple[int, ...]]:
         """The first parameter of the queries."""
         return (self.execution_ids,)
 
@@ -141,7 +141,7 @@ async def ranges_in_scope(
     if (named := _named_locations(scope, divergences)) is not None:
         for found in _ranges_around(named):
             yield found
-    elif comparison.bounds != "executions":
+    elif comparison.bounded_by != "executions":
         for hours in await _hour_ranges(connection, comparison, scope, HOURS_PER_RANGE):
             yield hours
     elif scope.covers_everything:
@@ -187,7 +187,7 @@ async def _hour_ranges(
     counters is left.
     """
     table, time = comparison.name, comparison.keys[0]
-    if comparison.bounds == "executions":
+    if comparison.bounded_by == "executions":
         table, time = "event_hours", "hour"
     since = scope.since
     if scope.kind == "sample":

@@ -120,7 +120,7 @@ async def run_self_tests(
     tamper with.
     """
     for name, test in _SELF_TESTS.items():
-        column = comparison.keys[0] if name == "invented" else comparison.measure
+        column = comparison.keys[0] if name == "invented" else comparison.self_test_column
         found = await _compare_with(
             connection, comparison, verify_range, test.tampered_rows, column
         )
@@ -147,7 +147,7 @@ async def _compare_with(
     `observed` is a query for the observed rows. A self-test also names the column in which it
     tampers with a row. The actual comparison names none.
     """
-    column_parameter = f"${len(verify_range.bounds) + 1}"
+    column_parameter = f"${len(verify_range.query_parameters) + 1}"
     path = None if tampered_column is None else [tampered_column]
     statement = _COMPARE.format(
         actual=comparison.actual,
@@ -155,11 +155,11 @@ async def _compare_with(
         observed=observed.format(column=column_parameter),
         keys=", ".join(f"row -> '{key}'" for key in comparison.keys),
         first_key=comparison.keys[0],
-        location_type="bigint" if comparison.bounds == "executions" else "timestamptz",
+        location_type="bigint" if comparison.bounded_by == "executions" else "timestamptz",
         column=column_parameter,
     )
     async with hash_join_transaction(connection, verify_range):
-        row = await connection.fetchrow(statement, *verify_range.bounds, path)
+        row = await connection.fetchrow(statement, *verify_range.query_parameters, path)
     return RowDifferences(
         expected=row["expected"],
         actual_only=row["actual_count"],

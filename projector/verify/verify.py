@@ -14,7 +14,7 @@ from typing import Final, Literal
 import asyncpg
 
 from projector.hours import END_OF_TIME, START_OF_TIME
-from projector.verify.divergences import open_divergences
+from projector.verify.divergences import read_open_divergences
 from projector.verify.queries import COMPARISONS, Comparison
 from projector.verify.ranges import DivergentLocation, VerifyRange, VerifyScope, ranges_in_scope
 from projector.verify.row_comparison import RowDifferences, compare_range, run_self_tests
@@ -27,7 +27,7 @@ MAX_TIMEOUTS_IN_A_ROW: Final = 40
 self-tests that timed out, it seems too slow for those. It takes 27 to halve the whole calendar down
 to one hour."""
 
-RepairRange = Callable[[Comparison, VerifyRange, RowDifferences], Awaitable[None]]
+RangeRepairer = Callable[[Comparison, VerifyRange, RowDifferences], Awaitable[None]]
 """Repairs a range in which rows differ. The range is compared again afterwards."""
 
 
@@ -36,7 +36,7 @@ async def verify(
     scope: VerifyScope,
     *,
     comparisons: Sequence[Comparison] = COMPARISONS,
-    repair_range: RepairRange | None = None,
+    repair_range: RangeRepairer | None = None,
 ) -> AsyncIterator[Verdict]:
     """Yield one verdict for each comparison, as soon as it's known.
 
@@ -45,7 +45,7 @@ async def verify(
     found. Raises FatalError if a self-test fails, and asyncpg's errors.
     """
     for comparison in comparisons:
-        divergences = await open_divergences(connection, comparison)
+        divergences = await read_open_divergences(connection, comparison)
         if scope.only_open_divergences and not divergences:
             continue
         run = _ComparisonRun(connection, comparison, scope, divergences, repair_range)
@@ -61,7 +61,7 @@ class _ComparisonRun:
         comparison: Comparison,
         scope: VerifyScope,
         divergences: Sequence[DivergentLocation],
-        repair_range: RepairRange | None,
+        repair_range: RangeRepairer | None,
     ) -> None:
         self._connection = connection
         self._comparison = comparison
@@ -173,7 +173,7 @@ class _ComparisonRun:
         if self._comparison.archived is None:
             return 0
         archived: int = await self._connection.fetchval(
-            self._comparison.archived, *verify_range.bounds
+            self._comparison.archived, *verify_range.query_parameters
         )
         return archived
 

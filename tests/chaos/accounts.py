@@ -8,7 +8,7 @@ import asyncpg
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from normalizer.core.identity.coordinates import Coordinates, event_coordinates, required_event_id
+from normalizer.core.identity.coordinates import Coordinates, required_event_id, source_coordinates
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Rejected
@@ -99,7 +99,7 @@ async def _assert_events(
     assert not unknown, [rows[event_id] for event_id in unknown]
     for event_id, sent in reports.items():
         row = rows[event_id]
-        assert event_coordinates(row) in map(event_coordinates, sent)
+        assert source_coordinates(row) in map(source_coordinates, sent)
         expected = canonical(reduce(merge, sent))
         at = {name: getattr(row, name) for name in _WHERE}
         assert row == msgspec.structs.replace(expected, **at)
@@ -115,18 +115,18 @@ def _with_taken_ids(
     """
     found = {event_id: list(sent) for event_id, sent in reports.items()}
     places: dict[Coordinates | None, int] = {
-        event_coordinates(one): event_id for event_id, sent in found.items() for one in sent
+        source_coordinates(one): event_id for event_id, sent in found.items() for one in sent
     }
     for event_id in rows.keys() - reports.keys():
-        place = event_coordinates(rows[event_id])
+        place = source_coordinates(rows[event_id])
         taken = places.get(place)
-        if taken is not None and taken in rows and event_coordinates(rows[taken]) != place:
+        if taken is not None and taken in rows and source_coordinates(rows[taken]) != place:
             found[event_id] = [
                 msgspec.structs.replace(one, event_id=event_id)
                 for one in found[taken]
-                if event_coordinates(one) == place
+                if source_coordinates(one) == place
             ]
-            found[taken] = [one for one in found[taken] if event_coordinates(one) != place]
+            found[taken] = [one for one in found[taken] if source_coordinates(one) != place]
     return found
 
 

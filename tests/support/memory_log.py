@@ -5,7 +5,7 @@ from collections.abc import Set as AbstractSet
 from typing import Final
 
 from normalizer.core.encoded_events import Event, to_envelope
-from normalizer.core.identity.coordinates import Coordinates, event_coordinates
+from normalizer.core.identity.coordinates import Coordinates, source_coordinates
 from normalizer.core.identity.digests import Digest
 from normalizer.core.identity.reconcile import reconcile
 from normalizer.core.identity.stored_events import WritePlan
@@ -30,7 +30,7 @@ class MemoryLog:
         assert list(event_ids) == sorted(set(event_ids))
         self.questions += 1
         return {
-            one: event_coordinates(self.rows_by_id[one])
+            one: source_coordinates(self.rows_by_id[one])
             for one in event_ids
             if one in self.rows_by_id
         }
@@ -46,7 +46,7 @@ class MemoryLog:
         self, coordinates_set: AbstractSet[Coordinates]
     ) -> dict[Coordinates, int]:
         self.questions += 1
-        stored = {event_coordinates(row): event_id for event_id, row in self.rows_by_id.items()}
+        stored = {source_coordinates(row): event_id for event_id, row in self.rows_by_id.items()}
         return {
             coordinates: one
             for coordinates, one in (stored | self.reports).items()

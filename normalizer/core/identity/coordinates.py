@@ -29,7 +29,7 @@ DERIVED_ID_SALTS: Final = range(4)
 """A number that goes into a derived id. So an event has as many derived ids as there are salts."""
 
 
-def event_coordinates(event: Event) -> Coordinates:
+def source_coordinates(event: Event) -> Coordinates:
     """Return the coordinates of the event, which never change."""
     if isinstance(event, EncodedEvent):
         return decode_coordinates(event.columns)
@@ -44,19 +44,19 @@ def event_coordinates(event: Event) -> Coordinates:
 
 def source_key(event: Event) -> SourceKey:
     """Return topic, incarnation, and partition of the event's record."""
-    return event_coordinates(event)[:3]
+    return source_coordinates(event)[:3]
 
 
 def is_below_horizon(event: Event, dedup_horizon: DedupHorizon) -> bool:
     """Return whether an earlier batch may have stored the event's record."""
-    topic, incarnation, partition, offset, _ = event_coordinates(event)
+    topic, incarnation, partition, offset, _ = source_coordinates(event)
     return offset < dedup_horizon.get((topic, incarnation, partition), 0)
 
 
 def required_event_id(event: Event) -> int:
     """Return the id of an event from a log. Raises ValueError if it has none."""
     if event.event_id is None:
-        topic, _, _, offset, _ = event_coordinates(event)
+        topic, _, _, offset, _ = source_coordinates(event)
         message = f"an event without an id has no row: {topic}@{offset}"
         raise ValueError(message)
     return event.event_id

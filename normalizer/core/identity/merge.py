@@ -35,7 +35,7 @@ from normalizer.core.identity.conflicts import (
     losing_values,
     to_jsonb_text,
 )
-from normalizer.core.identity.coordinates import event_coordinates
+from normalizer.core.identity.coordinates import source_coordinates
 from normalizer.core.identity.digests import DigestCache, digest_jsonb_text, sha256_of_digest
 from normalizer.core.identity.merge_flags import (
     HAS_RIVAL,
@@ -144,8 +144,8 @@ def _is_elsewhere(stored: Envelope, report: Envelope) -> bool:
     # flags tell whether the event was reported elsewhere.
     if report.recorded_at is None:
         return report.merge_flags & REPORTED_ELSEWHERE != 0
-    *log, offset, index = event_coordinates(stored)
-    *other_log, other_offset, other_index = event_coordinates(report)
+    *log, offset, index = source_coordinates(stored)
+    *other_log, other_offset, other_index = source_coordinates(report)
     return (
         report.merge_flags & REPORTED_ELSEWHERE != 0
         or log != other_log

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from normalizer.core.coercions import read_coercions
-from normalizer.core.identity.coordinates import event_coordinates
+from normalizer.core.identity.coordinates import source_coordinates
 from normalizer.envelope import Envelope
 
 WITHOUT_STEP: Final = 1
@@ -56,7 +56,7 @@ def trusted_coordinates(row: Envelope) -> str | None:
         return None
     if row.recorded_at - row.created_at >= LATE_RECORD_DELAY:
         return None
-    return ":".join(map(str, event_coordinates(row)))
+    return ":".join(map(str, source_coordinates(row)))
 
 
 def with_flags(row: Envelope, flags: int) -> Envelope:

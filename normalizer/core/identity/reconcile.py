@@ -28,10 +28,10 @@ from normalizer.core.identity.coordinates import (
     Coordinates,
     DedupHorizon,
     derived_id,
-    event_coordinates,
     has_derived_id,
     is_below_horizon,
     required_event_id,
+    source_coordinates,
 )
 from normalizer.core.identity.digests import DigestCache
 from normalizer.core.identity.merge import merge, request_digests
@@ -133,7 +133,7 @@ class _Reconciler:
         merged = await self._stored.find_merged(self._unchanging) if self._unchanging else {}
         merged_records = [record for record in self._merged_records if record[0] not in merged]
         for number, event in zip(doubtful, doubtful_events, strict=True):
-            if (row_id := merged.pop(event_coordinates(event), None)) is not None:
+            if (row_id := merged.pop(source_coordinates(event), None)) is not None:
                 outcomes[number] = "merged", row_id
         return WritePlan(
             inserts=self._sorted(self._inserted_ids),
@@ -155,12 +155,12 @@ class _Reconciler:
         unknown = [event for event in events if not self._is_stored(event)]
         if self._dedup_horizon:
             below = {
-                event_coordinates(one)
+                source_coordinates(one)
                 for one in unknown
                 if is_below_horizon(one, self._dedup_horizon)
             }
             self._row_ids = await self._stored.find_rows_at(below) if below else {}
-        again = [event for event in unknown if event_coordinates(event) not in self._row_ids]
+        again = [event for event in unknown if source_coordinates(event) not in self._row_ids]
         taken_ids = {
             event_id for event in again if (event_id := required_event_id(event)) in self._known
         }
@@ -208,7 +208,7 @@ class _Reconciler:
         """Return the outcome of a doubtful event, with the id of its row."""
         if self._is_stored(event):
             return "duplicate", required_event_id(event)
-        row_id = self._row_ids.get(event_coordinates(event))
+        row_id = self._row_ids.get(source_coordinates(event))
         if row_id is not None:
             return "duplicate", row_id
         outcome = (
@@ -216,12 +216,12 @@ class _Reconciler:
             if self._is_unused(required_event_id(event))
             else await self._reconcile_taken_id(event)
         )
-        self._row_ids[event_coordinates(event)] = outcome[1]
+        self._row_ids[source_coordinates(event)] = outcome[1]
         return outcome
 
     def _is_stored(self, event: Envelope) -> bool:
         """Return whether the stored row of the event's id has the event's coordinates."""
-        return self._known.get(required_event_id(event)) == event_coordinates(event)
+        return self._known.get(required_event_id(event)) == source_coordinates(event)
 
     async def _reconcile_taken_id(self, event: Envelope) -> tuple[Outcome, int]:
         """Decide what to do with an event whose id already belongs to a row.
@@ -246,7 +246,7 @@ class _Reconciler:
             await self._lock({*ids} - self._rows.keys())
         rows = [row for one in ids if (row := self._row(one)) is not None]
         for row in rows:
-            if event_coordinates(row) == event_coordinates(event):
+            if source_coordinates(row) == source_coordinates(event):
                 return "duplicate", required_event_id(row)
         strengths = [match_strength(row, event, self._steps.steps_for) for row in rows]
         best = rows[strengths.index(strength := max(strengths))]
@@ -281,7 +281,7 @@ class _Reconciler:
             row = await self._load_row(event_id)
             if row is None:
                 return self._add(self._with_id(event, event_id, derived=derived))
-            if event_coordinates(row) == event_coordinates(event):
+            if source_coordinates(row) == source_coordinates(event):
                 return "duplicate", event_id
             if (
                 derived
@@ -295,11 +295,11 @@ class _Reconciler:
         self, event: Envelope, *, derived: bool
     ) -> tuple[Outcome, int]:
         """Give the event an id from the database, because every derived id is taken."""
-        event_id = await self._stored.find_assigned_id(event_coordinates(event))
+        event_id = await self._stored.find_assigned_id(source_coordinates(event))
         if event_id is not None and await self._load_row(event_id):
             return "duplicate", event_id
         if event_id is None:
-            event_id = await self._stored.assign_id(event_coordinates(event))
+            event_id = await self._stored.assign_id(source_coordinates(event))
         return self._add(self._with_id(event, event_id, derived=derived))
 
     @staticmethod
@@ -344,13 +344,13 @@ class _Reconciler:
         merged = merge(row, report, self._digests)
         while await self._load_digests():
             merged = merge(row, report, self._digests)
-        self._merged_records.append((event_coordinates(report), required_event_id(row)))
+        self._merged_records.append((source_coordinates(report), required_event_id(row)))
         if merged is row:
-            self._unchanging.add(event_coordinates(report))
+            self._unchanging.add(source_coordinates(report))
             return "duplicate", required_event_id(row)
         self._change(row, merged)
         if merged == with_flags(row, REPORTED_ELSEWHERE):
-            self._flagging.add(event_coordinates(report))
+            self._flagging.add(source_coordinates(report))
             return "duplicate", required_event_id(row)
         return "merged", required_event_id(row)
 

@@ -15,7 +15,7 @@ import asyncpg
 
 from normalizer.core.batch import Batch, BatchBuilder
 from normalizer.core.encoded_events import to_envelope
-from normalizer.core.identity.coordinates import Coordinates, event_coordinates, source_key
+from normalizer.core.identity.coordinates import Coordinates, source_coordinates, source_key
 from normalizer.core.identity.digests import Digest
 from normalizer.core.identity.reconcile import reconcile
 from normalizer.core.identity.stored_events import WritePlan
@@ -289,7 +289,7 @@ class _StoredAndPending:
         same = sorted(
             row
             for event, (outcome, row) in zip(events, write_plan.outcomes, strict=True)
-            if outcome == "duplicate" and self._known.get(row) == event_coordinates(event)
+            if outcome == "duplicate" and self._known.get(row) == source_coordinates(event)
         )
         self.same = list((await self._read(same)).values())
 

@@ -10,7 +10,7 @@ from typing import Final, Self
 
 import msgspec
 
-from normalizer.core.identity.coordinates import Coordinates, event_coordinates
+from normalizer.core.identity.coordinates import Coordinates, source_coordinates
 from normalizer.envelope import Envelope
 
 _SCHEMA: Final = """
@@ -75,7 +75,7 @@ class Overlay:
             (
                 (
                     row.event_id,
-                    msgspec.msgpack.encode(event_coordinates(row)),
+                    msgspec.msgpack.encode(source_coordinates(row)),
                     msgspec.msgpack.encode(row),
                     stored,
                 )

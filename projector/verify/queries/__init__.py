@@ -23,7 +23,7 @@ from projector.verify.queries.call_queries import (
     RETRY_MINUTES,
     WORKER_HOURS,
 )
-from projector.verify.queries.comparison import Bounds, Comparison
+from projector.verify.queries.comparison import BoundedBy, Comparison
 from projector.verify.queries.counter_queries import (
     ARRIVAL_HOURS,
     COERCION_HOURS,
@@ -32,7 +32,7 @@ from projector.verify.queries.counter_queries import (
 )
 from projector.verify.queries.execution_queries import EXECUTION_FACTS, EXECUTION_HOURS
 
-__all__ = ["COMPARISONS", "Bounds", "Comparison"]
+__all__ = ["COMPARISONS", "BoundedBy", "Comparison"]
 
 COMPARISONS: Final[tuple[Comparison, ...]] = (
     EVENT_MINUTES,

@@ -6,9 +6,9 @@ from projector.verify.queries.comparison import Comparison, counter_comparison
 
 CALL_FACTS: Final = Comparison(
     name="call_facts",
-    bounds="executions",
+    bounded_by="executions",
     keys=("execution_id", "command_id", "attempts"),
-    measure="begun_at",
+    self_test_column="begun_at",
     actual="""
         select call.execution_id, call.command_id, call.attempts, call.begun_at, call.issued_at,
                call.claimed_at, call.started_at, call.finished_at,

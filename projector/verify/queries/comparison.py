@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-Bounds = Literal["hours", "executions"]
+BoundedBy = Literal["hours", "executions"]
 """What the parameters bound. For `executions`, $1 holds execution ids. For `hours`, the first key
 is a time from $1 to $2, excluding the second."""
 
@@ -12,15 +12,15 @@ is a time from $1 to $2, excluding the second."""
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """Two queries with the same columns, which must return the same rows.
 
-    `name` is the table of the projection. The columns `keys` identify a row. `measure` is one of
-    the other columns, and self-tests change a value in it. If a table stores each count in several
-    shards, `sums` are the columns to add up over the shards.
+    `name` is the table of the projection. The columns `keys` identify a row. `self_test_column` is
+    one of the other columns, and self-tests change a value in it. If a table stores each count in
+    several shards, `sums` are the columns to add up over the shards.
     """
 
     name: str
-    bounds: Bounds
+    bounded_by: BoundedBy
     keys: tuple[str, ...]
-    measure: str
+    self_test_column: str
     sums: tuple[str, ...] = ()
     actual: str
     expected: str
@@ -65,9 +65,9 @@ def counter_comparison(
     """  # noqa: S608 - constants of this package
     return Comparison(
         name=name,
-        bounds="hours",
+        bounded_by="hours",
         keys=tuple(columns),
-        measure=measures[0],
+        self_test_column=measures[0],
         sums=tuple(measures),
         actual=actual,
         expected=expected,

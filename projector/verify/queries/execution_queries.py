@@ -6,9 +6,9 @@ from projector.verify.queries.comparison import Comparison, counter_comparison
 
 EXECUTION_FACTS: Final = Comparison(
     name="execution_facts",
-    bounds="executions",
+    bounded_by="executions",
     keys=("execution_id",),
-    measure="events",
+    self_test_column="events",
     actual="""
         select execution_id, events, first_at, begin_at, last_at, last_event_ranked, active_at,
                highest_attempts, playbook_ranked, catalog_id, parent_execution_id, completed,

@@ -379,7 +379,7 @@ async def test_a_comparison_of_named_executions_takes_no_verdict_on_others_back(
     await fill(connection)
     await connection.execute("update projector.execution_facts set failed_at = null")
     await verified(connection)
-    of_executions = [one for one in COMPARISONS if one.bounds == "executions"]
+    of_executions = [one for one in COMPARISONS if one.bounded_by == "executions"]
 
     other = await verdicts(connection, VerifyScope(execution_ids=(999,)), of_executions)
     for verdict in other.values():
@@ -435,7 +435,10 @@ async def test_sample_draws_no_hour_that_retention_has_reached(
 
     async def drawn(comparison: Comparison, most: int) -> list[Any]:
         sample = VerifyScope(kind="sample", hours=most, since=hours[0])
-        return [at.bounds[0] async for at in ranges.ranges_in_scope(connection, comparison, sample)]
+        return [
+            at.query_parameters[0]
+            async for at in ranges.ranges_in_scope(connection, comparison, sample)
+        ]
 
     assert await drawn(EVENT_HOURS, 9) == await drawn(EVENT_MINUTES, 9) == hours
     assert len(await drawn(EVENT_HOURS, 2)) == 2

@@ -19,7 +19,7 @@ def test_every_new_rejection_is_logged_also_one_by_the_database() -> None:
     ]
     committed = CommittedBatch(
         events=[],
-        new=[],
+        inserted=[],
         outcomes=[],
         rejections=rejections,
         newly_quarantined=[False, True, True],

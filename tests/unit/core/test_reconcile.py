@@ -10,7 +10,7 @@ import pytest
 
 from normalizer.core.encoded_events import to_envelope
 from normalizer.core.identity.collisions import MAX_SUBSTITUTE_IDS, alternative_ids
-from normalizer.core.identity.coordinates import Coordinates, event_coordinates
+from normalizer.core.identity.coordinates import Coordinates, source_coordinates
 from normalizer.core.identity.merge_flags import REPORTED_ELSEWHERE, SHARES_ID
 from normalizer.core.identity.reconcile import reconcile
 from normalizer.envelope import Envelope
@@ -245,7 +245,7 @@ async def test_an_id_without_a_salt_left_is_assigned_and_found_again(*, id_taken
     outcomes = [*await log.take(event), *await log.take(event)]
 
     assert outcomes == ["stored", "duplicate"]
-    assert log.assigned_ids == {event_coordinates(event): FIRST_ASSIGNED}
+    assert log.assigned_ids == {source_coordinates(event): FIRST_ASSIGNED}
     assert ("event_id_conflict" in first_rule(log.rows_by_id[FIRST_ASSIGNED])) == id_taken
 
 
@@ -258,10 +258,10 @@ async def test_an_id_that_was_assigned_and_whose_row_is_not_there_takes_the_even
             for salt in range(4)
         )
     )
-    log.assigned_ids[event_coordinates(event)] = FIRST_ASSIGNED
+    log.assigned_ids[source_coordinates(event)] = FIRST_ASSIGNED
 
     assert await log.take(event) == ["stored"]
-    assert event_coordinates(log.rows_by_id[FIRST_ASSIGNED]) == event_coordinates(event)
+    assert source_coordinates(log.rows_by_id[FIRST_ASSIGNED]) == source_coordinates(event)
 
 
 async def test_a_row_that_vanishes_between_two_questions_is_stored_again() -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from normalizer.config.settings import Settings
-from normalizer.core.identity.coordinates import event_coordinates
+from normalizer.core.identity.coordinates import source_coordinates
 from normalizer.errors import BrokerUnavailableError
 from normalizer.files.record_lines import TOPIC_HASH_BYTES, topic_for_file
 from normalizer.jobs.dry_run.diff import find_changed_fields
@@ -229,17 +229,17 @@ def test_an_overlay_keeps_what_would_be_and_what_was_first() -> None:
     with Overlay() as overlay:
         overlay.keep_rows([second], [(first, changed)])
         overlay.keep_rows([], [(changed, again), (second, second)])
-        assigned = overlay.assign_id(event_coordinates(first))
+        assigned = overlay.assign_id(source_coordinates(first))
 
         assert overlay.get_rows([first.event_id or 0]) == {first.event_id: again}
         assert overlay.find_coordinates([second.event_id or 0]) == {
-            second.event_id: event_coordinates(second)
+            second.event_id: source_coordinates(second)
         }
         assert list(overlay.new_rows()) == [second]
         assert list(overlay.changed_rows()) == [(first, again)]
-        assert overlay.find_assigned_id(event_coordinates(first)) == assigned < 0
-        assert overlay.find_assigned_id(event_coordinates(second)) is None
-        assert [overlay.add_rejection(event_coordinates(first)) for _ in range(2)] == [True, False]
+        assert overlay.find_assigned_id(source_coordinates(first)) == assigned < 0
+        assert overlay.find_assigned_id(source_coordinates(second)) is None
+        assert [overlay.add_rejection(source_coordinates(first)) for _ in range(2)] == [True, False]
 
 
 async def test_the_share_of_a_topic_is_of_the_run_wherever_reading_goes_on(

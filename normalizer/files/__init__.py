@@ -5,5 +5,5 @@ piece. It may also be truncated, and then the part before the cut is still read.
 
 unpack        reads the bytes of a file, and decompresses gzip and zstd.
 record_lines  reads the lines of a stream, and the record in each line.
-dumps         reads the rows of an API dump, which is a single JSON document.
+api_dumps     reads the rows of an API dump, which is a single JSON document.
 """

@@ -77,7 +77,7 @@ class Monitor:
             self._service,
             self.lag_monitor,
             reasons=self.reasons_not_ready,
-            degraded=self.degraded_partitions,
+            degraded=self.describe_degraded_partitions,
         )
         self._service.observer.metrics.registry.register(gauges)
         self._thread.start()
@@ -108,7 +108,7 @@ class Monitor:
             {
                 "ready": not reasons,
                 "reasons": reasons,
-                "degraded": list(self.degraded_partitions()),
+                "degraded": list(self.describe_degraded_partitions()),
                 "partitions": service.count_partitions_by_state(),
                 "gaps": {str(one): gap for one, gap in service.ownership.expired_ranges.items()},
                 "lag_records": self.lag_monitor.lag_records,
@@ -150,7 +150,7 @@ class Monitor:
         for partition, why in service.ownership.stopped_partitions.items():
             yield f"partition {partition} is stopped: {why.removeprefix(f'{partition}: ')}"
 
-    def degraded_partitions(self) -> Iterator[str]:
+    def describe_degraded_partitions(self) -> Iterator[str]:
         """Yield a line for each partition that this process can't read as it should."""
         ownership = self._service.ownership
         unreachable = ownership.unreachable_partitions

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from normalizer.core.batch import holes_between
 from normalizer.core.raw_record import RawRecord
 from normalizer.errors import ConfigurationError
-from normalizer.files.dumps import is_dump, read_dump_rows
+from normalizer.files.api_dumps import is_api_dump, read_api_dump_rows
 from normalizer.files.record_lines import (
     TOPIC_HASH_BYTES,
     EndDetector,
@@ -154,7 +154,7 @@ class FileSource:
                 path=path,
                 topic=topic,
                 packed_bytes=path.stat().st_size,
-                dump=self._form == "dump" or (self._form == "auto" and is_dump(first)),
+                dump=self._form == "dump" or (self._form == "auto" and is_api_dump(first)),
             )
             same = files.setdefault(topic, file)
             if same is not file:
@@ -261,7 +261,7 @@ class FileSource:
 
 def _rows(stream: UnpackedFile, file: _File) -> Iterator[_Numbered]:
     """Yield the rows of a dump."""
-    for page in read_dump_rows(stream, str(file.path)):
+    for page in read_api_dump_rows(stream, str(file.path)):
         yield (
             [number for number, _ in page],
             [RawRecord(row, topic=file.topic, offset=number) for number, row in page],

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from normalizer.errors import FatalError
-from normalizer.files.dumps import is_dump, read_dump_rows
+from normalizer.files.api_dumps import is_api_dump, read_api_dump_rows
 from normalizer.files.unpack import UnpackedFile
 
 ROWS: list[Any] = [{"a": 1, "b": "é]}{"}, {"x": [1, 2.50, {"y": '\\"'}]}, 12345, None, "text"]
@@ -30,7 +30,7 @@ class Slow(io.BytesIO):
 def read(content: bytes, size: int = 1 << 20) -> tuple[list[bytes], bool]:
     """The rows, and whether the dump was cut off."""
     stream = UnpackedFile(Slow(content, size), "dump")
-    numbered = [row for page in read_dump_rows(stream, "dump") for row in page]
+    numbered = [row for page in read_api_dump_rows(stream, "dump") for row in page]
     assert [number for number, _ in numbered] == list(range(1, len(numbered) + 1))
     return [row for _, row in numbered], stream.cut
 
@@ -86,4 +86,4 @@ def test_an_unreadable_dump_is_rejected_with_its_place(content: bytes) -> None:
     ],
 )
 def test_a_dump_is_reported_from_lines_by_its_beginning(beginning: bytes, *, is_one: bool) -> None:
-    assert is_dump(beginning) == is_one
+    assert is_api_dump(beginning) == is_one

@@ -37,7 +37,7 @@ _LIST: Final = re.compile(r"\s*\[\s*(?:\{|\Z)")
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 
 
-def is_dump(beginning: bytes) -> bool:
+def is_api_dump(beginning: bytes) -> bool:
     """Return whether a file is a dump instead of lines, given its first 64 KiB, or all of it."""
     text = beginning.decode(errors="replace").removeprefix("\ufeff")
     first, newline, rest = text.lstrip().partition("\n")
@@ -57,7 +57,7 @@ def is_dump(beginning: bytes) -> bool:
             return False
 
 
-def read_dump_rows(stream: UnpackedFile, name: str) -> Iterator[list[tuple[int, bytes]]]:
+def read_api_dump_rows(stream: UnpackedFile, name: str) -> Iterator[list[tuple[int, bytes]]]:
     """Yield pages of (number, row). Rows are numbered from 1.
 
     If the stream ends inside the document, this yields the complete rows and then sets `cut` of the

@@ -65,8 +65,8 @@ begin
                        where  declared_number is null
                    ) as issue_without_number
         ),
-        -- 3. An attempt is known by a number (R1a). Sum up the events that declare it. `taken_at` is the time of the first
-        -- claim or start.
+        -- 3. An attempt is known by a number (R1a). Sum up the events that declare the same number.
+        -- `taken_at` is the time of the first claim or start.
         numbered_attempt as (
             select   nth_command, declared_number as number,
                      bool_or(role = 'issued') as has_numbered_issue,
@@ -137,8 +137,8 @@ begin
             select nth_command, number
             from   revealed_attempt
         ),
-        -- 5. A worker may number only retries (R1c). If the first known attempt is such a retry, an end
-        -- before its claim or start reveals the attempt before it.
+        -- 5. A worker may number only retries. If the first known attempt is such a retry, an end
+        -- before its claim or start reveals the attempt before it (R1c).
         first_attempt as (
             select   distinct on (nth_command) *
             from     known_attempt
@@ -162,7 +162,8 @@ begin
                        and    event.created_at < first_attempt.taken_at
                    )
         ),
-        -- 6. Match attempts and issues (R1b). Number the attempts of a command, and those without a numbered issue among them.
+        -- 6. Number the attempts of a command, and those without a numbered issue among them, to
+        -- match these with the issues without a number (R1b).
         ordered_attempt as (
             select *,
                    row_number() over (partition by nth_command order by number) as nth_attempt,
@@ -222,7 +223,7 @@ begin
                    ) as next_end_at
             from   begin_or_end
         )
-        -- R2. An attempt without a known begin begins just after the one before it ended. That one
+        -- An attempt without a known begin (R2) begins just after the one before it ended. That one
         -- ended with the end that declares its number, or else with the next end that has none.
         select nth_command, nth_attempt::integer, number,
                coalesce(

@@ -4,8 +4,9 @@
 -- The failure before a retry is the last failure that ended before the retry began, with one
 -- attempt less, of the same command or of the same step and iteration. `changed` are the retries
 -- and failures that changed. `old_failures` are all failures that their commands had before the
--- change, also those of attempts that were deleted. A retry that didn't change itself may store a failure that's gone, or miss a new one.
--- Such a retry began before the next failure ended, so the search stops there.
+-- change, also those of attempts that were deleted. A retry that didn't change itself may store a
+-- failure that's gone, or miss a new one. Such a retry began before the next failure ended, so the
+-- search stops there.
 --
 -- For example, these attempts are of one step and iteration, and 7:a:1 has just failed:
 --     command_id | attempts | begun_at | finished_at

@@ -7,9 +7,9 @@
 --     old_failures  the failures that the commands had before
 --
 -- For example, a step sends each attempt as a command of its own. The command 7:a:1, attempt 0,
--- failed at 09:00:05, and the command 7:a:2, attempt 1, began at 09:00:20. Now a report arrives that
--- says 7:a:1 had already failed at 09:00:03. It's of 7:a:1 only, so all four arguments have 7:a:1
--- and not 7:a:2. But 7:a:2 was counted with a wait of 15 s, and must count with one of 17 s:
+-- failed at 09:00:05, and the command 7:a:2, attempt 1, began at 09:00:20. Now a report arrives
+-- that says 7:a:1 had already failed at 09:00:03. It's of 7:a:1 only, so all four arguments have
+-- 7:a:1 and not 7:a:2. But 7:a:2 was counted with a wait of 15 s, and must count with one of 17 s:
 --     1. find the retries with a wrong `previous_failure_at`, which is 7:a:2 here
 --     2. subtract them as they were counted, and correct them
 --     3. add all changed attempts as they are now, which are 7:a:1 and 7:a:2 here

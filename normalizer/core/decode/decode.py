@@ -8,7 +8,7 @@ right away. Source: docs/spec/wire-shapes.md#w1, #w2, #w3, #w4, #w5, #w6, #w7, #
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 from msgspec import Raw
@@ -24,8 +24,9 @@ from normalizer.core.decode.bounds import (
 from normalizer.core.decode.decode_json import (
     MAX_EVENT_DEPTH,
     UTF8_BOM,
+    decode_object,
     decode_object_or_text,
-    parse_tree,
+    parse_parts,
     reject_invalid_json,
     reject_long_numbers,
     strip_schema_header,
@@ -40,10 +41,6 @@ from normalizer.core.decode.levels import (
 )
 from normalizer.core.decode.unwrap import (
     FIELDS_FROM_ENVELOPE,
-    PARSED_VALUE_READER,
-    RAW_VALUE_READER,
-    UnwrappedContent,
-    ValueReader,
     unwrap_envelopes,
 )
 from normalizer.core.decode.wire_event import WireEvent
@@ -55,7 +52,7 @@ from normalizer.core.decode.wire_values import (
 )
 from normalizer.core.redaction.prefilter import HasSign
 from normalizer.core.redaction.sanitize import Sanitizer
-from normalizer.core.redaction.unstorable import KeyPath
+from normalizer.core.redaction.unstorable import escape_unstorable
 from normalizer.core.shapes import (
     BatchKey,
     find_batch_key,
@@ -65,7 +62,7 @@ from normalizer.core.shapes import (
     may_be_envelope,
 )
 from normalizer.errors import Reason
-from normalizer.jsontext import MAX_FIELD_DEPTH, is_deeper
+from normalizer.jsontext import MAX_FIELD_DEPTH, Json, is_deeper
 
 _NO_ATTRIBUTES: Final[Mapping[str, str]] = {}
 
@@ -103,154 +100,135 @@ def decode_events(
             if len(value) > NUMBER_CHECK_MIN_BYTES:
                 reject_long_numbers(value)
             return (WireEvent.read(value, fields),)  # nothing to open, as in nearly every record
-    return _RecordDecoder(sanitizer, is_clean=has_sign is None).read(value, has_sign, cloudevent)
+    return _RecordDecoder(sanitizer).decode(value, has_sign, cloudevent)
 
 
-class _JsonString(msgspec.Struct, frozen=True, gc=False):
-    """The text of a JSON string. It may be JSON itself, which isn't decoded yet."""
+class _ParsedText(msgspec.Struct, frozen=True, gc=False):
+    """A JSON text that was searched for signs of secrets, and parsed. Its secrets are still in it.
 
-    text: str
-    bom: bool = False
-    """Whether a byte order mark stood before the string."""
+    - `has_sign` returns whether a part of the text has a sign. It's None if no part has one.
+    - `tree` is the parsed text. Parts without a sign are left as bytes.
+    - `may_be_deep` and `bom` are those of the level that it becomes.
+    """
+
+    text: bytes
+    has_sign: HasSign | None
+    tree: "Json | dict[str, Raw]"
+    may_be_deep: bool
+    bom: bool
 
 
 class _RecordDecoder:
-    """Decodes one record from the outside in: envelope, JSON string, feed wrapper, batch, event.
+    r"""Decodes one record from the outside in.
 
-    Each text comes with its `has_sign`, which is None if the text is clean. Otherwise it's a
-    function that returns whether a part of the text has a sign of a secret.
+    For example, this record is a CloudEvent around a feed wrapper, whose payload is a JSON string
+    with a batch:
 
-    If `is_clean` is True, the whole record is clean, and then the texts in its JSON strings are
-    too. Otherwise each of them is searched when it's decoded, because escapes can hide its secrets
-    until then.
+        {"specversion": "1.0", "id": "7", "data":
+            {"global_sequence": 77, "payload":
+                "{\"execution_id\": 5, \"events\": [{\"name\": \"step.exit\"}, ...]}"}}
+
+    It needs every step, in this order:
+
+    _open_envelopes     opens the CloudEvent. What's beside its data becomes a wrapper.
+    _open_feed_wrapper  opens the feed wrapper, which becomes another wrapper.
+    _decode_string      decodes the payload.
+    _split_batch        takes the list of events out of the batch.
+    _decode_item        decodes each event, when the caller comes to it.
+
+    A *text* is the bytes of some JSON. `_parse` turns it into a *tree*, `_clean` removes the
+    secrets and returns a *level*, and a level has a *wrapper* for each level that was around it.
+    Each text is searched for secrets when it's parsed, because a string or base64 in the text
+    around it may have hidden them until then.
     """
 
-    def __init__(self, sanitizer: Sanitizer, *, is_clean: bool) -> None:
+    def __init__(self, sanitizer: Sanitizer) -> None:
         self._sanitizer = sanitizer
-        self._is_clean = is_clean
 
-    def read(
+    def decode(
         self, value: bytes, has_sign: HasSign | None, cloudevent: Mapping[str, str]
     ) -> Iterable[WireEvent | UndecodableItem]:
-        """Return the record's events, as `decode_events` does."""
-        content = self._decode_text(_list_to_batch(value), has_sign, may_be_enveloped=True)
-        level = self._open_wrapper(content)
+        """Return the record's events, as `decode_events` does. `has_sign` is that of `value`."""
+        record = _parse_text(_list_to_batch(value), has_sign)
+        level = self._open_feed_wrapper(self._open_envelopes(record))
         key = find_batch_key(level.fields)
         if key is not None:
+            # The attributes belong to one event, so a batch takes none of them (#w7, #w8).
             return self._split_batch(level, key)
         if cloudevent:
             attributes = self._decode_attributes(msgspec.json.encode(cloudevent))
             level = add_wrapper(level, msgspec.structs.replace(attributes, is_kept=False))
         return (build_wire_event(level, batch=None, index=0, shared={}),)
 
-    def decode_content(self, value: bytes) -> JsonLevel:
-        """Decode what was in an envelope: an event, a batch, or either one in a JSON string."""
-        return self._decode_string(
-            self._decode_text(_list_to_batch(value), self._find_signs(value))
-        )
+    def _open_envelopes(self, record: _ParsedText) -> JsonLevel:
+        """Decode the content of foreign envelopes, or the record itself if it isn't in any.
 
-    def _find_signs(self, text: bytes) -> HasSign | None:
-        return None if self._is_clean else self._sanitizer.find_signs(text)
-
-    def _decode_text(
-        self, text: bytes, has_sign: HasSign | None, *, may_be_enveloped: bool = False
-    ) -> JsonLevel | _JsonString:
-        """Decode a JSON text, which must be an object or a string.
-
-        An object that may be an envelope is opened first, and the result is that of its content.
+        The envelopes are opened before the secrets are removed. Those in the content are removed
+        when it's decoded in turn, and nothing else of the envelopes is stored but the attributes.
         """
-        bom = text.startswith(UTF8_BOM)
-        if bom:
-            text = text[len(UTF8_BOM) :]
-        if has_sign is None:
-            content = self._decode_clean(text, may_be_enveloped=may_be_enveloped)
-        else:
-            content = self._decode_suspicious(text, has_sign, may_be_enveloped=may_be_enveloped)
-        return msgspec.structs.replace(content, bom=True) if bom else content
-
-    def _decode_clean(self, text: bytes, *, may_be_enveloped: bool) -> JsonLevel | _JsonString:
-        content = decode_object_or_text(text)
-        may_be_deep = _may_be_deep(text)
-        reject_long_numbers(text)
-        if may_be_enveloped and (unwrapped := _unwrapped(content, RAW_VALUE_READER)):
-            return self._decode_unwrapped(unwrapped)
-        if isinstance(content, str):
-            return _JsonString(content)
-        return JsonLevel(text, content, may_be_deep)
-
-    def _decode_suspicious(
-        self, text: bytes, has_sign: HasSign, *, may_be_enveloped: bool
-    ) -> JsonLevel | _JsonString:
-        """Decode a text and remove its secrets. Those in an envelope are removed from its content.
-
-        Only the parts with a sign are parsed, unless the text is an envelope.
-        """
-        reject_long_numbers(text)
-        tree = parse_tree(text, has_sign)
-        may_be_deep = _may_be_deep(text)
-        if may_be_enveloped and isinstance(tree, dict) and may_be_envelope(tree):
-            whole = parse_tree(text)
-            if unwrapped := _unwrapped(whole, PARSED_VALUE_READER):
-                return self._decode_unwrapped(unwrapped)
-        cleaned, replaced = self._sanitizer.clean(text.decode(), tree, has_sign)
-        text = cleaned.encode()
-        content = decode_object_or_text(text)
-        if isinstance(content, str):
-            return _JsonString(content)
-        return JsonLevel(text, content, may_be_deep, replaced)
-
-    def _decode_unwrapped(self, unwrapped: UnwrappedContent) -> JsonLevel:
-        """Decode the content of foreign envelopes, and the envelopes' own attributes (#w7, #w9)."""
-        decoder = self
-        if unwrapped.encoded:
-            _reject_invalid_utf8(unwrapped.value)
-            decoder = self._for_hidden(unwrapped.value)
-        level = decoder.decode_content(unwrapped.value)
-        if unwrapped.attributes is None:
-            return level
-        return add_wrapper(level, self._decode_attributes(unwrapped.attributes))
+        if not isinstance(record.tree, dict) or not may_be_envelope(record.tree):
+            return self._decode_object_or_string(record)
+        content = unwrap_envelopes(record.tree)
+        if content is None:
+            return self._decode_object_or_string(record)
+        _reject_invalid_utf8(content.text)
+        level = self._decode_object_or_string(self._parse(_list_to_batch(content.text)))
+        if content.attributes is not None:
+            level = add_wrapper(level, self._decode_attributes(content.attributes))
+        return msgspec.structs.replace(level, bom=True) if record.bom else level
 
     def _decode_attributes(self, text: bytes) -> JsonLevel:
-        level = self._for_hidden(text).decode_content(text)
-        return msgspec.structs.replace(level, supplies=FIELDS_FROM_ENVELOPE)
+        """Decode the attributes of foreign envelopes, as a wrapper around the event (#w7, #w9)."""
+        return msgspec.structs.replace(
+            self._clean(self._parse(text)), supplies=FIELDS_FROM_ENVELOPE
+        )
 
-    def _for_hidden(self, text: bytes) -> "_RecordDecoder":
-        """Return a decoder for a text that a search of the record couldn't see, such as base64."""
-        is_clean = self._is_clean and self._sanitizer.find_signs(text) is None
-        return _RecordDecoder(self._sanitizer, is_clean=is_clean)
-
-    def _open_wrapper(self, content: JsonLevel | _JsonString) -> JsonLevel:
-        """Decode a JSON string, then open a feed wrapper, each at most once (#w1, #w2)."""
-        level = self._decode_string(content)
+    def _open_feed_wrapper(self, level: JsonLevel) -> JsonLevel:
+        """Return the event or the batch in a feed wrapper, and any other level as it is (#w2)."""
         if not is_feed_wrapper(level.fields):
             return level
         others = dict(level.fields)
         payload = others.pop("payload")
         match first_byte(payload):
             case b'"':
-                text = _text_decoder.decode(payload)
+                opened = self._decode_string(_text_decoder.decode(payload))
             case b"{" if holds_event(_members_decoder.decode(payload)):
-                text = bytes(payload).decode()
-                # The levels of the event are checked separately, so leave it out of the wrapper's
-                # text.
-                level = msgspec.structs.replace(
-                    level, fields=others, text=msgspec.json.encode(others)
-                )
+                opened = self._clean(self._parse(bytes(payload)))
             case _:
                 return level
-        return msgspec.structs.replace(self._decode_string(_JsonString(text)), wrapper=level)
+        # The wrapper loses its payload, because the payload's levels of nesting are its own.
+        wrapper = msgspec.structs.replace(level, fields=others, text=msgspec.json.encode(others))
+        return msgspec.structs.replace(opened, wrapper=wrapper)
 
-    def _decode_string(self, content: JsonLevel | _JsonString) -> JsonLevel:
-        """Decode the text of a JSON string, which must be an object. Returns a Level unchanged."""
-        if isinstance(content, JsonLevel):
-            return content
-        text = content.text.encode()
-        level = self._decode_text(text, self._find_signs(text))
-        if isinstance(level, _JsonString):
+    def _decode_object_or_string(self, parsed: _ParsedText) -> JsonLevel:
+        """Decode an object, or a JSON string that contains one (#w1)."""
+        if not isinstance(parsed.tree, str):
+            return self._clean(parsed)
+        level = self._decode_string(parsed.tree)
+        return msgspec.structs.replace(level, bom=True) if parsed.bom else level
+
+    def _decode_string(self, string: str) -> JsonLevel:
+        """Decode the object in a JSON string. A string in the string isn't decoded."""
+        parsed = self._parse(escape_unstorable(string).encode())
+        if isinstance(parsed.tree, str):
             raise RecordRejectedError(
                 "not_an_event", "expected an object, got a JSON string twice encoded"
             )
-        return msgspec.structs.replace(level, bom=True) if content.bom else level
+        return self._clean(parsed)
+
+    def _parse(self, text: bytes) -> _ParsedText:
+        return _parse_text(text, self._sanitizer.find_signs(text))
+
+    def _clean(self, parsed: _ParsedText) -> JsonLevel:
+        """Return a parsed object without its secrets."""
+        if parsed.has_sign is None:
+            fields = cast("dict[str, Raw]", parsed.tree)
+            return JsonLevel(parsed.text, fields, parsed.may_be_deep, bom=parsed.bom)
+        tree = cast("Json", parsed.tree)
+        cleaned = self._sanitizer.clean(parsed.text.decode(), tree, parsed.has_sign)
+        text = cleaned.text.encode()
+        fields = decode_object(text)
+        return JsonLevel(text, fields, parsed.may_be_deep, cleaned.replaced, parsed.bom)
 
     def _split_batch(
         self, batch: JsonLevel, key: BatchKey
@@ -285,15 +263,25 @@ class _RecordDecoder:
         try:
             content = decode_object_or_text(text)
             if isinstance(content, str):
-                level = self._open_wrapper(_JsonString(content))
+                level = self._decode_string(content)
             else:
-                replaced = _replaced_at(batch, index)
-                level = self._open_wrapper(JsonLevel(text, content, batch.may_be_deep, replaced))
+                replaced = batch.replaced_in_item(index)
+                level = JsonLevel(text, content, batch.may_be_deep, replaced)
+            level = self._open_feed_wrapper(level)
             if are_deep:
                 raise too_deep_error()
             return build_wire_event(level, batch=batch, index=index, shared=shared)
         except RecordRejectedError as why:
             return UndecodableItem(index, why.reason, why.detail)
+
+
+def _parse_text(text: bytes, has_sign: HasSign | None) -> _ParsedText:
+    bom = text.startswith(UTF8_BOM)
+    if bom:
+        text = text[len(UTF8_BOM) :]
+    reject_long_numbers(text)
+    tree = decode_object_or_text(text) if has_sign is None else parse_parts(text, has_sign)
+    return _ParsedText(text, has_sign, tree, _may_be_deep(text), bom)
 
 
 def _list_to_batch(value: bytes) -> bytes:
@@ -356,16 +344,6 @@ def _may_be_deep(text: bytes) -> bool:
         return False
     check_depth(text, MAX_RECORD_DEPTH)
     return True
-
-
-def _unwrapped(content: object, values: ValueReader) -> UnwrappedContent | None:
-    if not isinstance(content, dict) or not may_be_envelope(content):
-        return None
-    return unwrap_envelopes(content, values)
-
-
-def _replaced_at(batch: JsonLevel, index: int) -> dict[int | None, set[KeyPath]]:
-    return {None: batch.replaced[index]} if index in batch.replaced else {}
 
 
 _members_decoder: Final[msgspec.json.Decoder[dict[str, Raw]]] = msgspec.json.Decoder(dict[str, Raw])

@@ -22,7 +22,6 @@ from normalizer.jsontext import (
     Json,
     NumberError,
     braces_outside_strings,
-    parse_json,
 )
 
 
@@ -44,6 +43,13 @@ def decode_object_or_text(text: bytes) -> dict[str, Raw] | str:
         raise RecordRejectedError("not_an_event", f"expected an object, got {kind}") from None
     except (msgspec.DecodeError, RecursionError) as error:
         raise _unreadable(text, error) from None
+    return content
+
+
+def decode_object(text: bytes) -> dict[str, Raw]:
+    """Return the fields of a JSON object, in text that isn't a JSON string."""
+    content = decode_object_or_text(text)
+    assert not isinstance(content, str)
     return content
 
 
@@ -91,13 +97,13 @@ def reject_invalid_json(text: bytes) -> None:
         raise _unreadable(text, error) from None
 
 
-def parse_tree(text: bytes, has_sign: HasSign | None = None) -> Json:
-    """Parse a JSON text, or with `has_sign` only the parts for which that returns True.
+def parse_parts(text: bytes, has_sign: HasSign) -> Json:
+    """Parse the parts of a JSON text for which `has_sign` returns True.
 
-    Raises RecordRejectedError.
+    The others are left as bytes. Raises RecordRejectedError.
     """
     try:
-        return parse_suspicious(text, has_sign) if has_sign else parse_json(text.decode())
+        return parse_suspicious(text, has_sign)
     except (ValueError, RecursionError) as error:
         raise _unreadable(text, error) from None
 

@@ -6,14 +6,14 @@ a secret, it doesn't read the record at all, and Python normalizes it instead. S
 docs/spec/wire-shapes.md#r6.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
 from msgspec import Raw
 
 from normalizer.core.decode.bounds import MAX_RECORD_DEPTH, check_depth
-from normalizer.core.decode.decode_json import parse_tree
+from normalizer.core.decode.decode_json import parse_parts
 from normalizer.core.decode.wire_values import RecordRejectedError
 from normalizer.core.redaction.prefilter import may_have_extreme_number
 from normalizer.core.redaction.sanitize import Sanitizer
@@ -54,7 +54,7 @@ class EventCleaner:
         if has_sign == sanitizer.has_sign or may_have_extreme_number(text):
             return None
         try:
-            tree = parse_tree(text, has_sign)
+            tree = parse_parts(text, has_sign)
             if not _holds_no_text_to_decode(tree):
                 return None
             check_depth(text, MAX_RECORD_DEPTH)  # a secret may be deeper than what's left
@@ -75,14 +75,8 @@ def _holds_no_text_to_decode(tree: Json) -> bool:
         return False
     items = tree[key]
     assert isinstance(items, (Raw, list))
-    events = map(_members, _list_decoder.decode(items) if isinstance(items, Raw) else items)
+    events = map(object_members, _list_decoder.decode(items) if isinstance(items, Raw) else items)
     return all(event is not None and not is_feed_wrapper(event) for event in events)
-
-
-def _members(value: Json) -> Mapping[str, object] | None:
-    if isinstance(value, Raw):
-        return object_members(value)
-    return value if isinstance(value, dict) else None
 
 
 _list_decoder: Final[msgspec.json.Decoder[list[Raw]]] = msgspec.json.Decoder(list[Raw])

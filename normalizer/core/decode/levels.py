@@ -16,7 +16,6 @@ from normalizer.core.decode.wire_event import WireEvent
 from normalizer.core.decode.wire_fields import CANONICAL_NAME_BY_ALIAS, READ_FIELDS, canonical_path
 from normalizer.core.decode.wire_values import NULL, decode_raw_value, same_json, text_or_number
 from normalizer.core.redaction.unstorable import KeyPath, dotted_path
-from normalizer.core.shapes import is_feed_wrapper
 from normalizer.envelope import Rule
 from normalizer.jsontext import is_deeper
 
@@ -54,6 +53,10 @@ class JsonLevel(msgspec.Struct, frozen=True, gc=False):
     def is_too_deep(self) -> bool:
         """Return whether the object has more levels of nesting than an event may have."""
         return self.may_be_deep and is_deeper(self.text, MAX_EVENT_DEPTH)
+
+    def replaced_in_item(self, index: int) -> dict[int | None, set[KeyPath]]:
+        """Return the `replaced` of the event at this index of a batch."""
+        return {None: self.replaced[index]} if index in self.replaced else {}
 
 
 def add_wrapper(level: JsonLevel, outermost: JsonLevel) -> JsonLevel:
@@ -124,8 +127,7 @@ def fields_beside_event(wrapper: JsonLevel) -> dict[str, Raw]:
     """Return the fields beside a wrapper's event. Each event in it stores them in `extra`."""
     if not wrapper.is_kept:
         return {}
-    opened = "payload" if is_feed_wrapper(wrapper.fields) else None
-    return {key: raw for key, raw in wrapper.fields.items() if key != opened and raw != NULL}
+    return {key: raw for key, raw in wrapper.fields.items() if raw != NULL}
 
 
 def _store_other_fields(

@@ -8,8 +8,6 @@ returned. Source: docs/spec/wire-shapes.md#v5, #r1, #r2, #r3, #r4, #r5, #r6.
 from collections.abc import Iterable
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from msgspec import Raw
-
 from normalizer.core.redaction.json_in_text import json_spans
 from normalizer.core.redaction.key_checker import KeyChecker, is_harmless
 from normalizer.core.redaction.prefilter import HasSign, Prefilter
@@ -23,10 +21,10 @@ from normalizer.core.redaction.suspicious_parts import (
     write_tree,
 )
 from normalizer.core.redaction.unstorable import (
-    _UNSTORABLE,
     REPLACEMENT_CHARACTER,
     KeyPath,
     child_path,
+    escape_unstorable,
     replace_unstorable,
 )
 from normalizer.core.shapes import find_batch_key, holds_event, is_feed_wrapper
@@ -196,11 +194,7 @@ class _Rewriter:
         return kept_tree
 
     def _wrapped(self, text: str) -> str:
-        """Return JSON text with unstorable characters escaped.
-
-        They're replaced once it's unwrapped.
-        """
-        escaped = _UNSTORABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+        escaped = escape_unstorable(text)
         self.changed |= escaped != text
         return escaped
 
@@ -299,10 +293,8 @@ def _opens(tree: dict[str, Json]) -> bool:
     if not is_feed_wrapper(tree):
         return False
     payload = tree["payload"]
-    if isinstance(payload, Raw):
-        members = object_members(payload)
-        return members is not None and holds_event(members)
-    return isinstance(payload, str) or (isinstance(payload, dict) and holds_event(payload))
+    members = object_members(payload)
+    return isinstance(payload, str) or (members is not None and holds_event(members))
 
 
 def _mode_under(key: str, mode: _Mode) -> _Mode:

@@ -6,11 +6,13 @@ that were sent. Source: docs/spec/wire-shapes.md#r6.
 """
 
 import json
+from collections.abc import Mapping
 from typing import Final, cast
 
 import msgspec
 from msgspec import Raw
 
+from normalizer.core.decode.wire_values import first_byte
 from normalizer.core.redaction.prefilter import HasSign
 from normalizer.jsontext import (
     MAX_POWER_OF_TEN,
@@ -80,9 +82,11 @@ def write_tree(tree: Json) -> str:
     return _encode(tree).decode()
 
 
-def object_members(raw: Raw) -> dict[str, Raw] | None:
-    """Return the members of an object that was left as it was sent, or None for another value."""
-    return _decode_object(raw) if bytes(raw)[:1] == b"{" else None
+def object_members(value: Json) -> Mapping[str, Json] | None:
+    """Return the members of an object in such a tree, or None for another value."""
+    if isinstance(value, Raw):
+        return _decode_object(value) if first_byte(value) == b"{" else None
+    return value if isinstance(value, dict) else None
 
 
 def is_number(value: Json) -> bool:

@@ -21,6 +21,14 @@ def replace_unstorable(text: str) -> str:
     return _UNSTORABLE.sub(REPLACEMENT_CHARACTER, text)
 
 
+def escape_unstorable(text: str) -> str:
+    """Return JSON text with an escape in place of each character that can't be stored.
+
+    Such JSON was in a JSON string. The escapes are replaced once the JSON is parsed.
+    """
+    return _UNSTORABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
 def child_path(path: KeyPath, key: str) -> KeyPath:
     """Return the path of the value under `key` below `path`. `[]` is the key of a list's items."""
     return (*path, key) if len(path) < _MAX_PATH_KEYS else path

@@ -2,6 +2,7 @@
 
 import json
 import time
+from base64 import b64encode
 from datetime import UTC, datetime
 from typing import Any
 
@@ -58,6 +59,28 @@ def rejected(value: Any, **changes: Any) -> Rejected:
     (outcome,) = outcomes(value, **changes)
     assert isinstance(outcome, Rejected), outcome
     return outcome
+
+
+def test_null_in_an_envelope_is_rejected_alike_beside_a_secret() -> None:
+    for beside in ({"source": "s"}, {"token": SECRET}):
+        found = rejected({"specversion": "1.0", "data": None} | beside)
+
+        assert (found.reason, found.shape) == ("not_an_event", "")
+        assert found.detail.endswith("expected an object, got null")
+
+
+@pytest.mark.parametrize(
+    "inside", [{"global_sequence": 1, "payload": "%s"}, {"events": ["%s"]}], ids=["feed", "batch"]
+)
+def test_secret_in_a_string_in_base64_is_removed(inside: dict[str, Any]) -> None:
+    event = {"execution_id": 1, "name": "a", "context": {"password": SECRET}}
+    # Indented, it doesn't begin as a JSON web token in base64 does, which is a sign itself.
+    sent = json.dumps(inside, indent=1).replace('"%s"', json.dumps(json.dumps(event))).encode()
+
+    (outcome,) = outcomes({"specversion": "1.0", "data_base64": b64encode(sent).decode()})
+
+    assert isinstance(outcome, Envelope)
+    assert outcome.context == b'{"password":"[REDACTED]"}'
 
 
 def test_each_field_of_an_envelope_is_in_its_place() -> None:

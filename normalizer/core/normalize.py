@@ -79,8 +79,10 @@ class Normalizer:
     def normalize(self, record: RawRecord) -> tuple[Normalized, ...]:
         """Return the outcomes of a record, at least one.
 
-        It never raises, whatever the bytes are. Decoder and rules raise RecordRejectedError for
-        whatever they can't use. `test_core_laws` tries arbitrary bytes and hostile values.
+        It never raises, whatever the bytes are, unless memory runs out. For anything that they
+        can't use, decoder and rules raise RecordRejectedError or RecordIgnoredError. JSON that
+        could reach Python's recursion limit is rejected before a rule sees it. `test_core_laws`
+        tries arbitrary bytes and hostile values.
         """
         try:
             check_size(record)
@@ -145,23 +147,41 @@ class _EventRules(msgspec.Struct, frozen=True, gc=False):
     def _envelope(self, event: WireEvent, event_type: str, shape: str) -> Envelope:
         """Apply every rule. The first rule that rejects the event decides the reason (#l2).
 
-        `event.extra` and `event.coercions` are encoded last, because any rule may add to them.
+        Any rule may add to `event.extra` and `event.coercions`, so these are encoded last.
         """
         record, headers, recorded = self.record, self.headers, self.recorded
         index = record.index + event.index
-        if headers.replaced:
-            event.coercions += unstorable_coercions(headers.replaced)
-        keep_child_execution_id(event)
+        keep_child_execution_id(event)  # first, because `extra` keeps the order of the native lane
 
+        # Only these rules may reject the event, in this order.
         command_id = resolve_command_id(event)
         step = resolve_step(event, command_id)
         worker_id = resolve_worker_id(event)
         status, status_rank = resolve_status(event, event_type)
         execution_id = resolve_execution_id(event)
-        own_id = resolve_event_id(event)
+        sent_id = resolve_event_id(event)
         in_log = record.topic is not None
-        created_at, created_rank = resolve_created_at(event, own_id, recorded, in_log=in_log)
+        created_at, created_rank = resolve_created_at(event, sent_id, recorded, in_log=in_log)
+
         attempts, attempts_rank = resolve_attempts(event)
+        max_attempts = resolve_max_attempts(event)
+        node_type = resolve_node_type(event)
+        catalog_id = resolve_secondary_id(event, "catalog_id")
+        parent_event_id = resolve_secondary_id(event, "parent_event_id")
+        parent_execution_id = resolve_parent_execution_id(event, event_type, execution_id)
+        duration = resolve_duration(event, event_type)
+        error = resolve_error(event)
+
+        event_id = self._derived_id(index) if sent_id is None else sent_id
+        iteration = None if command_id is None else parse_iteration(command_id)
+        evidence = Evidence(attempts_rank, status_rank, created_rank).pack()
+        context = bytes(event.context) if event.context else None
+        result = bytes(event.result) if event.result else None
+        meta = _encode_meta(event, attempts)
+        extra = _encode(event.extra) if event.extra else None
+        if headers.replaced:
+            event.coercions += unstorable_coercions(headers.replaced)
+        coercions = _encode_coercions(event.coercions) if event.coercions else None
 
         # The fields of Envelope in their order, which `test_each_field_of_an_envelope_is_in_its_
         # place` checks. Keywords would make normalize() 5 % slower.
@@ -169,26 +189,26 @@ class _EventRules(msgspec.Struct, frozen=True, gc=False):
             execution_id,
             event_type,
             status,
-            self._derived_id(index) if own_id is None else own_id,
+            event_id,
             step,
             attempts,
-            resolve_max_attempts(event),
+            max_attempts,
             created_at,
             worker_id,
             command_id,
-            None if command_id is None else parse_iteration(command_id),
-            resolve_node_type(event),
-            resolve_secondary_id(event, "catalog_id"),
-            resolve_secondary_id(event, "parent_event_id"),
-            resolve_parent_execution_id(event, event_type, execution_id),
-            resolve_duration(event, event_type),
-            resolve_error(event),
-            bytes(event.context) if event.context else None,
-            bytes(event.result) if event.result else None,
-            _meta(event, attempts),
-            _encode(event.extra) if event.extra else None,
-            _coercions(event.coercions) if event.coercions else None,
-            Evidence(attempts_rank, status_rank, created_rank).pack(),
+            iteration,
+            node_type,
+            catalog_id,
+            parent_event_id,
+            parent_execution_id,
+            duration,
+            error,
+            context,
+            result,
+            meta,
+            extra,
+            coercions,
+            evidence,
             shape,
             RULES_VERSION,
             record.topic,
@@ -222,12 +242,12 @@ def _readable_execution_id(event: WireEvent) -> int | None:
         return None
 
 
-def _meta(event: WireEvent, attempts: int) -> bytes:
+def _encode_meta(event: WireEvent, attempts: int) -> bytes:
     meta = bytes(event.meta_sent)
     return meta if meta_has_attempts(event, attempts) else meta_with_attempts(meta, attempts)
 
 
-def _coercions(coercions: list[dict[str, object]]) -> bytes:
+def _encode_coercions(coercions: list[dict[str, object]]) -> bytes:
     """Return the coercions without duplicates, sorted by bytes as in a merged row."""
     if len(coercions) < 2:
         return _encode(coercions)

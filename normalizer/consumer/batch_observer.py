@@ -38,7 +38,7 @@ class BatchObserver:
         self.metrics = ServiceMetrics()
         self._commit_metrics = CommitMetrics(self.metrics)
         self._rejections = RejectionLog(_log, clock)
-        documented = shapes.documented if shapes else ()
+        documented = shapes.named_keys if shapes else ()
         self.drift_detector = DriftDetector(settings.redact_keys, documented)
 
     @contextlib.contextmanager

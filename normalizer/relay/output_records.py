@@ -9,7 +9,7 @@ import msgspec
 
 from normalizer.config.settings import Settings
 from normalizer.core.decode.headers import TRACEPARENT_PATTERN
-from normalizer.core.identity.merge_flags import trusted_coordinates
+from normalizer.core.identity.merge_flags import coordinates_if_ordered
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Rejected, to_canonical
 from normalizer.errors import BrokerUnavailableError
@@ -51,7 +51,7 @@ def canonical_record(event: Envelope, topic: str, *, revision: int | None = None
         "rules_version": event.normalizer_version,
         "evidence": f"{event.evidence:03}",
         "max_attempts": event.max_attempts,
-        "place": None if revision is None else trusted_coordinates(event),
+        "place": None if revision is None else coordinates_if_ordered(event),
         "trace_id": event.trace_id,
         "traceparent": _build_traceparent(event),
         "revision": revision,

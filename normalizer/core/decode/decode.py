@@ -33,7 +33,7 @@ from normalizer.core.decode.decode_json import (
 )
 from normalizer.core.decode.levels import (
     JsonLevel,
-    add_wrapper,
+    add_outermost_wrapper,
     build_wire_event,
     fields_beside_event,
     supplied_fields,
@@ -157,7 +157,7 @@ class _RecordDecoder:
             return self._split_batch(level, key)
         if cloudevent:
             attributes = self._decode_attributes(msgspec.json.encode(cloudevent))
-            level = add_wrapper(level, msgspec.structs.replace(attributes, is_kept=False))
+            level = add_outermost_wrapper(level, msgspec.structs.replace(attributes, is_kept=False))
         return (build_wire_event(level, batch=None, index=0, shared={}),)
 
     def _open_envelopes(self, record: _ParsedText) -> JsonLevel:
@@ -174,7 +174,7 @@ class _RecordDecoder:
         _reject_invalid_utf8(content.text)
         level = self._decode_object_or_string(self._parse(_list_to_batch(content.text)))
         if content.attributes is not None:
-            level = add_wrapper(level, self._decode_attributes(content.attributes))
+            level = add_outermost_wrapper(level, self._decode_attributes(content.attributes))
         return msgspec.structs.replace(level, bom=True) if record.bom else level
 
     def _decode_attributes(self, text: bytes) -> JsonLevel:

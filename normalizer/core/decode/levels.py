@@ -59,9 +59,11 @@ class JsonLevel(msgspec.Struct, frozen=True, gc=False):
         return {None: self.replaced[index]} if index in self.replaced else {}
 
 
-def add_wrapper(level: JsonLevel, outermost: JsonLevel) -> JsonLevel:
+def add_outermost_wrapper(level: JsonLevel, outermost: JsonLevel) -> JsonLevel:
     """Return the level with `outermost` as a wrapper around all of its wrappers."""
-    wrapper = outermost if level.wrapper is None else add_wrapper(level.wrapper, outermost)
+    wrapper = (
+        outermost if level.wrapper is None else add_outermost_wrapper(level.wrapper, outermost)
+    )
     return msgspec.structs.replace(level, wrapper=wrapper)
 
 

@@ -121,7 +121,7 @@ class ShapeTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return sha256(msgspec.json.encode(read_as)).hexdigest()[:16]
 
     @property
-    def documented(self) -> frozenset[str]:
+    def named_keys(self) -> frozenset[str]:
         """Return every key that the table names."""
         return frozenset(
             name for shape in self.shapes.values() for name in (*shape.keys, *shape.aliases)

@@ -129,7 +129,7 @@ class WireEvent(msgspec.Struct, gc=False):
             raw = _fields_decoder.decode(raw)[key]
         return raw
 
-    def names_its_previous(self) -> bool:
+    def has_prev_event_id(self) -> bool:
         """Return whether the event names the one before it, as rows of a Rust server do (#s16)."""
         return self.fields.get("prev_event_id", NULL) != NULL
 

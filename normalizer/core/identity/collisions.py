@@ -56,7 +56,7 @@ def _is_same_class(a: Envelope, b: Envelope) -> bool:
     return a.event_type == b.event_type or event_class(a.event_type) == event_class(b.event_type)
 
 
-def are_rivals(row: Envelope, event: Envelope) -> bool:
+def share_execution_and_class(row: Envelope, event: Envelope) -> bool:
     """Return whether a report without step and command could be about either event."""
     return row.execution_id == event.execution_id and _is_same_class(row, event)
 

@@ -45,7 +45,7 @@ def missing_name_flags(row: Envelope) -> int:
     )
 
 
-def trusted_coordinates(row: Envelope) -> str | None:
+def coordinates_if_ordered(row: Envelope) -> str | None:
     """Return the row's coordinates if they show its order among other events, else None.
 
     Usually a log has events in the order in which they happened. The order may differ if this

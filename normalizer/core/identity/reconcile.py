@@ -17,8 +17,8 @@ from normalizer.core.encoded_events import Event, to_envelope
 from normalizer.core.identity.collisions import (
     MIN_HASHED_ID,
     alternative_ids,
-    are_rivals,
     match_strength,
+    share_execution_and_class,
     with_event_id,
 )
 from normalizer.core.identity.conflicts import LosingStepsCache
@@ -255,7 +255,7 @@ class _Reconciler:
         self._flag(holder, SHARES_ID)
         if strength:
             return await self._merge(best, with_event_id(event, required_event_id(best)))
-        rivals = [row for row in rows if are_rivals(row, event)]
+        rivals = [row for row in rows if share_execution_and_class(row, event)]
         for row in rivals:
             self._flag(row, HAS_RIVAL)
         event = with_flags(event, HAS_RIVAL if rivals else 0)

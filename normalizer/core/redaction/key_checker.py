@@ -57,7 +57,7 @@ class KeyChecker:
             self._members.may_find_secrets(names, at_top=at_top),
         )
 
-    def cleaned(self, key: str) -> str:
+    def clean_key(self, key: str) -> str:
         """Return a key without a secret in it. Nearly all keys are short names, which hold none."""
         if len(key) < MIN_TOKEN_CHARS and not _MAY_SAY.search(key):
             return key
@@ -69,7 +69,7 @@ class KeyChecker:
             name: secrecy for name in names if (secrecy := self._secrecy(name, at_top=at_top))
         }
         are_plain = self._are_plain(keys) or all(
-            replace_unstorable(name) == name == self.cleaned(name) for name in names
+            replace_unstorable(name) == name == self.clean_key(name) for name in names
         )
         return ObjectKeyFacts(
             secret.get, are_plain, self._members.may_find_secrets(names, at_top=at_top)
@@ -85,7 +85,7 @@ class KeyChecker:
         return None if secrecy is Secrecy.NOTHING else secrecy
 
 
-def is_harmless(value: Json) -> bool:
+def needs_no_cleaning(value: Json) -> bool:
     """Return whether a quick check shows that a value holds no secret and no unstorable text."""
     if type(value) is not str:
         return not value or not isinstance(value, (list, dict))

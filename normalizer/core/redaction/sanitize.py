@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from normalizer.core.redaction.json_in_text import json_spans
-from normalizer.core.redaction.key_checker import KeyChecker, is_harmless
+from normalizer.core.redaction.key_checker import KeyChecker, needs_no_cleaning
 from normalizer.core.redaction.prefilter import HasSign, Prefilter
 from normalizer.core.redaction.secret_members import SecretMemberFinder
 from normalizer.core.redaction.secret_names import REDACTED, Secrecy, SecretKeyWords
@@ -145,7 +145,7 @@ class _Rewriter:
             inner = child_path(path, "[]")
             below: _Mode = "plain" if mode == "root" else mode
             for at, item in enumerate(tree):
-                if is_harmless(item):
+                if needs_no_cleaning(item):
                     continue
                 kept_item = self.walk(item, inner, below)
                 if kept_item is not item:
@@ -175,7 +175,7 @@ class _Rewriter:
         for key, value in members.items():
             secrecy = find_secrecy(key)
             if secrecy is None and key not in named:
-                if is_harmless(value):
+                if needs_no_cleaning(value):
                     continue  # nearly always
             elif value is None or isinstance(value, bool):
                 continue
@@ -274,7 +274,7 @@ class _Rewriter:
         return keys
 
     def _key(self, key: str) -> str:
-        kept = self._sanitizer.keys.cleaned(key)
+        kept = self._sanitizer.keys.clean_key(key)
         self.redacted |= kept != key
         return kept
 

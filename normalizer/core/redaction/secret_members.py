@@ -123,7 +123,7 @@ class SecretMemberFinder:
         for at, (option, value) in enumerate(pairwise(words), 1):
             if not option.startswith("-") or not value or value.startswith("-"):
                 continue
-            if "=" not in option and self._text.hides(option, value):
+            if "=" not in option and self._text.is_secret_value(option, value):
                 yield at, REDACTED
 
 

@@ -136,7 +136,7 @@ class TextRedactor:
             (self._cut_elements, ("<",)),
             (self._cut_pairs, ("value",)),
             (partial(redact_insert_values, is_secret=self._is_secret), ("insert",)),
-            (partial(redact_secret_pairs, hides=self.hides), ("('", '("', "(b'", '(b"')),
+            (partial(redact_secret_pairs, hides=self.is_secret_value), ("('", '("', "(b'", '(b"')),
             (partial(redact_form_fields, is_secret=self._is_secret), ("form-data",)),
             (redact_url_signatures, ("sig=", "signature=", "code=", "key=")),
             (redact_auth_credentials, ("bearer", "basic")),
@@ -189,13 +189,13 @@ class TextRedactor:
                     break
         return text
 
-    def hides(self, name: str, value: str) -> bool:
+    def is_secret_value(self, name: str, value: str) -> bool:
         """Return whether the value of an argument is a secret."""
         return self.secrecy(name) is not Secrecy.NOTHING and may_be_secret(value, loose=True)
 
     def is_secret_unless_word(self, name: str, value: str) -> bool:
         """Return whether the value of a name is a secret, unless it reads like a word."""
-        return self.hides(name, value) and not reads_as_word(value)
+        return self.is_secret_value(name, value) and not reads_as_word(value)
 
     def _cut_named(self, text: str) -> str:
         """Cut the value of `word = value`, in every notation, if `word` would make a key secret."""

@@ -240,7 +240,7 @@ def _nested_status(event: WireEvent, event_type: str) -> str | None:
 def _stored_payload_status(event: WireEvent) -> Value:
     """Return the status of a stored payload, unless it's the status of a tool (#s16)."""
     own = event.nested.result.status
-    if type(own) is str and not _is_unknown(own) and not event.names_its_previous():
+    if type(own) is str and not _is_unknown(own) and not event.has_prev_event_id():
         return None
     return event.nested.stored_payload.status
 

@@ -140,7 +140,7 @@ def test_the_fingerprint_is_of_what_is_read_alone() -> None:
     other_alias = ShapeTable.parse(_PAGE.text.replace("try_number", "number_of_try"))
 
     assert TABLE.fingerprint == other_vectors.fingerprint != other_alias.fingerprint
-    assert TABLE.documented == {"scheduler_id", "occurred_at", "try_number"}
+    assert TABLE.named_keys == {"scheduler_id", "occurred_at", "try_number"}
     assert {"created_at", "step", "attempt"} < _ALIASABLE_FIELDS
     assert not {"timestamp", "name", "payload"} & _ALIASABLE_FIELDS
 

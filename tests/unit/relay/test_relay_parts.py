@@ -17,7 +17,7 @@ from normalizer.core.batch import LastRecord
 from normalizer.core.identity.merge_flags import (
     LATE_RECORD_DELAY,
     REPORTED_ELSEWHERE,
-    trusted_coordinates,
+    coordinates_if_ordered,
 )
 from normalizer.core.previous_owner import SLICE_BLAMED, SLICE_SHARED, PreviousOwner
 from normalizer.envelope import to_canonical
@@ -70,7 +70,7 @@ def test_record_names_its_place_only_if_that_says_when_its_event_happened() -> N
     )
     elsewhere = envelope(1, merge_flags=REPORTED_ELSEWHERE)
 
-    assert [trusted_coordinates(one) is None for one in (event, in_time, late, elsewhere)] == [
+    assert [coordinates_if_ordered(one) is None for one in (event, in_time, late, elsewhere)] == [
         *(False, False, True, True),
     ]
 

@@ -136,10 +136,10 @@ class _RecordDecoder:
     _split_batch        takes the list of events out of the batch.
     _decode_item        decodes each event, when the caller comes to it.
 
-    A *text* is the bytes of some JSON. `_parse` turns it into a *tree*, `_clean` removes the
-    secrets and returns a *level*, and a level has a *wrapper* for each level that was around it.
-    Each text is searched for secrets when it's parsed, because a string or base64 in the text
-    around it may have hidden them until then.
+    A *text* is some JSON as bytes. `_parse` searches it for signs of secrets and turns it into a
+    *tree*. `_clean` removes the secrets and returns a *level*, which is one JSON object. What's
+    found in a string or in base64 is a text in its turn, because the search of the text around it
+    couldn't see its secrets.
     """
 
     def __init__(self, sanitizer: Sanitizer) -> None:
@@ -148,7 +148,10 @@ class _RecordDecoder:
     def decode(
         self, value: bytes, has_sign: HasSign | None, cloudevent: Mapping[str, str]
     ) -> Iterable[WireEvent | UndecodableItem]:
-        """Return the record's events, as `decode_events` does. `has_sign` is that of `value`."""
+        """Return the record's events, as `decode_events` does.
+
+        Pass what the search of `value` for signs returned, so that it isn't searched twice.
+        """
         record = _parse_text(_list_to_batch(value), has_sign)
         level = self._open_feed_wrapper(self._open_envelopes(record))
         key = find_batch_key(level.fields)
@@ -166,9 +169,9 @@ class _RecordDecoder:
         The envelopes are opened before the secrets are removed. Those in the content are removed
         when it's decoded in turn, and nothing else of the envelopes is stored but the attributes.
         """
-        if not isinstance(record.tree, dict) or not may_be_envelope(record.tree):
-            return self._decode_object_or_string(record)
-        content = unwrap_envelopes(record.tree)
+        content = None
+        if isinstance(record.tree, dict) and may_be_envelope(record.tree):
+            content = unwrap_envelopes(record.tree)
         if content is None:
             return self._decode_object_or_string(record)
         _reject_invalid_utf8(content.text)
@@ -196,7 +199,7 @@ class _RecordDecoder:
                 opened = self._clean(self._parse(bytes(payload)))
             case _:
                 return level
-        # The wrapper loses its payload, because the payload's levels of nesting are its own.
+        # Take the payload out of the wrapper, because its levels of nesting are checked by itself.
         wrapper = msgspec.structs.replace(level, fields=others, text=msgspec.json.encode(others))
         return msgspec.structs.replace(opened, wrapper=wrapper)
 
@@ -217,11 +220,12 @@ class _RecordDecoder:
         return self._clean(parsed)
 
     def _parse(self, text: bytes) -> _ParsedText:
+        """Search a text for signs of secrets, and parse it."""
         return _parse_text(text, self._sanitizer.find_signs(text))
 
     def _clean(self, parsed: _ParsedText) -> JsonLevel:
         """Return a parsed object without its secrets."""
-        if parsed.has_sign is None:
+        if parsed.has_sign is None:  # so the members are still the bytes that were sent
             fields = cast("dict[str, Raw]", parsed.tree)
             return JsonLevel(parsed.text, fields, parsed.may_be_deep, bom=parsed.bom)
         tree = cast("Json", parsed.tree)
@@ -241,8 +245,7 @@ class _RecordDecoder:
         wrappers = tuple(wrappers_around(batch))
         shared = _shared_fields(batch, key, wrappers)
         items = _list_of_items(batch, key, shared, wrappers)
-        # The text of a wrapper contains the whole batch, so check the wrappers once here, and not
-        # again for each event.
+        # The wrappers are around the whole batch, so check them once here, and not for each event.
         are_deep = any(wrapper.is_too_deep() for wrapper in wrappers)
         return (
             self._decode_item(batch, shared, index, item, are_deep=are_deep)
@@ -290,11 +293,11 @@ def _list_to_batch(value: bytes) -> bytes:
     The list is checked first. Otherwise text such as `[],"a":[]` would become part of the object
     around it. What's added has no sign, so a search of `value` holds for the result too.
     """
-    if not (bom := _BEFORE_LIST.match(value)):
+    if not (before := _BEFORE_LIST.match(value)):
         return value
-    text = value[bom.end() :]
+    text = value[before.end() :]
     reject_invalid_json(text)
-    return b'%b{"events":%b}' % (bom[0], text)
+    return b'%b{"events":%b}' % (before[0], text)
 
 
 def _shared_fields(

@@ -53,7 +53,7 @@ class OutcomeMetrics:
             "projector_recent_step_calls",
             f"The same calls by step: the {_MOST_STEPS} steps with most calls, and {_OTHER_STEPS}. "
             "If there is a token, only for scrapes that send it.",
-            ["step", "outcome"],
+            ["step", "attempts", "outcome"],
             registry=named,
         )
         self._stuck: Final = Gauge(
@@ -98,14 +98,14 @@ class OutcomeMetrics:
     def set_recent(self, outcomes: RecentOutcomes) -> None:
         """Replace the gauges of the recent hours and of now."""
         by_attempt: defaultdict[tuple[str, str], int] = defaultdict(int)
-        by_step: defaultdict[tuple[str, str], int] = defaultdict(int)
+        by_step: defaultdict[tuple[str, str, str], int] = defaultdict(int)
         listed = set(outcomes.busiest_steps(_MOST_STEPS))
         for row in outcomes.calls:
             attempts = "first" if row.first else "retry"
             step = row.step if row.step in listed else _OTHER_STEPS
             for outcome, calls in (("succeeded", row.succeeded), ("failed", row.failed)):
                 by_attempt[attempts, outcome] += calls
-                by_step[step, outcome] += calls
+                by_step[step, attempts, outcome] += calls
         for attempts in ("first", "retry"):
             for outcome in ("succeeded", "failed"):
                 self._calls.labels(attempts, outcome).set(by_attempt[attempts, outcome])

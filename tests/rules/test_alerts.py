@@ -51,8 +51,12 @@ def _limit(figure: str, critical: float) -> Series:
 
 def _step(succeeded: int, failed: int) -> Series:
     return {
-        'projector_recent_step_calls{step="load",outcome="succeeded"}': f"{succeeded}x60",
-        'projector_recent_step_calls{step="load",outcome="failed"}': f"{failed}x60",
+        'projector_recent_step_calls{step="load",attempts="first",outcome="succeeded"}': (
+            f"{succeeded}x60"
+        ),
+        'projector_recent_step_calls{step="load",attempts="retry",outcome="failed"}': (
+            f"{failed}x60"
+        ),
     }
 
 

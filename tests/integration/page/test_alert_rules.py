@@ -44,10 +44,11 @@ async def test_panel_with_a_metric_gives_a_rule_with_its_filters(
     expected = {
         "": {"rate", "errors", *_WITHOUT_FILTERS},
         "attempts=0": {"rate", "errors", *_WITHOUT_FILTERS},
-        # There is no metric of a single retry, of a playbook, or of a step's first attempts.
+        "step=x": {"rate", "errors", "first", "stuck", "freshness", "quarantine"},
+        "step=x&attempts=0": {"rate", "errors", "first", "stuck", "freshness", "quarantine"},
+        # There is no metric of a single retry or of a playbook.
         "attempts=2": _WITHOUT_FILTERS,
         "playbook=p": {"storms", "freshness", "quarantine"},
-        "step=x&attempts=0": {"stuck", "freshness", "quarantine"},
         "show=quarantine": {"records"},
         "show=quarantine&reason=too_large": {"records"},
         "show=quarantine&shape=worker": set(),
@@ -72,7 +73,11 @@ async def test_panel_with_a_metric_gives_a_rule_with_its_filters(
                 _run(promtool, "check", "rules", file)
                 assert set(re.findall(r"\b(?:projector|normalizer)_\w+", text)) <= exported, text
                 assert 'reason="too_large"' in text or "reason=too_large" not in screen
-                assert 'attempts="first"' in text or panel not in ("rate", "errors") or not screen
+                if panel in ("rate", "errors") and "attempts=0" in screen:
+                    assert 'attempts="first"' in text
+                if panel in ("rate", "errors", "first"):
+                    assert text.startswith("# Watches the last one to two hours, whatever"), text
+                    assert ("_x\n" in text) is ('step="x"' in text) is ("step=x" in screen), text
 
 
 async def test_rule_of_a_step_fires_when_that_step_fails(
@@ -82,35 +87,57 @@ async def test_rule_of_a_step_fires_when_that_step_fails(
         await page.goto(f"{url}/?step={_encoded(_STEP)}")
         await fully_drawn(page)
         rules = await page.evaluate(_COPIED)
-    (tmp_path / "rule.yml").write_text(rules["rate"])
+    panels = ("rate", "errors", "first")
+    for panel in panels:
+        (tmp_path / f"{panel}.yml").write_text(rules[panel])
 
-    def case(step: str, alerts: list[dict[str, Any]]) -> dict[str, Any]:
-        name = json.dumps(step)
-        calls = {"succeeded": 10, "failed": 30}
-        series = {
-            f"projector_recent_step_calls{{step={name},outcome={json.dumps(outcome)}}}": number
-            for outcome, number in calls.items()
-        } | {'projector_threshold{figure="error_rate",level="critical"}': 0.25}
-        return {
-            "interval": "1m",
-            "input_series": [
-                {"series": one, "values": f"{number}x60"} for one, number in series.items()
-            ],
-            "alert_rule_test": [
-                {"eval_time": "30m", "alertname": "CallsFail", "exp_alerts": alerts}
-            ],
-        }
-
+    both = [{"attempts": "first"}, {"attempts": "retry"}]
     fires = {
-        "exp_labels": {"severity": "ticket"},
-        "exp_annotations": {
-            "summary": "Too many calls fail, over the last one to two hours.",
-            "runbook_url": "docs/operate/calls-fail.md#projectorerrorrate",
-        },
+        "CallsFail": ([{}], "Too many calls of step {} fail"),
+        "CallsFailByAttempt": (both, "Too many first attempts or retries of step {} fail"),
+        "FirstAttemptsFail": ([{}], "Too few first attempts of step {} succeed"),
     }
-    tests = {"rule_files": ["rule.yml"], "tests": [case(_STEP, [fires]), case("other", [])]}
+    tests = {
+        "rule_files": [f"{panel}.yml" for panel in panels],
+        "tests": [_case(_STEP, fires), _case("other", {name: ([], "") for name in fires})],
+    }
     (tmp_path / "tests.yml").write_text(yaml.safe_dump(tests))
     _run(promtool, "test", "rules", tmp_path / "tests.yml")
+
+
+def _case(step: str, fires: dict[str, tuple[list[dict[str, str]], str]]) -> dict[str, Any]:
+    """The calls of this step, most of which fail, and the labels and summary of each alert."""
+    series = {
+        'projector_threshold{figure="error_rate",level="critical"}': 0.25,
+        'projector_threshold{figure="first_attempt_success",level="critical"}': 0.5,
+    }
+    for attempts in ("first", "retry"):
+        labels = f'step={json.dumps(step)},attempts="{attempts}"'
+        series[f'projector_recent_step_calls{{{labels},outcome="succeeded"}}'] = 10
+        series[f'projector_recent_step_calls{{{labels},outcome="failed"}}'] = 30
+    return {
+        "interval": "1m",
+        "input_series": [
+            {"series": one, "values": f"{number}x60"} for one, number in series.items()
+        ],
+        "alert_rule_test": [
+            {
+                "eval_time": "30m",
+                "alertname": f"{name}_fetch_1_x_",
+                "exp_alerts": [
+                    {
+                        "exp_labels": {"severity": "ticket", "step": step, **labels},
+                        "exp_annotations": {
+                            "summary": f"{said.format(step)}, over the last one to two hours.",
+                            "runbook_url": "docs/operate/calls-fail.md#projectorerrorrate",
+                        },
+                    }
+                    for labels in alerts
+                ],
+            }
+            for name, (alerts, said) in fires.items()
+        ],
+    }
 
 
 def _encoded(text: str) -> str:

@@ -154,7 +154,8 @@ def test_metrics_of_outcomes_are_at_most_two_hundred_series() -> None:
     assert len(series) <= 200
     of_steps = [line for line in series if line.startswith("projector_recent_step_calls")]
     assert sum(float(line.rpartition(" ")[2]) for line in of_steps) == 2 * (499_500 + 1_000)
-    assert 'projector_recent_step_calls{outcome="failed",step="step 999"} 2.0' in text
+    labels = 'attempts="first",outcome="failed",step="step 999"'
+    assert f"projector_recent_step_calls{{{labels}}} 1.0" in text
     assert 'projector_stuck_executions{silent_for="under 1 h"} 3.0' in text
 
 

@@ -6,47 +6,48 @@ import { FEW_CALLS } from "./panel_parts.js";
 
 const CALLS = "projector_recent_calls";
 const STEPS = "projector_recent_step_calls";
-const critical = (figure) => `on () max(projector_threshold{figure="${figure}", level="critical"})`;
+const critical = (figure) => `on () group_left () max(projector_threshold{figure="${figure}", level="critical"})`;
+const OUTCOMES = ["attempts", "outcome"];
 
-/** Each process exports every series, so take the max over processes. */
-const total = (metric, labels, by) => `sum(max by (${by}) (${metric}{${labels.join(", ")}}))`;
+/** Each process exports every series, so take the max over processes. The labels in `kept` are those of the alert. */
+const total = (metric, labels, by = [], kept = []) =>
+  `sum${kept.length ? ` by (${kept.join(", ")})` : ""} (max by (${by.join(", ")}) (${metric}{${labels.join(", ")}}))`;
 
-function errorRate(metric, labels, by) {
-  return [
-    total(metric, [...labels, 'outcome="failed"'], by), `/ ${total(metric, labels, by)}`,
-    `>= ${critical("error_rate")}`, `and on () ${total(metric, labels, by)} >= ${FEW_CALLS}`,
-  ];
+/** The share of calls with this outcome, compared with the threshold of a figure, if there are enough calls. */
+function shareOfCalls({ step }, attempts, outcome, sign, figure, kept = []) {
+  const own = step === undefined ? [] : ["step"];
+  const labels = [...own.map(() => `step=${quoted(step)}`), ...attempts];
+  const calls = (more = []) => total(step === undefined ? CALLS : STEPS, [...labels, ...more], [...own, ...OUTCOMES], [...own, ...kept]);
+  return [calls([`outcome="${outcome}"`]), `/ ${calls()}`, `${sign} ${critical(figure)}`, `and ${calls()} >= ${FEW_CALLS}`];
 }
 
-const OUTCOMES = "attempts, outcome";
+const RECENT = "the last one to two hours";
 
 /** Which of the first attempts or all retries a filter means. Of single retries there is no metric. */
 const attemptsOf = ({ attempts }) => attempts === undefined ? [] : attempts === "0" ? ['attempts="first"'] : null;
 
-/** By panel: the filters that its metric has as labels, and the lines of the rule. `lines` gives null if no label fits a filter. */
+/**
+ * By panel: the filters that its metric has as labels, the time that the metric is about, and the lines of the rule. `what` is in the summary, and
+ * `lines` gives null if no label fits a filter.
+ */
 const RULES = {
-  rate: { filters: ["step", "attempts"], name: "CallsFail", state: "failed", summary: "Too many calls fail, over the last one to two hours",
-    lines: (address) => address.step === undefined
-      ? attemptsOf(address) && errorRate(CALLS, attemptsOf(address), OUTCOMES)
-      : address.attempts === undefined ? errorRate(STEPS, [`step=${quoted(address.step)}`], "step, outcome") : null },
-  errors: { filters: ["attempts"], name: "CallsFailByAttempt", state: "failed", summary: "Too many first attempts or retries fail, over the last one to two hours",
-    lines: (address) => attemptsOf(address) && [
-      `sum by (attempts) (max by (${OUTCOMES}) (${CALLS}{${[...attemptsOf(address), 'outcome="failed"'].join(", ")}}))`,
-      `/ sum by (attempts) (max by (${OUTCOMES}) (${CALLS}{${attemptsOf(address).join(", ")}}))`,
-      `>= on () group_left () max(projector_threshold{figure="error_rate", level="critical"})`,
-    ] },
-  first: { filters: [], name: "FirstAttemptsFail", state: "failed", summary: "Too few first attempts succeed",
-    lines: () => ['max(projector_first_attempt_success_ratio{window="recent"})', `<= ${critical("first_attempt_success")}`] },
-  storms: { filters: [], name: "TooManyRetries", state: "storm", summary: "There are too many retries for each first attempt",
+  rate: { filters: ["step", "attempts"], name: "CallsFail", state: "failed", what: (calls) => `Too many ${calls("calls")} fail`, watches: RECENT,
+    lines: (address) => attemptsOf(address) && shareOfCalls(address, attemptsOf(address), "failed", ">=", "error_rate") },
+  errors: { filters: ["step", "attempts"], name: "CallsFailByAttempt", state: "failed", what: (calls) => `Too many ${calls("first attempts or retries")} fail`,
+    watches: RECENT,
+    lines: (address) => attemptsOf(address) && shareOfCalls(address, attemptsOf(address), "failed", ">=", "error_rate", ["attempts"]) },
+  first: { filters: ["step"], name: "FirstAttemptsFail", state: "failed", what: (calls) => `Too few ${calls("first attempts")} succeed`, watches: RECENT,
+    lines: (address) => shareOfCalls(address, ['attempts="first"'], "succeeded", "<=", "first_attempt_success") },
+  storms: { filters: [], name: "TooManyRetries", state: "storm", what: () => "There are too many retries for each first attempt", watches: RECENT,
     lines: () => [total(CALLS, ['attempts="retry"'], OUTCOMES), `/ ${total(CALLS, ['attempts="first"'], OUTCOMES)}`,
-      `>= ${critical("retry_ratio")}`, `and on () ${total(CALLS, ['attempts="first"'], OUTCOMES)} >= ${FEW_CALLS}`] },
-  stuck: { filters: [], name: "ExecutionsStuck", state: "stuck", summary: "Many executions are silent and did not end",
-    lines: () => [total("projector_stuck_executions", ['silent_for!="7 days and more"'], "silent_for"), `>= ${critical("stuck")}`] },
-  freshness: { filters: null, name: "LogNotRead", state: "dead", summary: "A partition of the log is not read",
+      `>= ${critical("retry_ratio")}`, `and ${total(CALLS, ['attempts="first"'], OUTCOMES)} >= ${FEW_CALLS}`] },
+  stuck: { filters: [], name: "ExecutionsStuck", state: "stuck", what: () => "Many executions are silent and did not end", watches: "this moment",
+    lines: () => [total("projector_stuck_executions", ['silent_for!="7 days and more"'], ["silent_for"]), `>= ${critical("stuck")}`] },
+  freshness: { filters: null, name: "LogNotRead", state: "dead", what: () => "A partition of the log is not read", watches: "this moment",
     lines: () => ['max by (state) (projector_partitions{state=~"dead|stopped|unclaimed|broker_away"}) > 0'] },
-  quarantine: { filters: [], name: "RecordsRejected", state: "rejected", summary: "Records were rejected in the last hour",
+  quarantine: { filters: [], name: "RecordsRejected", state: "rejected", what: () => "Records were rejected", watches: "the last hour",
     lines: () => rejected([]) },
-  records: { filters: ["reason"], name: "RecordsRejected", state: "rejected", summary: "Records were rejected in the last hour",
+  records: { filters: ["reason"], name: "RecordsRejected", state: "rejected", what: () => "Records were rejected", watches: "the last hour",
     lines: ({ reason }) => rejected(reason === undefined ? [] : [`reason=${quoted(reason)}`]) },
 };
 
@@ -71,17 +72,21 @@ export function alertRule(panel, address) {
     && (panel.filters === null ? [] : [...panel.filters, "reason", "shape"]).includes(name));
   if (set.some((name) => !rule.filters?.includes(name))) return null;
   const lines = rule.lines(address);
+  const ofStep = address.step !== undefined && rule.filters?.includes("step");
+  // Prometheus fills the name of the step in: it may have signs that mean something else in YAML or in a template.
+  const what = rule.what((calls) => (ofStep ? `${calls} of step {{ $labels.step }}` : calls));
   return lines && [
+    `# Watches ${rule.watches}, whatever the page shows${ofStep ? ", and only the 40 steps with the most calls" : ""}.`,
     "groups:",
     "  - name: from-the-page",
     "    rules:",
-    `      - alert: ${rule.name}`,
+    `      - alert: ${ofStep ? `${rule.name}_${address.step.replace(/[^A-Za-z0-9]+/g, "_")}` : rule.name}`,
     "        expr: |-",
     ...lines.map((line) => `          ${line}`),
     "        for: 5m",
     "        labels: {severity: ticket}",
     "        annotations:",
-    `          summary: ${rule.summary}.`,
+    `          summary: ${what}${rule.watches === "this moment" ? "" : `, over ${rule.watches}`}.`,
     `          runbook_url: ${guidePath(rule.state)}`,
     "",
   ].join("\n");

@@ -331,7 +331,8 @@ function frame(panel, charts) {
       over ? h("em", {}, panel.subtitle ? ` · ${over}` : over) : null,
       cut ? h("em", {}, ` · ${panel.truncated?.(cut.answer) ?? `first ${plural(cut.answer.rows.length, "group")} only`}`) : null),
     state ? flag(failing ? "bad" : "warn", state) : null,
-    rule && page.screen.layout !== "wall" ? h("button", { type: "button", class: "more rule", "data-copy": rule, title: "This figure as a Prometheus alert rule",
+    rule && page.screen.layout !== "wall" ? h("button", { type: "button", class: "more rule", "data-copy": rule,
+      title: `This figure as a Prometheus alert rule. It ${rule.slice(2, rule.indexOf("\n")).replace("Watches", "watches")}`,
       "aria-label": `Copy rule: ${panel.title} as a Prometheus alert` }, "Copy rule") : null),
   h("div", { class: "body" }, body.flat().filter(Boolean)));
 }

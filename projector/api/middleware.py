@@ -14,11 +14,12 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from projector.api.api_errors import AmbiguousLengthError, MisdirectedError, UnauthorisedError
+from projector.api.page import inline_script_hash
 from projector.api.responses import CLOCK_HEADER, problem_response
 
 SECURITY_HEADERS: Final = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "img-src 'self' data:; font-src 'self'; connect-src 'self'; base-uri 'none'; "
+    "Content-Security-Policy": f"default-src 'none'; script-src 'self' {inline_script_hash()}; "
+    "style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",

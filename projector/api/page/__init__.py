@@ -1,8 +1,8 @@
 """The dashboard: index.html and the files that it loads.
 
-index.html loads theme.js and page.css, and page.js, which opens a screen and draws it. It also
-preloads dashboard.js, whose imports then load a round trip earlier. More preloads would compete
-with page.css, and so delay the first paint.
+index.html contains theme.js and loads page.css, and page.js, which opens a screen and draws it. It
+also preloads dashboard.js, whose imports then load a round trip earlier. More preloads would
+compete with page.css, and so delay the first paint.
 
     router.js windows.js   the address of the page: screen, filters; its window of time
     api.js state.js        polls the API; what the page knows while it is open
@@ -16,6 +16,7 @@ with page.css, and so delay the first paint.
     dom.js tables.js spark.js charts.js         HTML nodes, tables, small trends, charts
 """
 
+import base64
 import hashlib
 from pathlib import Path
 from typing import Final
@@ -25,12 +26,23 @@ _LIBRARY: Final = ("uplot.js", "uplot.css")
 
 
 def page_html() -> bytes:
-    """Return index.html, with the version in each address.
+    """Return index.html, with the version in each address, and with theme.js inside.
 
     A new version has new addresses, so browsers may cache the files permanently.
     """
     page = (_FOLDER / "index.html").read_text()
+    page = page.replace(' src="/assets/theme.js">', f">{_theme()}")
     return page.replace('"/assets/', f'"/assets/{page_version()}/').encode()
+
+
+def inline_script_hash() -> str:
+    """Return the hash that lets a browser run theme.js inside the page, for script-src."""
+    digest = hashlib.sha256(_theme().encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def _theme() -> str:
+    return (_FOLDER / "assets" / "theme.js").read_text()
 
 
 def page_assets() -> dict[str, Path]:

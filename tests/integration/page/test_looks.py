@@ -278,7 +278,7 @@ _MANY_TIMES: Final = "update projector.call_hours set calls = calls * 8000"
 
 _IN_THE_THEMES_COLOURS: Final = """
     async () => {
-        const module = new URL("charts.js", document.scripts[0].src).href;
+        const module = new URL("charts.js", document.scripts[1].src).href;
         const { drawn } = await import(module);
         const { plot } = drawn.get(document.getElementById("chart-outcomes"));
         const ink = getComputedStyle(document.documentElement).getPropertyValue("--ink-2").trim();
@@ -288,7 +288,7 @@ _IN_THE_THEMES_COLOURS: Final = """
 
 _CHART_FONT_PX: Final = """
     async () => {
-        const module = new URL("charts.js", document.scripts[0].src).href;
+        const module = new URL("charts.js", document.scripts[1].src).href;
         const { drawn } = await import(module);
         return drawn.get(document.getElementById("chart-outcomes")).plot.axes[1].font[2];
     }

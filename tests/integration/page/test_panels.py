@@ -442,7 +442,7 @@ async def test_a_chart_draws_its_table_a_wide_table_fades_and_a_job_gets_a_panel
 async def _a_chart_draws_what_its_table_says(page: Page) -> None:
     hours, bars = await page.evaluate(
         """async () => {
-            const module = new URL("charts.js", document.scripts[0].src).href;
+            const module = new URL("charts.js", document.scripts[1].src).href;
             const { drawn } = await import(module);
             const { traces } = drawn.get(document.getElementById("chart-outcomes")).spec;
             const total = (name) => traces.find((one) => one.name === name).y
@@ -464,7 +464,7 @@ async def _a_chart_draws_what_its_table_says(page: Page) -> None:
 
 _NOT_WHERE_IT_STANDS: Final = """
     async () => {
-        const module = new URL("charts.js", document.scripts[0].src).href;
+        const module = new URL("charts.js", document.scripts[1].src).href;
         const { drawn } = await import(module);
         const { plot, spec } = drawn.get(document.getElementById("chart-outcomes"));
         const { canvas } = plot.ctx;

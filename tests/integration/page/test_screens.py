@@ -411,7 +411,7 @@ async def test_tables_sort_and_are_saved_and_legends_hide(
         await page.click("#outcomes .legend >> text=completed")
         drawn = await page.evaluate(
             """async () => {
-                const module = new URL("charts.js", document.scripts[0].src).href;
+                const module = new URL("charts.js", document.scripts[1].src).href;
                 const { drawn } = await import(module);
                 const { spec } = drawn.get(document.getElementById("chart-outcomes"));
                 return spec.traces.map((one) => one.name);
@@ -471,7 +471,7 @@ async def test_the_longest_axis_ends_now_ratios_may_be_above_one_and_no_text_is_
 
 _AS_WORDS: Final = """
     async () => {
-        const module = new URL("format.js", document.scripts[0].src).href;
+        const module = new URL("format.js", document.scripts[1].src).href;
         const { earliest, percent } = await import(module);
         const first = earliest(["2026-07-10T09:00:00.5Z", null, "2026-07-10T09:00:00Z"]);
         return [...[0, 0.0001, 0.9999, 1, 1.0001, 1.2, 8].map(percent), first.slice(-3)];
@@ -481,7 +481,7 @@ _AS_WORDS: Final = """
 
 _LONGEST_AXIS: Final = """
     async () => {
-        const module = new URL("panel_parts.js", document.scripts[0].src).href;
+        const module = new URL("panel_parts.js", document.scripts[1].src).href;
         const { bins } = await import(module);
         const window = { every: "day", since: "1970-01-01T00:00:00Z" };
         const all = bins({ ...window, until: "2026-07-10T00:00:00Z" });
@@ -493,7 +493,7 @@ _LONGEST_AXIS: Final = """
 _SAVE_FORMULAS: Final = """
     async () => {
         const { exportTable, table } = await import(
-            new URL("tables.js", document.scripts[0].src).href);
+            new URL("tables.js", document.scripts[1].src).href);
         const columns = ["Text", "Number"].map((name, n) =>
             ({ name, value: (row) => row[n], cell: (row) => String(row[n]) }));
         const rows = [["=1", 1], ["-2+3", -2], ["+4", null], ["@a", 0], ["a=1", 1.5], ["a;=2", 2],
@@ -595,7 +595,7 @@ async def test_an_execution_is_zoomed_compared_and_downloaded(
 
 _DIFFERENCE: Final = """
     async () => {
-        const module = new URL("tables.js", document.scripts[0].src).href
+        const module = new URL("tables.js", document.scripts[1].src).href
             .replace("tables.js", "json_tree.js");
         const { difference } = await import(module);
         const sent = '{"error": {"code": 7}, "step": null}';

@@ -1,5 +1,7 @@
 """The files of the dashboard: what they weigh, and how long a browser keeps them."""
 
+import base64
+import hashlib
 import re
 
 import httpx
@@ -7,6 +9,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from projector.api import page
+from projector.api.middleware import SECURITY_HEADERS
 from projector.api.static_files import StaticFiles
 
 
@@ -40,7 +43,18 @@ async def test_few_files_compete_with_the_first_paint() -> None:
     early = re.findall(r'(?:href|src)="/assets/\w+/([\w.]+)"', html)
 
     assert len(early) <= 6
-    assert set(early) >= {"page.css", "theme.js", "page.js"}
+    assert set(early) >= {"page.css", "page.js"}
+
+
+async def test_the_browser_may_run_the_script_in_the_page_and_no_other() -> None:
+    """It would run none if the hash were of another text, and the theme would flash."""
+    html = (await _client().get("/")).text
+    scripts = re.findall(r"<script>(.+?)</script>", html, re.DOTALL)
+
+    assert len(scripts) == 1
+    digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
+    policy = SECURITY_HEADERS["Content-Security-Policy"]
+    assert f"script-src 'self' 'sha256-{digest}';" in policy
 
 
 async def test_three_rounds_of_requests_load_all_modules_of_the_dashboard() -> None:

@@ -73,6 +73,7 @@ class ErrorGroup(ApiRow, frozen=True, kw_only=True):
     attempts: list[int]
     statuses: list[str]
     execution_id: str | None
+    command_id: str | None
     step: str | None
     attempt: int | None
     error: str | None
@@ -255,7 +256,9 @@ def _count_by(calls: Iterable[Mapping[str, Any]], key: str) -> list[CallsOf]:
     ]
 
 
-_SAMPLED: Final = (*("first_seen_at", "last_seen_at", "execution_id", "step", "attempt", "error"),)
+_SAMPLED: Final = (
+    *("first_seen_at", "last_seen_at", "execution_id", "command_id", "step", "attempt", "error"),
+)
 _NO_CALLS: Final[dict[str, Any]] = {
     "calls": 0,
     "calls_before": 0,

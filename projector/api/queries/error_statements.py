@@ -75,8 +75,8 @@ ERROR_BREAKDOWN_STATEMENTS: Final = GrainStatements(
 )
 SAMPLE_ERRORS_STATEMENT: Final = Statement("""
     select   wanted.error_class, first.finished_at as first_seen_at,
-             last.finished_at as last_seen_at, last.execution_id::text, last.step,
-             last.attempts as attempt, last.error
+             last.finished_at as last_seen_at, last.execution_id::text,
+             last.command_id, last.step, last.attempts as attempt, last.error
     from     unnest(:error_class::text[]) as wanted (error_class)
     cross join lateral (
         select   finished_at
@@ -86,7 +86,7 @@ SAMPLE_ERRORS_STATEMENT: Final = Statement("""
         limit    1
     ) as first
     cross join lateral (
-        select   finished_at, execution_id, step, attempts, error
+        select   finished_at, execution_id, command_id, step, attempts, error
         from     projector.failed_calls
         where    failed_calls.error_class = wanted.error_class
         order by finished_at desc

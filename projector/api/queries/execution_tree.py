@@ -2,9 +2,10 @@
 
 from typing import Final
 
-from projector.api.answers import ApiAnswer, ApiRow, Timestamp
+from projector.api.answers import ApiAnswer, Timestamp
 from projector.api.api_errors import NotFoundError
 from projector.api.parameters import Parameters, parse_id
+from projector.api.queries.execution_lists import StuckReason, with_stuck_reasons
 from projector.api.snapshots import Snapshot, Statement
 
 _MOST_LEVELS_ABOVE: Final = 20
@@ -13,16 +14,16 @@ _MOST_LEVELS_BELOW: Final = 8
 _MOST_NODES: Final = 500
 
 
-class TreeNode(ApiRow, frozen=True, kw_only=True):
+class TreeNode(StuckReason, frozen=True, kw_only=True):
     """An execution in the tree of its ancestors and descendants.
 
     `depth` is 0 for the requested execution, -1 for its parent, and 1 for its children. `children`
     counts the executions that this one has started. To print the rows as a tree, indent each by its
     `depth`: the most distant ancestor comes first, and each execution comes before those that it
-    started.
+    started. `silent_s`, `waits_for`, and the fields after it have the same meaning as in
+    /executions.
     """
 
-    execution_id: str
     parent_execution_id: str | None
     depth: int
     playbook: str
@@ -58,7 +59,7 @@ async def execution_tree(snapshot: Snapshot, _params: Parameters, execution_id: 
     if not nodes:
         raise NotFoundError("there is no such execution")
     within = [node for node in nodes if -_MOST_LEVELS_ABOVE <= node.depth <= _MOST_LEVELS_BELOW]
-    rows = within[:_MOST_NODES]
+    rows = await with_stuck_reasons(snapshot, within[:_MOST_NODES])
     return TreeAnswer(rows=rows, truncated=len(rows) < len(nodes), **snapshot.freshness)
 
 

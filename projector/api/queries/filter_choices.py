@@ -1,6 +1,6 @@
 """Lists the values that a reader of the page can choose as a filter, such as the names of steps."""
 
-from projector.api.answers import ApiAnswer, ApiRow
+from projector.api.answers import ApiAnswer, ApiRow, Timestamp
 from projector.api.parameters import (
     WindowParams,
     round_to_grain,
@@ -10,7 +10,11 @@ from projector.api.snapshots import Snapshot, Statement
 
 
 class Choices(ApiRow, frozen=True, kw_only=True):
-    """The values that each filter can have in this window, at most 500 per filter."""
+    """The values that each filter can have in this window, at most 500 per filter.
+
+    `oldest_hour` is the first hour in which a stored call ended. If it's after the begin of a
+    window, the figures of that window lack what came before.
+    """
 
     playbooks: list[str]
     steps: list[str]
@@ -19,6 +23,7 @@ class Choices(ApiRow, frozen=True, kw_only=True):
     attempts: list[int]
     workers: list[str]
     shapes: list[str]
+    oldest_hour: Timestamp | None
 
 
 _CHOICES = Statement("""
@@ -57,7 +62,15 @@ _CHOICES = Statement("""
                group by shape
                order by shape
                limit    500
-           ) as shapes
+           ) as shapes,
+           (
+               select   hour
+               from     projector.call_outcomes_by_attempt
+               group by hour
+               having   sum(calls) > 0
+               order by hour
+               limit    1
+           ) as oldest_hour
 """)
 
 

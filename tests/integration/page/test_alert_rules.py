@@ -92,7 +92,7 @@ async def test_rule_of_a_step_fires_when_that_step_fails(
         (tmp_path / f"{panel}.yml").write_text(rules[panel])
 
     both = [{"attempts": "first"}, {"attempts": "retry"}]
-    fires = {
+    fires: dict[str, tuple[list[dict[str, str]], str]] = {
         "CallsFail": ([{}], "Too many calls of step {} fail"),
         "CallsFailByAttempt": (both, "Too many first attempts or retries of step {} fail"),
         "FirstAttemptsFail": ([{}], "Too few first attempts of step {} succeed"),

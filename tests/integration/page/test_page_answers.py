@@ -395,7 +395,7 @@ async def test_many_versions_draw_no_lines_through_the_figures(
 
 _DASHES: Final = """
     async () => {
-        const module = new URL("charts.js", document.scripts[0].src).href;
+        const module = new URL("charts.js", document.scripts[1].src).href;
         const { drawn } = await import(module);
         const { plot, spec } = drawn.get(document.getElementById("chart-rate"));
         const { canvas } = plot.ctx;
@@ -477,8 +477,8 @@ async def test_stuck_executions_say_how_long_and_lead_to_the_longest(
         await page.click("#stuck >> text=longest silent first")
         await page.wait_for_selector("#stuck tbody tr:first-child >> text=82")
 
-        await page.click("#stuck .strays a >> text=71")
-        await page.wait_for_selector("h1 >> text=Execution 71")
+        await page.click("#stuck .strays a >> text=1 execution")
+        await page.wait_for_selector("tr:has-text('no start event') >> text=71")
 
 
 async def test_record_that_lacks_its_execution_is_redriven_with_one(

@@ -301,7 +301,7 @@ _ONE_PLAYBOOK: Final = f"""
         where    call.finished_at is not null
         group by 1
     )
-    select   begun.version, count(*),
+    select   begun.version, count(*), count(*) filter (where status <> 'RUNNING'),
              count(*) filter (where status = 'COMPLETED')::double precision
                  / nullif(count(*) filter (where status <> 'RUNNING'), 0),
              max(first_rate), percentile_cont(0.5) within group (order by duration_s),
@@ -313,8 +313,8 @@ _ONE_PLAYBOOK: Final = f"""
     group by 1
 """
 _AS_VERSIONS: Final[Sequence[Write]] = (
-    lambda one: f"v{one}" if one else "(none)", count, unless_none(percent), unless_none(percent),
-    unless_none(span), unless_none(span), count, count, clock, clock,
+    lambda one: f"v{one}" if one else "(none)", count, count, unless_none(percent),
+    unless_none(percent), unless_none(span), unless_none(span), count, count, clock, clock,
 )  # fmt: skip
 _ERRORS: Final = f"""
     select   call.error_class, count(*)
@@ -447,7 +447,7 @@ async def _dashboard_marks(page: Page, url: str, connection: asyncpg.Connection)
 
 _MARKS: Final = """
     async (id) => {
-        const module = new URL("charts.js", document.scripts[0].src).href;
+        const module = new URL("charts.js", document.scripts[1].src).href;
         const { drawn } = await import(module);
         return drawn.get(document.getElementById(id)).spec.marks.map(({ at }) => at);
     }
@@ -456,7 +456,7 @@ _MARKS: Final = """
 
 _TRIANGLES: Final = """
     async (id) => {
-        const module = new URL("charts.js", document.scripts[0].src).href;
+        const module = new URL("charts.js", document.scripts[1].src).href;
         const { drawn } = await import(module);
         const { plot, spec } = drawn.get(document.getElementById(id));
         const { canvas } = plot.ctx;
@@ -505,7 +505,7 @@ async def _rates_agree(page: Page, url: str, connection: asyncpg.Connection) -> 
 
 _LINES: Final = """
     async () => {
-        const module = new URL("charts.js", document.scripts[0].src).href;
+        const module = new URL("charts.js", document.scripts[1].src).href;
         const { drawn } = await import(module);
         const { traces } = drawn.get(document.getElementById("chart-rate")).spec;
         return traces.map(({ y }) => y);

@@ -99,7 +99,7 @@ async def test_a_delay_below_zero_is_shown_below_zero(browser: Browser, database
 
 _ENDS_OF_SCALES: Final = """
     async () => {
-        const module = new URL("charts.js", document.scripts[0].src).href;
+        const module = new URL("charts.js", document.scripts[1].src).href;
         const { drawn } = await import(module);
         return [...drawn.values()].map(({ plot }) => plot.scales.y.max);
     }
@@ -242,7 +242,7 @@ async def test_page_polls_less_often_in_an_outage(browser: Browser, platform: Pl
 
 _NO_QUERY_IS_SENT: Final = """
     async () => {
-        const { page } = await import(new URL("state.js", document.scripts[0].src).href);
+        const { page } = await import(new URL("state.js", document.scripts[1].src).href);
         return [...page.queries.values()].every((one) => one.sentAt === null);
     }
 """
@@ -336,9 +336,8 @@ async def test_the_answers_of_a_poll_are_drawn_together(
         await page.goto(platform.url)
         await fully_drawn(page)
         await page.route("**/api/v1/*", hold)
-        # Seven are sent less often: settings, choices, deployments, events, executions without a
-        # start event, and the window before.
-        await until(count_held, is_so=lambda count: count >= len(requested) - 7)
+        # Six are sent less often: settings, choices, deployments, events, and the window before.
+        await until(count_held, is_so=lambda count: count >= len(requested) - 6)
         before = await page.evaluate("drawings")
         answers = list(held)
         began_s = time.monotonic()
@@ -358,7 +357,7 @@ async def test_the_answers_of_a_poll_are_drawn_together(
 
 _READ_AT: Final = """
     async () => {
-        const { page } = await import(new URL("state.js", document.scripts[0].src).href);
+        const { page } = await import(new URL("state.js", document.scripts[1].src).href);
         return [...page.queries.values()]
             .filter((one) => one.answer?.read_at)
             .map((one) => [one.address, one.answer.read_at]);
@@ -410,7 +409,7 @@ async def test_unread_figures_are_not_shown_as_zero(
 
 _ENDS: Final = """
     async () => {
-        const module = new URL("charts.js", document.scripts[0].src).href;
+        const module = new URL("charts.js", document.scripts[1].src).href;
         const { drawn } = await import(module);
         const plots = [...drawn.values()].map(({ plot }) => plot);
         const after = (values) => values.length - 1 - values.findLastIndex((one) => one !== null);
@@ -747,7 +746,7 @@ async def _what_has_the_focus_keeps_it_where_others_come_and_go(page: Page, empt
 
 _PATCHED: Final = """
     async ([before, after]) => {
-        const module = new URL("dom.js", document.scripts[0].src).href;
+        const module = new URL("dom.js", document.scripts[1].src).href;
         const { h, patch } = await import(module);
         const vars = { height: "20px", overflow: "auto" };
         const row = (key) => h("div", { "data-key": key, tabindex: "0", vars },
@@ -783,7 +782,7 @@ async def _the_page_knows_what_the_api_refuses(page: Page, empty: str) -> None:
 
 _IGNORED: Final = """
     async (query) => {
-        const module = new URL("router.js", document.scripts[0].src).href;
+        const module = new URL("router.js", document.scripts[1].src).href;
         const router = await import(module);
         history.replaceState(null, "", `/?show=quarantine&${query}`);
         router.read();
@@ -853,7 +852,7 @@ async def test_a_day_that_is_none_here_is_written_with_its_time(
 
 _WRITTEN_AS_A_DAY: Final = """
     async (time) => {
-        const module = new URL("panel_parts.js", document.scripts[0].src).href;
+        const module = new URL("panel_parts.js", document.scripts[1].src).href;
         return (await import(module)).stamp(time, "day");
     }
 """

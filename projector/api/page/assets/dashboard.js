@@ -99,7 +99,6 @@ export const PANELS = [
     queries: (address) => ({
       stuck: ["stuck-executions", only(address, ["playbook"], { limit: 100, begun: "true" })],
       ages: ["stuck-by-age", only(address, ["playbook"])],
-      strays: ["stuck-executions", only(address, ["playbook"], { limit: 3, begun: "false" }), SELDOM],
     }),
     render: drawStuck,
   },

@@ -4,7 +4,7 @@ import { link } from "./router.js";
 import { h } from "./dom.js";
 import { guide } from "./guides.js";
 import { attempt, count, percent, windowText } from "./format.js";
-import { FEW_CALLS, nothing, errorText, expandButton, failedCalls, limit, novelty, some, steady, sum, trendTimes } from "./panel_parts.js";
+import { FEW_CALLS, nothing, errorText, expandButton, failedCalls, limit, noBefore, novelty, some, steady, sum, trendTimes } from "./panel_parts.js";
 import { spark } from "./spark.js";
 import { table, tools } from "./tables.js";
 
@@ -82,6 +82,7 @@ export function drawWhy({ why }, { address, expanded }) {
     h("div", { class: "under" },
       h("a", { href: link(address, { show: "errors" }) }, "All errors"),
       h("a", { href: failedCalls(address) }, "All calls without success"), guide("failed"),
-      expandButton("why", rows, expanded, "group")),
+      expandButton("why", rows, expanded, "group"),
+      noBefore(why) && rows.some((row) => row.new || row.back) ? h("span", {}, `There are ${noBefore(why)}, so an old error may look new.`) : null),
   ];
 }

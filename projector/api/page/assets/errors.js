@@ -4,7 +4,7 @@ import { link, parameters } from "./router.js";
 import { facts, flag, h, status } from "./dom.js";
 import { attempt, between, clock, count, millis, per, percent, plural, windowText } from "./format.js";
 import { callList } from "./lists.js";
-import { nothing, errorText, execution, expandButton, figures, limit, most, novelty, some, trendTimes } from "./panel_parts.js";
+import { nothing, errorClass, errorText, execution, expandButton, figures, limit, most, noBefore, novelty, some, trendTimes } from "./panel_parts.js";
 import { spark } from "./spark.js";
 import { table, tools } from "./tables.js";
 import { pace } from "./windows.js";
@@ -33,7 +33,7 @@ export function calls(address) {
   const title = [failed ? "Calls without success" : address.status ? `${address.status} calls` : "Calls", address.step !== undefined && ["of", address.step || "(no step)"],
     address.attempts !== undefined && (Number(address.attempts) === 0 ? "on the first attempt" : `on ${attempt(address.attempts)}`),
     address.worker !== undefined && ["by", address.worker || "an unknown worker"], address.playbook !== undefined && ["in", address.playbook || "an unknown playbook"],
-    address.error_class !== undefined && ["with the error", address.error_class || "(no text)"]];
+    address.error_class !== undefined && ["with the error", errorText(address)]];
   return { title: title.flat().filter(Boolean), panels: [...(failed || WITHOUT_SUCCESS.includes(address.status) ? [groups(address, 5)] : []), callList(address)] };
 }
 
@@ -43,7 +43,8 @@ function drawGroups({ groups }, { address, expanded }, shown) {
   const [fresh, back] = ["new", "back"].map((name) => count(rows.filter((row) => row[name]).length));
   return [
     h("p", {}, `${plural(groups.calls, "call")} without success in ${plural(groups.groups, "group")}; `,
-      h("b", {}, `${fresh} new`), ` in this window${back === "0" ? "" : `, ${back} back: seen before, but not in the window before`}`),
+      h("b", {}, `${fresh} new`), ` in this window${back === "0" ? "" : `, ${back} back: seen before, but not in the window before`}`,
+      noBefore(groups) ? `. There are ${noBefore(groups)}, so an old error may look new` : ""),
     table("Error groups", [
       { name: "Error", value: errorText, cell: (row) => h("a", { class: "text-cell", href: link(address, { show: "error", error_class: row.error_class }) },
         errorText(row)) },
@@ -65,7 +66,7 @@ function drawGroups({ groups }, { address, expanded }, shown) {
 export function errorGroup(address) {
   const { error_class } = address;
   return {
-    title: error_class || "Error without a text",
+    title: errorClass(error_class) || "Error without a text",
     panels: [
       {
         id: "group", title: "Summary", width: "full", filters: [],
@@ -95,11 +96,11 @@ function drawGroup(group, address) {
       facts({
         Calls: [h("b", {}, count(row.calls)), " ", novelty(row)],
         Share: `${percent(row.share)} of all calls without success`,
-        "Window before": count(row.calls_before),
+        "Window before": noBefore(group) || count(row.calls_before),
         "First seen": clock(row.first_seen_at),
         "Last seen": clock(row.last_seen_at),
         "Latest call": row.execution_id
-          ? [execution(address, row.execution_id), " ", h("span", {}, row.step || "(no step)"), `, ${attempt(row.attempt)}`] : null,
+          ? [execution(address, row.execution_id, row.command_id, row.attempt), " ", h("span", {}, row.step || "(no step)"), `, ${attempt(row.attempt)}`] : null,
       }),
       row.error ? h("p", { class: "error sample" }, row.error) : null,
       ...figures("group", spec, `Calls ${per(step)}`, words, [["calls", "failed"]], [

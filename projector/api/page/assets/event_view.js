@@ -6,6 +6,7 @@ import { attempt, clock, plural, span } from "./format.js";
 import { MOST_DRAWN, difference, tree } from "./json_tree.js";
 import { showing } from "./panel_parts.js";
 import { table } from "./tables.js";
+import { ofCall } from "./timeline.js";
 
 const KINDS = { object: "an object", list: "a list" };
 const DECLARED = ["the default, because none was declared", "counted from one by the producer", "declared by the producer"];
@@ -20,7 +21,8 @@ export function drawEvent(row, address) {
       Logged: clock(row.recorded_at, { millis: true }),
       "Source shape": row.shape,
       Record: row.source_topic ? h("span", { class: "id" }, `${row.source_topic}:${row.source_partition}:${row.source_offset}`) : null,
-      Attempt: `${attempt(row.attempts)} (${DECLARED[Math.floor((row.evidence ?? 0) / 100)] ?? DECLARED[2]})`,
+      Attempt: ofCall(row) ? `${attempt(row.attempts)} (${DECLARED[Math.floor((row.evidence ?? 0) / 100)] ?? DECLARED[2]})`
+        : `of no call: meta.attempts, which every event has, is ${row.attempts}`,
       Worker: row.worker_id,
       Command: row.command_id ? h("span", { class: "id" }, breaking(row.command_id, ":")) : null,
       Took: row.duration === null ? null : span(row.duration),

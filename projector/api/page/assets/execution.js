@@ -95,7 +95,7 @@ function drawTree(tree, address) {
   return [h("ol", { class: "tree" }, tree.rows.map((row) =>
     h("li", { "data-key": `tree-${row.execution_id}`, vars: { "--depth": row.depth - least },
       "aria-current": row.execution_id === address.execution ? "true" : null },
-    status(row.status), row.execution_id === address.execution ? h("b", { class: "id" }, row.execution_id) : linkTo(address, row.execution_id),
+    h("span", {}, ended(row)), row.execution_id === address.execution ? h("b", { class: "id" }, row.execution_id) : linkTo(address, row.execution_id),
     h("span", {}, row.playbook || "(unknown)"), row.duration_s === null ? null : h("small", {}, span(row.duration_s)),
     row.failed_calls ? h("small", { class: "bad" }, plural(row.failed_calls, "failed call")) : null)))];
 }

@@ -52,7 +52,9 @@ function verdictText(agreement) {
 }
 
 /** What waits, and how long a record takes, is known only of a partition that somebody reads. */
-const whileRead = (row) => (["dead", "stopped", "unclaimed"].includes(row.state) ? { ...row, unread: null, delay_s: null } : row);
+const whileRead = (row) => (isRead(row) ? row : { ...row, unread: null, delay_s: null });
+/** In a crash loop, the last commit may be just now, although nobody reads: its time says that it's over. */
+const isRead = (row) => !["dead", "stopped", "unclaimed"].includes(row.state);
 
 export function drawFreshness({ freshness, agreement }) {
   if (!freshness.rows.length) return empty("No record has been read yet. ", h("code", {}, "normalizer run"), " reads the log.");
@@ -65,7 +67,7 @@ export function drawFreshness({ freshness, agreement }) {
       { name: "State", value: (row) => row.state, cell: (row) => flag(logState([row]).state, logState([row]).word, true) },
       { name: "Waiting", number: true, value: (row) => row.unread, cell: (row) => row.unread === null ? "–" : count(row.unread) },
       { name: "Last delay", number: true, value: (row) => row.delay_s, cell: (row) => span(row.delay_s) },
-      { name: "Last commit", number: true, value: (row) => row.silent_s, cell: (row) => ago(row.silent_s) },
+      { name: "Last commit", number: true, value: (row) => row.silent_s, cell: (row) => (isRead(row) ? ago(row.silent_s) : clock(row.last_committed_at)) },
     ], freshness.rows.map(whileRead), (row) => `${row.topic}-${row.partition}`, { id: "freshness" }),
     h("div", { class: "under" }, tools("freshness"), missingState(freshness) ? guide(missingState(freshness)) : null),
     h("p", { class: "verdict", "data-state": state }, words, state === "bad" ? [" ", guide("divergent")] : null),

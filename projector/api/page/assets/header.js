@@ -1,6 +1,6 @@
 // The bar at the top: screens, search, window and filters.
 
-import { CALL_STATUSES, FILTERS, SCREENS, WINDOWS, home, link } from "./router.js";
+import { CALL_STATUSES, EXECUTION_STATUSES, FILTERS, SCREENS, WINDOWS, home, link } from "./router.js";
 import { h } from "./dom.js";
 import { attempt, between, clock } from "./format.js";
 import { isLive } from "./banner.js";
@@ -82,8 +82,8 @@ function windows(address) {
 
 function options(name) {
   const known = (page.choices?.answer?.rows[0]?.[CHOICES[name]] ?? []).map(String);
-  if (name === "status") return CALL_STATUSES;
   const set = page.address[name];
+  if (name === "status") return page.address.show === "executions" && EXECUTION_STATUSES.includes(set ?? "STUCK") ? EXECUTION_STATUSES : CALL_STATUSES;
   return set !== undefined && !known.includes(set) ? [set, ...known] : known;
 }
 

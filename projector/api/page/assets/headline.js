@@ -1,7 +1,7 @@
 // The row of figures above the panels: value, trend, and change against the window before.
 
 import { clock, count, percent, plural, rate, span, windowText } from "./format.js";
-import { fullMinute, knownUntil, sum, trendTimes, unreadIf } from "./panel_parts.js";
+import { fullMinute, knownUntil, noBefore, sum, trendTimes, unreadIf } from "./panel_parts.js";
 import { logState } from "./freshness_panel.js";
 import { spark } from "./spark.js";
 import { stuckInAll } from "./stuck_panel.js";
@@ -14,8 +14,10 @@ const STATES = { warn: "warn", critical: "bad" };
 export const tileOf = (answer, name) => answer?.rows.find((row) => row.tile === name) ?? null;
 
 /** +1.3 points, -12: against the window of the same length before. */
-export function change(tile, { ratio = false } = {}) {
-  if (!tile || tile.change === null || tile.change === undefined) return "";
+export function change(tile, answer, { ratio = false } = {}) {
+  const known = typeof tile?.change === "number";
+  if (tile && (ratio || known) && noBefore(answer)) return noBefore(answer);
+  if (!known) return "";
   const sign = tile.change > 0 ? "+" : "−";
   const size = Math.abs(tile.change);
   if (size < (ratio ? 0.0005 : 1)) return "as before";
@@ -34,10 +36,10 @@ export function headline(answers, address, live) {
   return [
     theLog(answers.freshness, live, rates),
     { to: "outcomes", name: "Executions completed", value: tiles ? percent(done?.value ?? null) : "…",
-      detail: done ? unreadIf(!done.denominator, tiles) ?? `${count(done.numerator)} of ${count(done.denominator)} ended` : "", versus: change(done, { ratio: true }),
+      detail: done ? unreadIf(!done.denominator, tiles) ?? `${count(done.numerator)} of ${count(done.denominator)} ended` : "", versus: change(done, tiles, { ratio: true }),
       trend: trend(done, tiles), state: STATES[done?.level] ?? null },
     { to: "first", name: "First-attempt success", value: tiles ? percent(first?.value ?? null) : "…",
-      detail: first ? unreadIf(!first.denominator, tiles) ?? `${count(first.numerator)} of ${count(first.denominator)} calls` : "", versus: change(first, { ratio: true }),
+      detail: first ? unreadIf(!first.denominator, tiles) ?? `${count(first.numerator)} of ${count(first.denominator)} calls` : "", versus: change(first, tiles, { ratio: true }),
       trend: trend(first, tiles), state: STATES[first?.level] ?? null },
     retriesNow(now, retries),
     stuckNow(answers, tiles),
@@ -50,7 +52,7 @@ export function rejectedIn(tiles, address) {
   const unknown = tiles && unreadIf(!tile?.value, tiles);
   return { to: "quarantine", name: "Records rejected", value: tiles ? count(unknown ? null : tile?.value) : "…",
     detail: unknown ?? (tile ? `${percent(tile.denominator ? tile.value / tile.denominator : null)} of ${plural(tile.denominator, "event")}` : ""),
-    versus: unknown ? "" : change(tile), state: STATES[tile?.level] ?? null };
+    versus: unknown ? "" : change(tile, tiles), state: STATES[tile?.level] ?? null };
 }
 
 export function theLog(freshness, live, rates) {

@@ -1,14 +1,13 @@
 // The lists of calls and of executions.
 
-import { link, parameters } from "./router.js";
+import { EXECUTION_STATUSES, link, only, parameters } from "./router.js";
 import { breaking, flag, h, status } from "./dom.js";
 import { attempt, clock, count, percent, plural, span, windowText } from "./format.js";
+import { guide } from "./guides.js";
 import { execution, nothing, showing, turn } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
 
 const FILTERS = ["playbook", "version", "step", "attempts", "status", "worker"];
-/** A call has more statuses than an execution, so one filter does not fit both. */
-const OF_EXECUTIONS = ["RUNNING", "COMPLETED", "FAILED", "CANCELLED"];
 
 /** The calls of the window and filters, newest first. */
 export function callList(address, more = {}) {
@@ -58,8 +57,10 @@ const ofPlaybook = (row, address) =>
   link(address, address.playbook && address.playbook === row.playbook ? { show: "playbooks", playbook: row.playbook } : { playbook: row.playbook });
 
 export function executions(address) {
+  if (address.status === "STUCK") return stuckExecutions(address);
   const byEnd = address.time === "ended_at";
-  const filters = OF_EXECUTIONS.includes(address.status ?? "RUNNING") ? ["playbook", "version", "status"] : ["playbook", "version"];
+  // A call has more statuses than an execution, so one filter doesn't fit both.
+  const filters = EXECUTION_STATUSES.includes(address.status ?? "RUNNING") ? ["playbook", "version", "status"] : ["playbook", "version"];
   return {
     title: "Executions",
     panels: [{
@@ -85,6 +86,33 @@ export function executions(address) {
     }],
   };
 }
+
+/** All stuck executions, also those without a start event, which no count of stuck ones has. */
+const stuckExecutions = (address) => ({
+  title: "Stuck executions",
+  panels: [{
+    id: "executions", title: "The last to fall silent first", width: "full", filters: ["playbook", "status"],
+    subtitle: "Not ended, without an event for at least 5 minutes, and without a running child, whenever they began",
+    queries: () => ({ stuck: ["stuck-executions", only(address, ["playbook", "cursor"], { limit: 50 })] }),
+    render: ({ stuck: answer }) => answer.rows.length ? [
+      table("Stuck executions", [...stuckColumns(address),
+        { name: "Begun", number: true, time: true, value: (row) => row.first_at, cell: (row) => clock(row.first_at) }], answer.rows,
+      (row) => `execution-${row.execution_id}`, { id: "executions" }),
+      h("div", { class: "under" }, tools("executions"), guide("stuck")),
+      turn(address, answer.next),
+    ] : nothing(answer, `No execution is stuck${withFilters(address, ["playbook"])}.`),
+  }],
+});
+
+/** Which execution is stuck, for how long, and why. */
+export const stuckColumns = (address) => [
+  { name: "Execution", value: (row) => row.execution_id, cell: (row) => execution(address, row.execution_id) },
+  { name: "Silent", number: true, value: (row) => row.silent_s, cell: (row) => span(row.silent_s) },
+  { name: "Why", free: true, value: (row) => `${row.waits_step} ${row.waits_for}`,
+    cell: (row) => [h("span", { class: "why" }, stuckReason(row, address)), row.begun ? null : [" ", flag("warn", "no start event")]] },
+  { name: "Playbook", value: (row) => row.playbook, cell: (row) => h("span", { class: "cut", title: row.playbook }, row.playbook || "(unknown)") },
+  { name: "Age", number: true, value: (row) => row.age_s, cell: (row) => span(row.age_s) },
+];
 
 const DONE = { claim: "issued", start: "claimed", finish: "started" };
 const NEVER = { claim: "claimed", start: "started", finish: "finished" };

@@ -3,7 +3,7 @@
 import { link } from "./router.js";
 import { h } from "./dom.js";
 import { between, clock, count, per, percent, plural, windowText } from "./format.js";
-import { STEP_MS, bins, expandButton, figures, knownUntil, limit, most, nothing, stamp, steady, sum } from "./panel_parts.js";
+import { STEP_MS, bins, expandButton, figures, knownUntil, limit, most, noBefore, nothing, stamp, steady, sum } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
 
 const MARKS_SHOWN = 3;
@@ -92,6 +92,7 @@ export function drawRate({ now, before, errors, stepsBefore, deployments }, { ad
           { name: "Error rate", number: true, value: (row) => row.error_rate, cell: (row) => percent(row.error_rate) },
         ], now.rows),
       most(now.rows.map((row) => ({ at: row.at, calls: row.failed })), step, address),
+      noBefore(now) ? h("p", { class: "under", "data-key": "no-before" }, h("span", {}, `There are ${noBefore(now)}, so the window before says little.`)) : null,
       markList(deployments, address),
       table("Error rate by step, in this window and the one before", [
         { name: "Step", value: (row) => row.step, cell: (row) => h("a", { href: link(address, { show: "errors", step: row.step }) }, row.step || "(no step)") },

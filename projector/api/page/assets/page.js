@@ -287,7 +287,7 @@ function headlineRow() {
   return h("div", { "data-key": "headline" }, h("h1", { class: "hidden" }, "Projector"),
     h("ul", { class: "headline", "aria-label": "At a glance" }, headline(answers, page.address, liveFigures()).map((one) =>
       h("li", { "data-state": one.state }, h("a", { href: `#${one.to}`, title: one.title }, h("span", {}, one.name), h("b", {}, one.value),
-        one.trend, h("small", {}, one.detail), h("small", {}, one.versus, tileNote(one)))))));
+        one.trend, h("small", {}, one.detail), h("small", {}, tileLine(one)))))));
 }
 
 /** The filters that are set and that the queries of a panel do not have, in words. */
@@ -296,10 +296,11 @@ function notBy(panel) {
   return over.length ? `not by ${over.map((name) => LABELS[name].toLowerCase()).join(", ")}` : null;
 }
 
-/** A tile has the filters of its panel. */
-function tileNote({ to, versus }) {
+/** The last line of a tile. It has the filters of its panel, and no room to say both that it lacks one and what its line is. */
+function tileLine({ to, versus }) {
   const words = notBy(PANELS.find((panel) => panel.id === to));
-  return words ? h("em", {}, versus ? ` · ${words}` : words) : null;
+  const compared = words && versus.startsWith("line:") ? "" : versus;
+  return [compared, words ? h("em", {}, compared ? ` · ${words}` : words) : null];
 }
 
 /** The frame of a panel: title, subtitle, state and content. */
@@ -312,7 +313,7 @@ function frame(panel, charts) {
   const waiting = states.find((one) => one.waitingSince && Date.now() - one.waitingSince > SLOW_MS);
   const ready = states.every((one) => one.answer);
   const seen = [...Object.values(answers), failing?.error, waiting && since(waiting.waitingSince), location.search, innerWidth, page.settings.answer,
-    page.expanded.has(panel.id), othersReadUntil(), Math.floor(Date.now() / REDRAWN_MS)];
+    page.expanded.has(panel.id), page.choices?.answer?.rows[0]?.oldest_hour, othersReadUntil(), Math.floor(Date.now() / REDRAWN_MS)];
   if ($(panel.id) && panel.seen?.every((one, n) => one === seen[n])) return kept("section", `panel-${panel.id}`);
   panel.seen = seen;
   const body = ready ? content(panel, answers, charts) : notYet(failing, waiting);

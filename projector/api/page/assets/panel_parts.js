@@ -2,7 +2,7 @@
 
 import { current, link } from "./router.js";
 import { flag, h } from "./dom.js";
-import { between, clock, count, day, earliest, plural } from "./format.js";
+import { between, clock, count, day, earliest, millis, plural } from "./format.js";
 import { page } from "./state.js";
 import { table, tools } from "./tables.js";
 import { zoomed } from "./windows.js";
@@ -19,8 +19,18 @@ export const sum = (rows, name) => rows.reduce((total, row) => total + Number(ro
 export const failedCalls = (address, changes = {}) =>
   link(address, { show: "calls", failed: "true", status: null, ...changes });
 
+/** An error class with '…' for each quoted part, because its ? reads like a question. A search for such a text finds it too. */
+export const errorClass = (text) => text.replace(/(?<![\p{L}\p{N}?!])\?(?![\p{L}\p{N}?])/gu, "'…'");
+
 /** An error group in words: its class, or its latest text if the class is but signs, such as {?:#,?:?}. */
-export const errorText = (row) => (/\p{L}{2}/u.test(row.error_class) ? row.error_class : row.error || row.error_class) || "(no text)";
+export const errorText = (row) => (/\p{L}{2}/u.test(row.error_class) ? errorClass(row.error_class) : row.error || row.error_class) || "(no text)";
+
+/** If stored calls cover less than half of the window before, says since when there are any. */
+export function noBefore({ since, until }) {
+  const oldest = page.choices?.answer?.rows[0]?.oldest_hour;
+  const [from, to] = [millis(since), millis(until)];
+  return oldest && millis(oldest) > from - (to - from) / 2 ? `no data before ${stamp(oldest, "hour")}` : "";
+}
 
 /** `new`: first seen in this window. `back`: seen before it, but not in the window before. */
 export const novelty = (row, first = false) => (row.new ? flag("bad", "new", first) : row.back ? flag("none", "back", first) : null);

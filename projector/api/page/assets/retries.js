@@ -7,7 +7,7 @@ import { drawCoercions } from "./event_panels.js";
 import { percentiles } from "./duration_panel.js";
 import { guide } from "./guides.js";
 import { ended, iterations } from "./lists.js";
-import { FEW_CALLS, execution, expandButton, limit, nothing, showing, stamp, sum } from "./panel_parts.js";
+import { FEW_CALLS, errorText, execution, expandButton, limit, nothing, showing, stamp, sum } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
 import { hours, pace } from "./windows.js";
 
@@ -31,7 +31,8 @@ let address_ = {};
 const page = () => address_;
 
 /** The time that the figures of playbooks are about: of a longer window, the server counts only the last 7 days. */
-const lastDays = (address) => (hours(address) > 7 * 24 ? "in the last 7 days of this window" : windowText(address));
+const short = (address) => hours(address) <= 7 * 24;
+const lastDays = (address) => (short(address) ? windowText(address) : "in the last 7 days of this window");
 
 /** What stands beside figures of a playbook with too many calls to count all. */
 const counted = (answer) => `too many calls, so only executions since ${clock(answer.since)} are counted`;
@@ -117,7 +118,7 @@ export function playbooks(address) {
   address_ = address;
   if (address.playbook === undefined) {
     return { title: "Playbooks", panels: [
-      panel({ id: "versions", title: "All versions", subtitle: "How executions of each version ended, at most of the last 7 days. Click a playbook to compare its versions", width: "full",
+      panel({ id: "versions", title: "All versions", subtitle: `How executions of each version ended${short(address) ? "" : ", of the last 7 days only"}. Click a playbook to compare its versions`, width: "full",
         path: "playbook-versions", filters: ["playbook"], none: "No execution began", when: lastDays,
         key: (row) => `${row.playbook}-${row.version}`,
         order: (a, b) => !a.playbook - !b.playbook || (a.playbook < b.playbook ? -1 : a.playbook > b.playbook ? 1 : new Date(b.first_hour) - new Date(a.first_hour)),
@@ -127,17 +128,17 @@ export function playbooks(address) {
     ] };
   }
   const one = ["playbook", "version"];
-  const note = "of stored calls, at most the last 7 days";
+  const note = short(address) ? "" : ", of the last 7 days only";
   return { title: ["Playbook", address.playbook || "(unknown)"], panels: [
-    panel({ id: "versions", title: "Versions", subtitle: `Latest first, ${note}. Click a version for its executions`, width: "full",
+    panel({ id: "versions", title: "Versions", subtitle: `Latest first${note}. Click a version for its executions`, width: "full",
       path: "versions-of-playbook", filters: one, none: "No execution of this playbook began", when: lastDays, key: (row) => row.version, truncated: counted,
       columns: [{ ...text("Version", "version"), cell: (row) => h("a", { href: link(page(), { show: "executions", version: row.version }) }, row.version ? `v${row.version}` : "(none)") },
-        number("Executions", "executions"), number("Completed", "completed_rate", percent), number("First attempt", "first_attempt_rate", percent),
+        number("Executions", "executions"), ENDED, number("Completed of ended", "completed_rate", percent), number("First attempt", "first_attempt_rate", percent),
         number("Took, p50", "p50_s", span), number("Took, p95", "p95_s", span), number("Failed calls", "failed_calls"), number("Calls", "calls"),
         time("First began", "first_at"), time("Last began", "last_at")] }),
     {
       id: "version-errors", title: "Errors by version", width: "full", filters: one, truncated: counted,
-      subtitle: `Failed calls of each version, ${note}. An error that only one version has is marked`,
+      subtitle: `Failed calls of each version${note}. An error that only one version has is marked`,
       queries: (query) => ({ errors: ["errors-by-version", parameters(query, one), pace(query)],
         versions: ["versions-of-playbook", parameters(query, one), pace(query)] }),
       render: drawVersionErrors,
@@ -145,6 +146,8 @@ export function playbooks(address) {
   ] };
 }
 
+const endedOf = (row) => row.completed + row.failed + row.cancelled;
+const ENDED = { name: "Ended", number: true, value: endedOf, cell: (row) => count(endedOf(row)) };
 const MOST_VERSIONS = 4;
 
 /** A row for each error, a column for each of the latest versions. */
@@ -164,7 +167,7 @@ function drawVersionErrors({ errors, versions }, { expanded }) {
   const drawn = limit(rows, expanded);
   return [
     table("Failed calls by error and version", [
-      { name: "Error", value: (row) => row.name, cell: (row) => [h("a", { href: link(page(), { show: "error", error_class: row.name }) }, row.name || "(no text)"), " ", only(row),
+      { name: "Error", value: (row) => row.name, cell: (row) => [h("a", { href: link(page(), { show: "error", error_class: row.name }) }, errorText({ error_class: row.name })), " ", only(row),
         row.worker ? [" ", flag("warn", `all on ${row.worker}`)] : null] },
       ...latest.map((version) => ({ name: `Version ${version ?? "(none)"}`, number: true, value: (row) => row.of.get(version) ?? 0, cell: (row) => count(row.of.get(version) ?? 0) })),
     ], rows, (row) => `error-${row.name}`, { id: "version-errors", ...drawn }),

@@ -5,6 +5,9 @@ export const WINDOWS = ["15m", "1h", "6h", "24h", "7d", "30d"];
 
 /** Every status that a call can have; events have more, but no filter is for them. */
 export const CALL_STATUSES = ["PENDING", "CLAIMED", "RUNNING", "COMPLETED", "FAILED", "ERROR", "CANCELLED"];
+/** STUCK is a choice of the list of executions, where it means RUNNING, but silent. */
+export const EXECUTION_STATUSES = ["RUNNING", "STUCK", "COMPLETED", "FAILED", "CANCELLED"];
+const mayBeStuck = ({ status, show }) => status !== "STUCK" || show === "executions";
 
 export const REASONS = ["too_large", "unsupported_framing", "invalid_utf8", "invalid_json", "too_deep", "not_an_event",
   "missing_execution_id", "invalid_id", "missing_time", "rejected_by_database", "skipped"];
@@ -42,7 +45,7 @@ const VALID = {
   until: isTime,
   attempts: (text) => /^(0|[1-9]\d{0,8})$/.test(text),
   try: (text) => /^(0|[1-9]\d{0,8})$/.test(text),
-  status: (text) => CALL_STATUSES.includes(text),
+  status: (text) => [...CALL_STATUSES, ...EXECUTION_STATUSES].includes(text),
   show: (text) => OF_ONE.includes(text) || SCREENS.some(([show]) => show === text),
   failed: (text) => ["true", "false"].includes(text),
   reason: (text) => REASONS.includes(text),
@@ -72,6 +75,10 @@ export function read() {
     ignored.push(`show=${address.show} without ${needed}`);
     address.show = "dashboard";
   }
+  if (!mayBeStuck(address)) {
+    ignored.push(`status=${address.status}`);
+    delete address.status;
+  }
   if (address.since && address.until && new Date(address.since) >= new Date(address.until)) {
     ignored.push("since is not before until");
     delete address.since;
@@ -90,6 +97,7 @@ export function link(address, changes) {
   const next = { ...address, cursor: null };
   if ("show" in changes) for (const name of [...OF_SCREEN, "view"]) next[name] = null;
   Object.assign(next, changes);
+  if (!mayBeStuck(next)) next.status = null;
   if (changes.last) next.since = next.until = null;
   const query = new URLSearchParams();
   for (const name of KNOWN) {

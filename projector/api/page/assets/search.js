@@ -4,6 +4,7 @@ import { ApiError, get } from "./api.js";
 import { current, link, parameters } from "./router.js";
 import { h, unshown } from "./dom.js";
 import { windowText } from "./format.js";
+import { errorClass } from "./panel_parts.js";
 
 const WAIT_MS = 150;
 const OWN_SHOWN = 5;
@@ -60,7 +61,7 @@ function list() {
   const others = more.length ? h("li", { role: "option", "aria-disabled": "true", class: "none" },
     `More ${more.map((kind) => `${kind}s`).join(" and ")} match. Type more to find them.`) : null;
   return [...all.map((row, n) => h("li", { role: "option", id: `found-${n}`, "aria-selected": String(n === chosen), "data-found": n, "data-key": `found-${row.kind}-${row.label}-${n}` },
-    h("small", {}, KINDS[row.kind] ?? row.kind), h("b", {}, row.label), h("small", {}, row.detail))), others];
+    h("small", {}, KINDS[row.kind] ?? row.kind), h("b", {}, row.kind === "error" ? errorClass(row.label) : row.label), h("small", {}, row.detail))), others];
 }
 
 /** What was searched, where nothing was found. */

@@ -4,8 +4,8 @@ import { link } from "./router.js";
 import { h } from "./dom.js";
 import { count, plural, span } from "./format.js";
 import { guide } from "./guides.js";
-import { stuckReason } from "./lists.js";
-import { empty, execution, expandButton, limit, sum } from "./panel_parts.js";
+import { stuckColumns } from "./lists.js";
+import { empty, expandButton, limit, sum } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
 
 const strays = (ages) => sum(ages.rows.filter((row) => !row.begun), "executions");
@@ -23,25 +23,19 @@ function order(stuck, address) {
   return [". Show the ", h("a", { href: link(address, { sort: longest ? null : LONGEST_FIRST }) }, longest ? "last to fall silent first" : "longest silent first")];
 }
 
-export function drawStuck({ stuck, ages, strays: listed }, { address, expanded }) {
+export function drawStuck({ stuck, ages }, { address, expanded }) {
   const { rows } = stuck;
   const drawn = limit(rows, expanded);
   const begun = ages.rows.filter((row) => row.begun);
   const apart = strays(ages);
-  const straysNote = apart ? h("p", { class: "strays" }, `${plural(apart, "execution")} not counted here, because no start event was read`,
-    listed.rows.map((row, n) => [n ? ", " : ": ", execution(address, row.execution_id)]), apart > listed.rows.length && listed.rows.length ? ", …" : "") : null;
+  const all = link(address, { show: "executions", status: "STUCK" });
+  const straysNote = apart ? h("p", { class: "strays" }, h("a", { href: all }, plural(apart, "execution")), " not counted here, because no start event was read") : null;
   if (!rows.length) return [...empty("No execution is stuck."), straysNote];
   return [
     h("p", {}, `${plural(stuckInAll(ages), "execution")}${begun.length > 1 ? ":" : ","} ${begun.map((row, n) => `${begun.length > 1 ? `${count(row.executions)} ` : ""}${n ? "" : "silent "}for ${silence(row)}`).join(", ")}`, order(stuck, address)),
-    table("Stuck executions, the last to fall silent first", [
-      { name: "Execution", value: (row) => row.execution_id, cell: (row) => execution(address, row.execution_id) },
-      { name: "Silent", number: true, value: (row) => row.silent_s, cell: (row) => span(row.silent_s) },
-      { name: "Why", free: true, value: (row) => `${row.waits_step} ${row.waits_for}`, cell: (row) => h("span", { class: "why" }, stuckReason(row, address)) },
-      { name: "Playbook", value: (row) => row.playbook, cell: (row) => h("span", { class: "cut", title: row.playbook }, row.playbook || "(unknown)") },
-      { name: "Age", number: true, value: (row) => row.age_s, cell: (row) => span(row.age_s) },
-    ], rows, (row) => `stuck-${row.execution_id}`, { id: "stuck", ...drawn }),
+    table("Stuck executions, the last to fall silent first", stuckColumns(address), rows, (row) => `stuck-${row.execution_id}`, { id: "stuck", ...drawn }),
     h("div", { class: "under" }, tools("stuck"), expandButton("stuck", rows, expanded, "execution", undefined, Boolean(stuck.next)),
-      stuck.next ? h("span", {}, `showing ${drawn.limit} of ${count(stuckInAll(ages))}`) : null, guide("stuck")),
+      stuck.next ? h("a", { href: all }, `All ${count(stuckInAll(ages))}`) : null, guide("stuck")),
     straysNote,
   ];
 }

@@ -1,0 +1,204 @@
+"""A figure says what it counts, and what it lacks, so that nobody takes it for more than it is."""
+
+from collections.abc import AsyncIterator
+from typing import Final
+from urllib.parse import quote
+
+import pytest
+from playwright.async_api import Browser, Page
+
+from tests.integration.page.browsing import fully_drawn, looking, serving
+from tests.integration.page.test_page_answers import HISTORY, STUCK
+from tests.support.stack import Database, Stack
+from tests.support.table_rows import connected
+
+_RETRIED: Final = 41
+_HEADS: Final = """
+    () => [...document.querySelectorAll(".panel > header")].map((head) => {
+        const [title, subtitle] = [head.querySelector("h2"), head.querySelector("p")];
+        return [title.textContent, !subtitle.textContent
+            || subtitle.offsetTop >= title.offsetTop + title.offsetHeight - 1];
+    })
+"""
+_ERROR: Final = "TemplateError: unknown field ?"
+_EVENTS: Final = """
+    insert into normalizer.events
+           (event_id, execution_id, parent_execution_id, event_type, step, status, attempts,
+            created_at, command_id, error, context, source_topic, source_partition, source_offset)
+    select event_id, execution_id, parent, event_type, step, status, attempts,
+           now() - make_interval(secs => ago_s), command_id, error, context::jsonb, 'noetl.events',
+           0, event_id
+    from   (
+               values (30, 41, null, 'playbook.started', 'bill', 'STARTED', 0, 900, null, null,
+                       '{"path": "team/bill", "version": "7"}'),
+                      (31, 41, null, 'call.done', 'load', 'ERROR', 0, 890, '41:load',
+                       'no such host', '{}'),
+                      (32, 41, null, 'call.done', 'render', 'ERROR', 0, 880, '41:render',
+                       'TemplateError: unknown field ''vat_id''', '{}'),
+                      (33, 41, null, 'call.done', 'render', 'ERROR', 1, 870, '41:render',
+                       'TemplateError: unknown field ''vat_id''', '{}'),
+                      (34, 41, null, 'playbook.failed', 'bill', 'FAILED', 0, 860, null, null, '{}'),
+                      (35, 42, null, 'playbook.started', 'bill', 'STARTED', 0, 10, null, null,
+                       '{"path": "team/bill", "version": "7"}'),
+                      (36, 43, 333895119667515392, 'playbook.started', 'child', 'STARTED', 0, 700,
+                       null, null, '{"path": "team/child"}'),
+                      (37, 44, null, 'step.enter', 'late', 'STARTED', 0, 600, null, null, '{}')
+           ) as one (event_id, execution_id, parent, event_type, step, status, attempts, ago_s,
+                     command_id, error, context);
+"""
+
+
+@pytest.fixture(scope="module")
+async def figures(stack: Stack) -> AsyncIterator[str]:
+    """The address of a page over a retried, a running, and three stuck executions, read only."""
+    async with (await stack.cluster("current")).database() as database:
+        async with connected(database) as connection:
+            await connection.execute(HISTORY)
+            await connection.execute(_EVENTS)
+        async with serving(database.url) as url:
+            yield url
+
+
+async def _text(page: Page, selector: str) -> str:
+    await fully_drawn(page)
+    return " ".join((await page.inner_text(selector)).split())
+
+
+async def test_window_before_the_first_data_is_not_compared(browser: Browser, figures: str) -> None:
+    async with looking(browser, f"{figures}/?last=1h") as page:
+        await page.wait_for_selector("#rate >> text=no data before")
+        for name in ("Executions completed", "First-attempt success"):
+            assert "no data before" in await _text(page, f".headline li:has-text('{name}')")
+        assert "an old error may look new" in await _text(page, "#why")
+
+        await page.goto(f"{figures}/?show=errors&last=1h")
+        await page.wait_for_selector("#groups >> text=an old error may look new")
+        await page.goto(f"{figures}/?show=error&error_class={quote(_ERROR)}&last=1h")
+        await page.wait_for_selector("[data-key='fact-Window before'] >> text=no data before")
+
+
+async def test_window_before_with_data_is_compared(browser: Browser, database: Database) -> None:
+    async with connected(database) as connection:
+        await connection.execute(HISTORY)
+        await connection.execute(_EVENTS.replace("secs => ago_s)", "hours => 5, secs => ago_s)"))
+        await connection.execute(
+            """
+            insert into normalizer.events
+                   (event_id, execution_id, event_type, step, status, attempts, created_at,
+                    command_id, context, source_topic, source_partition, source_offset)
+            values (90, 90, 'call.done', 'load', 'COMPLETED', 0, now(), '90:load', '{}',
+                    'noetl.events', 0, 90)
+            """
+        )
+    async with serving(database.url) as url, looking(browser, f"{url}/?last=3h") as page:
+        await page.wait_for_selector(".headline li:has-text('First-attempt') >> text=vs before")
+        assert "no data before" not in await _text(page, "main")
+
+
+async def test_quoted_part_of_an_error_is_no_question_mark(browser: Browser, figures: str) -> None:
+    shown = "TemplateError: unknown field '…'"
+    async with looking(browser, figures) as page:
+        assert shown in await _text(page, "#why")
+        # The search finds what the page shows.
+        await page.keyboard.press("/")
+        await page.keyboard.insert_text(shown)
+        await page.wait_for_selector(f"#found >> text={shown}")
+        await page.keyboard.press("Enter")
+        await page.wait_for_selector(f"h1 >> text={shown}")
+
+
+async def test_latest_call_of_an_error_opens_that_attempt(browser: Browser, figures: str) -> None:
+    async with looking(browser, f"{figures}/?show=error&error_class={quote(_ERROR)}") as page:
+        assert "render, retry 1" in await _text(page, "[data-key='fact-Latest call']")
+
+        await page.click("[data-key='fact-Latest call'] a")
+
+        await page.wait_for_selector("#event [data-key=fact-Attempt] >> text=retry 1")
+        assert "render" in await _text(page, "#event .event")
+
+
+async def test_event_of_no_call_has_no_first_attempt(browser: Browser, figures: str) -> None:
+    where = f"{figures}/?show=execution&execution={_RETRIED}&event="
+    async with looking(browser, f"{where}30") as page:
+        said = await _text(page, "#event [data-key=fact-Attempt]")
+        assert said == "Attempt of no call: meta.attempts, which every event has, is 0"
+
+        await page.goto(f"{where}31")
+        assert "first attempt (" in await _text(page, "#event [data-key=fact-Attempt]")
+
+
+async def test_share_of_completed_executions_is_of_those_that_ended(
+    browser: Browser, figures: str
+) -> None:
+    async with looking(browser, f"{figures}/?show=playbooks&playbook=team%2Fbill") as page:
+        said = await _text(page, "#versions")
+        assert "Executions Ended Completed of ended" in said
+        assert "v7 2 1 0%" in said
+        assert "7 days" not in await _text(page, "main")
+
+        await page.goto(f"{figures}/?show=playbooks&playbook=team%2Fbill&last=30d")
+        assert "of the last 7 days only" in await _text(page, "#versions")
+
+
+async def test_stuck_is_a_status_of_the_list_of_executions(browser: Browser, figures: str) -> None:
+    async with looking(browser, f"{figures}/?show=executions&last=15m") as page:
+        await fully_drawn(page)
+        await page.select_option("select[name=status]", "STUCK")
+        await page.wait_for_selector("h1 >> text=Stuck executions")
+        said = await _text(page, "#executions tbody")
+        assert [one in said for one in ("43", STUCK, "44", "41", "42")] == [1, 1, 1, 0, 0]
+        assert said.count("no start event") == 1
+        assert "start was claimed by worker-4 and never started" in said
+
+        # No call has this status.
+        await page.click("nav.screens >> text=Calls")
+        await page.wait_for_selector("h1 >> text=Calls")
+        assert "STUCK" not in page.url
+        await page.goto(f"{figures}/?status=STUCK")
+        assert "doesn't know: status=STUCK" in await _text(page, "#banner")
+
+
+async def test_tree_says_which_executions_are_stuck(browser: Browser, figures: str) -> None:
+    async with looking(browser, f"{figures}/?show=execution&execution={STUCK}") as page:
+        await page.wait_for_selector("#tree")
+        rows = await page.locator("#tree li").all_inner_texts()
+        assert ["silent for" in row for row in rows] == [True, True]
+
+
+async def test_last_commit_of_a_partition_without_a_reader_has_its_time(
+    browser: Browser, database: Database
+) -> None:
+    async with connected(database) as connection:
+        await connection.execute(HISTORY)
+        await connection.execute("update normalizer.source_positions set committed_at = now()")
+    async with serving(database.url) as url, looking(browser, url) as page:
+        said = await _text(page, "#freshness tbody")
+        assert "No reader" in said
+        assert "just now" not in said
+        assert said.count(":") == 2
+
+
+async def test_tile_says_on_one_line_that_it_lacks_a_filter(browser: Browser, figures: str) -> None:
+    async with looking(browser, f"{figures}/?step=render") as page:
+        await fully_drawn(page)
+        tile = page.locator(".headline li:has-text('Stuck executions')")
+        heights = await tile.locator("small").evaluate_all(
+            "all => all.map((one) => one.offsetHeight)"
+        )
+        assert heights[0] == heights[1]
+        assert (await tile.inner_text()).endswith("not by step")
+
+
+@pytest.mark.parametrize("width", [390, 768])
+async def test_head_of_a_panel_and_of_the_page_have_room(
+    browser: Browser, figures: str, width: int
+) -> None:
+    async with looking(browser, figures, size=(width, 900)) as page:
+        await fully_drawn(page)
+        rows = await page.locator("nav.screens a").evaluate_all(
+            "all => all.map((one) => Math.round(one.getBoundingClientRect().top))"
+        )
+        assert all(rows.count(row) > 1 for row in rows)
+        if width == 390:
+            panels = await page.evaluate(_HEADS)
+            assert [title for title, below in panels if not below] == []

@@ -146,7 +146,8 @@ async def test_stuck_is_a_status_of_the_list_of_executions(browser: Browser, fig
         await page.select_option("select[name=status]", "STUCK")
         await page.wait_for_selector("h1 >> text=Stuck executions")
         said = await _text(page, "#executions tbody")
-        assert [one in said for one in ("43", STUCK, "44", "41", "42")] == [1, 1, 1, 0, 0]
+        listed = await page.locator("#executions tbody th").all_inner_texts()
+        assert listed == [STUCK, "44", "43"]
         assert said.count("no start event") == 1
         assert "start was claimed by worker-4 and never started" in said
 

@@ -73,7 +73,7 @@ function miss(sought) {
   }
   const names = `${nothing} “${sought}” in the name of a playbook, step or worker`;
   const errors = searchedAs.toLowerCase() === sought.toLowerCase() ? " or in an error text"
-    : `, or “${searchedAs}” in an error text, where # is any number and ? any quoted part`;
+    : `, or “${errorClass(searchedAs)}” in an error text, where # is any number and '…' any quoted part`;
   return `${names}${errors}. The search finds ids and topic:partition:offset only whole, and a command by the beginning of its id too.`;
 }
 

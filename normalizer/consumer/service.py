@@ -71,7 +71,7 @@ class Service:
         open_stores: StoreFactory = postgres_stores,
         tracer: Tracer | None = None,
     ) -> None:
-        # Each object is given only objects that are made above it.
+        # Each object needs only those that are made above it, so a wrong order fails at once.
         self._settings = settings
         self._clock = clock
         self.heartbeat = LoopHeartbeat(clock)
@@ -222,6 +222,7 @@ class Service:
         self.observer.count_closed(filled.closed_by)
         begun_s = self._clock()
         measured = self.observer.measure_stage("write")
+        lost: Sequence[PositionError] = ()
         try:
             with in_spans(batch), self._membership.mark_busy("writer"), measured:
                 await write_with_retry(
@@ -234,13 +235,13 @@ class Service:
                 )
         except PartsNotWrittenError as error:
             # Only the relay's store raises this. The parts that aren't lost are committed.
-            self._note_written(batch, error.reasons)
+            lost = error.reasons
         except (PositionError, RetryableError) as error:
             # A claim was lost, or a stop or a rebalance has ended the retries.
             self._membership.on_rollback(self._in_flight.without_set_aside(batch), error)
-        else:
-            self._filler.note_write_duration(self._clock() - begun_s)
-            self._note_written(self._in_flight.without_set_aside(batch))
+            return
+        self._filler.note_write_duration(self._clock() - begun_s)
+        self._note_written(self._in_flight.without_set_aside(batch), lost)
 
     def _note_written(self, batch: Batch, lost: Sequence[PositionError] = ()) -> None:
         """Note that a batch, or a part set aside, is committed, without the parts in `lost`."""

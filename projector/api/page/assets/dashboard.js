@@ -95,7 +95,7 @@ export const PANELS = [
   },
   {
     id: "stuck", title: "Stuck executions", width: "wide", filters: ["playbook"],
-    subtitle: "Not ended, without an event for at least 5 minutes, and without a running child. The last to fall silent is first",
+    subtitle: "Not ended, without an event for at least 5 minutes, and without a running child",
     queries: (address) => ({
       stuck: ["stuck-executions", only(address, ["playbook"], { limit: 100, begun: "true" })],
       ages: ["stuck-by-age", only(address, ["playbook"])],

@@ -18,7 +18,8 @@ const LONGEST_FIRST = "stuck:Silent:down";
 
 /** Puts the longest silent first, or back. Not while there are more executions than the answer has. */
 function order(stuck, address) {
-  if (stuck.rows.length < 2 || stuck.next) return null;
+  if (stuck.next) return ". The last to fall silent is first";
+  if (stuck.rows.length < 2) return null;
   const longest = address.sort === LONGEST_FIRST;
   return [". Show the ", h("a", { href: link(address, { sort: longest ? null : LONGEST_FIRST }) }, longest ? "last to fall silent first" : "longest silent first")];
 }

@@ -180,15 +180,17 @@ create table normalizer.events (
     -- normalizer has narrower limits of its own, so these affect only rows that somebody inserts by
     -- hand.
     constraint events_words_bounded check (
-        octet_length(event_type) between 1 and 200 and octet_length(status) between 1 and 100
-        and octet_length(step) <= 1500 and octet_length(worker_id) <= 1500
-        and octet_length(command_id) <= 1500 and octet_length(shape) <= 100
-        and octet_length(source_topic) <= 1500
+        least(octet_length(event_type), octet_length(status)) > 0
+        and octet_length(event_type) <= 200
+        and greatest(octet_length(status), octet_length(shape)) <= 100
+        and greatest(
+            octet_length(step), octet_length(worker_id), octet_length(command_id),
+            octet_length(source_topic)
+        ) <= 1500
     ),
     constraint events_times_in_calendar check (
-        created_at >= '0001-01-01 00:00:00+00' and created_at < '10000-01-01 00:00:00+00'
-        and recorded_at >= '0001-01-01 00:00:00+00' and recorded_at < '10000-01-01 00:00:00+00'
-        and ingested_at >= '0001-01-01 00:00:00+00' and ingested_at < '10000-01-01 00:00:00+00'
+        least(created_at, recorded_at, ingested_at) >= '0001-01-01 00:00:00+00'
+        and greatest(created_at, recorded_at, ingested_at) < '10000-01-01 00:00:00+00'
     ),
     constraint events_duration_possible check (duration between 0 and 315360000),
     -- Each of these columns holds either null or, depending on the column, an object or a list.

@@ -11,7 +11,8 @@
 --
 -- A constraint whose name ends in _possible rejects only values that no event can lead to. It
 -- allows every time within the calendar, every attempt that an event can have, and every sum that
--- the shard of repairs (64) can still correct.
+-- the shard of repairs (64) can still correct. Keep constraints short, because PostgreSQL parses
+-- those of a table again for each statement that writes to it.
 
 create schema projector;
 

@@ -13,9 +13,12 @@ create table projector.event_minutes (
     attempts_defaulted bigint                     not null default 0,
     constraint event_minutes_pkey primary key (minute, event_type, status, attempts, shard),
     constraint event_minutes_possible check (
-        minute >= '0001-01-01 00:00:00+00' and minute < '10000-01-01 00:00:00+00'
-        and (shard = 64 or events between -(1::bigint << 56) and 1::bigint << 56)
-        and (shard = 64 or attempts_defaulted between -(1::bigint << 56) and 1::bigint << 56)
+        minute <@ '[0001-01-01 00:00:00+00, 10000-01-01 00:00:00+00)'::tstzrange
+        and (
+            shard = 64
+            or '[-72057594037927936, 72057594037927936]'::int8range
+               @> all (array[events, attempts_defaulted])
+        )
     )
 ) with (fillfactor = 70);
 
@@ -46,10 +49,12 @@ create table projector.event_hours (
     attempts_defaulted bigint                     not null default 0,
     constraint event_hours_pkey primary key (hour, step, event_type, status, attempts, shard),
     constraint event_hours_possible check (
-        hour >= '0001-01-01 00:00:00+00' and hour < '10000-01-01 00:00:00+00'
-        and (shard = 64 or events between -(1::bigint << 56) and 1::bigint << 56)
-        and (shard = 64 or without_command between -(1::bigint << 56) and 1::bigint << 56)
-        and (shard = 64 or attempts_defaulted between -(1::bigint << 56) and 1::bigint << 56)
+        hour <@ '[0001-01-01 00:00:00+00, 10000-01-01 00:00:00+00)'::tstzrange
+        and (
+            shard = 64
+            or '[-72057594037927936, 72057594037927936]'::int8range
+               @> all (array[events, without_command, attempts_defaulted])
+        )
     )
 ) with (fillfactor = 70);
 
@@ -88,12 +93,13 @@ create table projector.arrival_hours (
     time_from_log      bigint                     not null,
     constraint arrival_hours_pkey primary key (hour, shape, worker_id, lateness, shard),
     constraint arrival_hours_possible check (
-        hour >= '0001-01-01 00:00:00+00' and hour < '10000-01-01 00:00:00+00'
-        and (shard = 64 or events between -(1::bigint << 56) and 1::bigint << 56)
+        hour <@ '[0001-01-01 00:00:00+00, 10000-01-01 00:00:00+00)'::tstzrange
+        and (
+            shard = 64
+            or '[-72057594037927936, 72057594037927936]'::int8range
+               @> all (array[events, attempts_defaulted, status_from_name, time_from_log])
+        )
         and skew_us between -1e30 and 1e30
-        and (shard = 64 or attempts_defaulted between -(1::bigint << 56) and 1::bigint << 56)
-        and (shard = 64 or status_from_name between -(1::bigint << 56) and 1::bigint << 56)
-        and (shard = 64 or time_from_log between -(1::bigint << 56) and 1::bigint << 56)
     )
 ) with (fillfactor = 45);
 
@@ -131,8 +137,8 @@ create table projector.coercion_hours (
     coercions bigint                     not null,
     constraint coercion_hours_pkey primary key (hour, shape, rule, shard),
     constraint coercion_hours_possible check (
-        hour >= '0001-01-01 00:00:00+00' and hour < '10000-01-01 00:00:00+00'
-        and (shard = 64 or coercions between -(1::bigint << 56) and 1::bigint << 56)
+        hour <@ '[0001-01-01 00:00:00+00, 10000-01-01 00:00:00+00)'::tstzrange
+        and (shard = 64 or coercions <@ '[-72057594037927936, 72057594037927936]'::int8range)
     )
 ) with (fillfactor = 70);
 

@@ -26,15 +26,14 @@ create table projector.execution_facts (
     counted_ended           timestamptz,
     constraint execution_facts_pkey primary key (execution_id),
     constraint execution_facts_possible check (
-        first_at >= '0001-01-01 00:00:00+00' and first_at < '10000-01-01 00:00:00+00'
-        and begin_at >= '0001-01-01 00:00:00+00' and begin_at < '10000-01-01 00:00:00+00'
-        and last_at >= '0001-01-01 00:00:00+00' and last_at < '10000-01-01 00:00:00+00'
-        and active_at >= '0001-01-01 00:00:00+00' and active_at < '10000-01-01 00:00:00+00'
-        and completed_at >= '0001-01-01 00:00:00+00' and completed_at < '10000-01-01 00:00:00+00'
-        and failed_at >= '0001-01-01 00:00:00+00' and failed_at < '10000-01-01 00:00:00+00'
-        and cancelled_at >= '0001-01-01 00:00:00+00' and cancelled_at < '10000-01-01 00:00:00+00'
-        and counted_begun >= '0001-01-01 00:00:00+00' and counted_begun < '10000-01-01 00:00:00+00'
-        and counted_ended >= '0001-01-01 00:00:00+00' and counted_ended < '10000-01-01 00:00:00+00'
+        least(
+            first_at, begin_at, last_at, active_at, completed_at, failed_at, cancelled_at,
+            counted_begun, counted_ended
+        ) >= '0001-01-01 00:00:00+00'
+        and greatest(
+            first_at, begin_at, last_at, active_at, completed_at, failed_at, cancelled_at,
+            counted_begun, counted_ended
+        ) < '10000-01-01 00:00:00+00'
     )
 ) with (fillfactor = 70);
 
@@ -95,8 +94,8 @@ create table projector.execution_hours (
         outcome in ('BEGUN', 'COMPLETED', 'FAILED', 'CANCELLED')
     ),
     constraint execution_hours_possible check (
-        hour >= '0001-01-01 00:00:00+00' and hour < '10000-01-01 00:00:00+00'
-        and (shard = 64 or executions between -(1::bigint << 56) and 1::bigint << 56)
+        hour <@ '[0001-01-01 00:00:00+00, 10000-01-01 00:00:00+00)'::tstzrange
+        and (shard = 64 or executions <@ '[-72057594037927936, 72057594037927936]'::int8range)
     )
 ) with (fillfactor = 70);
 
@@ -120,7 +119,7 @@ create table projector.deployment_marks (
     version  text        collate "C" not null,
     first_at timestamptz             not null,
     constraint deployment_marks_possible check (
-        first_at >= '0001-01-01 00:00:00+00' and first_at < '10000-01-01 00:00:00+00'
+        first_at <@ '[0001-01-01 00:00:00+00, 10000-01-01 00:00:00+00)'::tstzrange
     )
 );
 

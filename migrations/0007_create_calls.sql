@@ -24,13 +24,12 @@ create table projector.call_facts (
     constraint call_facts_pkey primary key (execution_id, command_id, attempts),
     constraint call_facts_possible check (
         attempts between 0 and 32767
-        and begun_at >= '0001-01-01 00:00:00+00' and begun_at < '10000-01-01 00:00:00+00'
-        and issued_at >= '0001-01-01 00:00:00+00' and issued_at < '10000-01-01 00:00:00+00'
-        and claimed_at >= '0001-01-01 00:00:00+00' and claimed_at < '10000-01-01 00:00:00+00'
-        and started_at >= '0001-01-01 00:00:00+00' and started_at < '10000-01-01 00:00:00+00'
-        and finished_at >= '0001-01-01 00:00:00+00' and finished_at < '10000-01-01 00:00:00+00'
-        and previous_failure_at >= '0001-01-01 00:00:00+00'
-        and previous_failure_at < '10000-01-01 00:00:00+00'
+        and least(
+            begun_at, issued_at, claimed_at, started_at, finished_at, previous_failure_at
+        ) >= '0001-01-01 00:00:00+00'
+        and greatest(
+            begun_at, issued_at, claimed_at, started_at, finished_at, previous_failure_at
+        ) < '10000-01-01 00:00:00+00'
     )
 ) with (fillfactor = 70);
 
@@ -234,10 +233,12 @@ create table projector.call_hours (
     inferred  bigint                     not null default 0,
     constraint call_hours_pkey primary key (hour, playbook, step, attempts, status, shard),
     constraint call_hours_possible check (
-        hour >= '0001-01-01 00:00:00+00' and hour < '10000-01-01 00:00:00+00'
-        and (shard = 64 or calls between -(1::bigint << 56) and 1::bigint << 56)
-        and (shard = 64 or exhausted between -(1::bigint << 56) and 1::bigint << 56)
-        and (shard = 64 or inferred between -(1::bigint << 56) and 1::bigint << 56)
+        hour <@ '[0001-01-01 00:00:00+00, 10000-01-01 00:00:00+00)'::tstzrange
+        and (
+            shard = 64
+            or '[-72057594037927936, 72057594037927936]'::int8range
+               @> all (array[calls, exhausted, inferred])
+        )
     )
 ) with (fillfactor = 70);
 
@@ -280,8 +281,8 @@ create table projector.call_times (
     ),
     constraint call_times_measure check (measure in ('duration', 'queue', 'backoff')),
     constraint call_times_possible check (
-        hour >= '0001-01-01 00:00:00+00' and hour < '10000-01-01 00:00:00+00'
-        and (shard = 64 or calls between -(1::bigint << 56) and 1::bigint << 56)
+        hour <@ '[0001-01-01 00:00:00+00, 10000-01-01 00:00:00+00)'::tstzrange
+        and (shard = 64 or calls <@ '[-72057594037927936, 72057594037927936]'::int8range)
     )
 ) with (fillfactor = 70);
 
@@ -315,9 +316,12 @@ create table projector.worker_hours (
     duration_us numeric                    not null,
     constraint worker_hours_pkey primary key (hour, worker_id, status, shard),
     constraint worker_hours_possible check (
-        hour >= '0001-01-01 00:00:00+00' and hour < '10000-01-01 00:00:00+00'
-        and (shard = 64 or calls between -(1::bigint << 56) and 1::bigint << 56)
-        and (shard = 64 or timed between -(1::bigint << 56) and 1::bigint << 56)
+        hour <@ '[0001-01-01 00:00:00+00, 10000-01-01 00:00:00+00)'::tstzrange
+        and (
+            shard = 64
+            or '[-72057594037927936, 72057594037927936]'::int8range
+               @> all (array[calls, timed])
+        )
         and duration_us between -1e30 and 1e30
     )
 ) with (fillfactor = 70);
@@ -347,8 +351,8 @@ create table projector.error_hours (
     calls       bigint                     not null,
     constraint error_hours_pkey primary key (hour, step, attempts, status, error_class, shard),
     constraint error_hours_possible check (
-        hour >= '0001-01-01 00:00:00+00' and hour < '10000-01-01 00:00:00+00'
-        and (shard = 64 or calls between -(1::bigint << 56) and 1::bigint << 56)
+        hour <@ '[0001-01-01 00:00:00+00, 10000-01-01 00:00:00+00)'::tstzrange
+        and (shard = 64 or calls <@ '[-72057594037927936, 72057594037927936]'::int8range)
     )
 ) with (fillfactor = 70);
 
@@ -376,9 +380,12 @@ create table projector.retry_minutes (
     retries     bigint                     not null,
     constraint retry_minutes_pkey primary key (minute, step, shard),
     constraint retry_minutes_possible check (
-        minute >= '0001-01-01 00:00:00+00' and minute < '10000-01-01 00:00:00+00'
-        and (shard = 64 or first_tries between -(1::bigint << 56) and 1::bigint << 56)
-        and (shard = 64 or retries between -(1::bigint << 56) and 1::bigint << 56)
+        minute <@ '[0001-01-01 00:00:00+00, 10000-01-01 00:00:00+00)'::tstzrange
+        and (
+            shard = 64
+            or '[-72057594037927936, 72057594037927936]'::int8range
+               @> all (array[first_tries, retries])
+        )
     )
 ) with (fillfactor = 70);
 

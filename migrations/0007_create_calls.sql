@@ -164,40 +164,43 @@ comment on index projector.calls_by_command is
 -- "exit", or in front of the name of an HTTP error. An apostrophe within a word doesn't begin a
 -- quote, and a quote that isn't closed reaches to the end of the text.
 create function projector.classify_error(error text) returns text
-    language sql immutable parallel safe
-    return btrim(
-        left(
-            regexp_replace(
-                regexp_replace(
-                    replace(
-                        regexp_replace(
-                            regexp_replace(
-                                regexp_replace(
-                                    translate(left(error, 400), chr(1), ' '),
-                                    '"[^"]*(?:"|$)|(?<![0-9A-Za-z])[bru]?'
-                                    '''(?:[^'']|''(?=[0-9A-Za-z]))*(?:''|$)', '?', 'g'
-                                ),
-                                '[^\x01-\x20@"<>()\[\]{},;:=#|/\\?]+@(?:[0-9a-z-]+[.])+[a-z]{2,}'
-                                '|(\m(?:http(?:/[0-9](?:[.][0-9])?)?|status[ _]?(?:code)?|code'
-                                '|error|exit|exited with|errno|signal)'
-                                '[ :=#(]{0,3}[0-9]{1,3}(?![0-9a-z_])'
-                                '|\m[45][0-9]{2}(?= (?:bad|conflict|forbidden|gateway|gone|internal'
-                                '|method|not|payload|precondition|request|service|too|unauthorized'
-                                '|unprocessable)\M))'
-                                '|[0-9a-z]*[0-9][0-9a-z]*|(?<![0-9a-z])[a-f]{8,}(?![0-9a-z])',
-                                '\1' || chr(1), 'gi'
-                            ),
-                            '([0-9a-z])' || chr(1), '\1', 'gi'
-                        ),
-                        chr(1), '#'
-                    ),
-                    '#(?:[-._:/]?#)*(?:-[b-df-hj-np-tv-xz]{5}\M)?', '#', 'g'
-                ),
-                '[ \t-\r]+', ' ', 'g'
-            ),
-            120
-        )
-    );
+    language plpgsql immutable parallel safe
+as $$
+declare
+    class text := translate(left(error, 400), chr(1), ' ');
+begin
+    -- Look for what a pattern needs before you search with it, because searching costs most.
+    if class like '%"%' or class like '%''%' then
+        class := regexp_replace(
+            class,
+            '"[^"]*(?:"|$)|(?<![0-9A-Za-z])[bru]?''(?:[^'']|''(?=[0-9A-Za-z]))*(?:''|$)', '?', 'g'
+        );
+    end if;
+    if class ~ '[0-9@]|[A-Fa-f]{8}' then
+        class := regexp_replace(
+            class,
+            '[^\x01-\x20@"<>()\[\]{},;:=#|/\\?]+@(?:[0-9a-z-]+[.])+[a-z]{2,}'
+            '|(\m(?:http(?:/[0-9](?:[.][0-9])?)?|status[ _]?(?:code)?|code'
+            '|error|exit|exited with|errno|signal)'
+            '[ :=#(]{0,3}[0-9]{1,3}(?![0-9a-z_])'
+            '|\m[45][0-9]{2}(?= (?:bad|conflict|forbidden|gateway|gone|internal'
+            '|method|not|payload|precondition|request|service|too|unauthorized'
+            '|unprocessable)\M))'
+            '|[0-9a-z]*[0-9][0-9a-z]*|(?<![0-9a-z])[a-f]{8,}(?![0-9a-z])',
+            '\1' || chr(1), 'gi'
+        );
+        class := replace(
+            regexp_replace(class, '([0-9a-z])' || chr(1), '\1', 'gi'), chr(1), '#'
+        );
+    end if;
+    if class like '%#%' then
+        class := regexp_replace(
+            class, '#(?:[-._:/]?#)*(?:-[b-df-hj-np-tv-xz]{5}\M)?', '#', 'g'
+        );
+    end if;
+    return btrim(left(regexp_replace(class, '[ \t-\r]+', ' ', 'g'), 120));
+end
+$$;
 
 create index calls_by_error on projector.call_facts (
     projector.classify_error(coalesce(projector.call_error(error_ranked), '')), finished_at

@@ -71,7 +71,8 @@ begin
     end if;
 
     -- 1. Reduce what the rows say to one entry for each command.
-    select jsonb_object_agg(event_type, role), jsonb_object_agg(event_type, outcome)
+    select jsonb_object(array_agg(event_type), array_agg(role)),
+           jsonb_object(array_agg(event_type), array_agg(outcome))
     into   role_by_type, outcome_by_type
     from   event_kinds
     where  subject = 'call';

@@ -32,7 +32,8 @@ begin
     end if;
 
     -- 1. Derive what each row says, and add it up by execution.
-    select jsonb_object_agg(event_type, role), jsonb_object_agg(event_type, outcome)
+    select jsonb_object(array_agg(event_type), array_agg(role)),
+           jsonb_object(array_agg(event_type), array_agg(outcome))
     into   roles, outcomes
     from   event_kinds;
     with event as (

@@ -26,6 +26,8 @@ def escape_unstorable(text: str) -> str:
 
     Such JSON was in a JSON string. The escapes are replaced once the JSON is parsed.
     """
+    if text.isascii() and "\0" not in text:
+        return text
     return _UNSTORABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 

@@ -46,6 +46,15 @@ _EVENTS: Final = """
            ) as one (event_id, execution_id, parent, event_type, step, status, attempts, ago_s,
                      command_id, error, context);
 """
+_CALLS: Final = """
+    insert into normalizer.events
+           (event_id, execution_id, event_type, step, status, attempts, created_at, command_id,
+            context, source_topic, source_partition, source_offset)
+    select $1 + i, $1 + i, 'call.done', $2, case when i > $5::bigint then 'COMPLETED' else 'FAILED' end,
+           0, now() - make_interval(hours => $3::integer), ($1 + i) || ':' || $2, '{}', 'noetl.events', 0,
+           $1 + i
+    from   generate_series(1, $4::bigint) as i
+"""
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +102,27 @@ async def test_window_before_with_data_is_compared(browser: Browser, database: D
     async with serving(database.url) as url, looking(browser, f"{url}/?last=3h") as page:
         await page.wait_for_selector(".headline li:has-text('First-attempt') >> text=vs before")
         assert "no data before" not in await _text(page, "main")
+
+
+async def test_step_without_earlier_calls_is_measured_against_all_steps(
+    browser: Browser, database: Database
+) -> None:
+    async with connected(database) as connection:
+        for number, (step, hours_ago, calls, failed) in enumerate(
+            (
+                ("worse", 30, 40, 0),
+                ("worse", 1, 20, 6),
+                ("bad as ever", 30, 40, 20),
+                ("bad as ever", 1, 40, 20),
+                ("young", 1, 20, 8),
+            ),
+            1,
+        ):
+            await connection.execute(_CALLS, number * 1000, step, hours_ago, calls, failed)
+    async with serving(database.url) as url, looking(browser, f"{url}/?last=24h") as page:
+        said = await _text(page, "#rate")
+        said = said[said.index("Before") :]
+        assert said.index("worse") < said.index("young") < said.index("bad as ever")
 
 
 async def test_quoted_part_of_an_error_is_no_question_mark(browser: Browser, figures: str) -> None:

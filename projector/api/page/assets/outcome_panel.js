@@ -7,6 +7,8 @@ import { STEP_MS, bins, expandButton, figures, knownUntil, limit, most, noBefore
 import { table, tools } from "./tables.js";
 
 const MARKS_SHOWN = 3;
+/** As many calls at the rate of all steps count with those that a step had in the window before. */
+const CALLS_OF_ALL = 10;
 
 /** The first execution of each version of a playbook, as marks of a chart. */
 const marksOf = ({ rows }) => rows.map((row) => ({ at: new Date(row.first_at).getTime(), word: `${versionName(row)} began` }));
@@ -75,10 +77,12 @@ export function drawRate({ now, before, errors, stepsBefore, deployments }, { ad
   const steps = [...new Set(errors.rows.map((row) => row.step))].map((name) => {
     const rows = errors.rows.filter((row) => row.step === name);
     const then = stepsBefore.rows.find((row) => row.step === name);
-    return { step: name, calls: sum(rows, "calls"), failed: sum(rows, "failed"), rate: rate(rows), before: then?.error_rate ?? null };
+    return { step: name, calls: sum(rows, "calls"), failed: sum(rows, "failed"), rate: rate(rows), before: then?.error_rate ?? null,
+      callsBefore: then?.calls ?? 0, failedBefore: then?.failed ?? 0 };
   });
-  /** How many more of its calls failed than at the rate before. */
-  const more = (row) => row.failed - row.calls * (row.before ?? 0);
+  /** How many more of its calls failed than the window before lets expect. Few calls then say little, and none say nothing. */
+  const rateOfAll = rate(stepsBefore.rows) ?? 0;
+  const more = (row) => row.failed - row.calls * (row.failedBefore + rateOfAll * CALLS_OF_ALL) / (row.callsBefore + CALLS_OF_ALL);
   const order = steady("rate", steps.sort((a, b) => more(b) - more(a)), (row) => `rate-${row.step}`);
   const drawn = limit(steps, expanded, 5);
   return {

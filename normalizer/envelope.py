@@ -26,7 +26,7 @@ from normalizer.jsontext import (
     write_json,
 )
 
-RULES_VERSION: Final = 5
+RULES_VERSION: Final = 6
 """The version of the rules, stored with every row as `normalizer_version`. Raise it whenever a rule
 changes a result."""
 

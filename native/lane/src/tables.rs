@@ -1,6 +1,6 @@
 //! Generated from the Python rules: type `python -m tests.support.lane_tables`.
 /// The constant of this name in Python.
-pub const RULES_VERSION: i32 = 5;
+pub const RULES_VERSION: i32 = 6;
 /// The constant of this name in Python.
 pub const MAX_EVENT_TYPE_BYTES: usize = 200;
 /// The constant of this name in Python.

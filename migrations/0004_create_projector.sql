@@ -32,12 +32,18 @@ create table projector.event_kinds (
     constraint event_kinds_role check (
         role in ('begins', 'ends', 'issued', 'claimed', 'started', 'ended', 'done')
     ),
-    constraint event_kinds_outcome check (outcome in ('', 'COMPLETED', 'FAILED', 'CANCELLED'))
+    constraint event_kinds_outcome check (
+        case
+            when role in ('ends', 'ended', 'done')
+            then outcome in ('COMPLETED', 'FAILED', 'CANCELLED')
+            else outcome = ''
+        end
+    )
 );
 
 comment on table projector.event_kinds is
     'Private: what an event means for an execution or a call, by its type in every spelling. '
-    'If both done and ended events exist, done decides.';
+    'If several events end one call, end_rank decides.';
 comment on column projector.event_kinds.event_type is
     'Type of the event, in the producer''s spelling.';
 comment on column projector.event_kinds.event_class is
@@ -47,7 +53,7 @@ comment on column projector.event_kinds.role is
     'What it reports. An execution begins or ends. The command of a call is issued, claimed, '
     'started or ended, and done means that the call itself reported its end.';
 comment on column projector.event_kinds.outcome is
-    'Outcome that the type alone implies, or empty if none.';
+    'Outcome that the type alone implies, or empty if it isn''t an end.';
 
 insert into projector.event_kinds (event_class, subject, role, outcome, event_type)
 values ('playbook.initialized', 'execution', 'begins', '', 'playbook.initialized'),
@@ -110,7 +116,9 @@ create function projector.call_error(error_ranked text) returns text
     return substr(error_ranked, 21);
 
 
--- Returns whether the attempt failed, according to the rank of the end that decides (end_rank).
+-- Returns whether the attempt ended FAILED, ERROR, or CANCELLED, according to the rank of the end
+-- that decides (end_rank). In functions and views, a failed attempt or a failure may always be a
+-- cancelled one.
 create function projector.call_failed(outcome_ranked text) returns boolean
     language sql immutable parallel safe
     return left(outcome_ranked, 1) <> '2';

@@ -15,12 +15,13 @@
 --     1 the class (call_failed)
 -- The text of an error begins at 21 (call_error). In the other ranked values the time comes first,
 -- so the value begins at 18 (ranked_value), or at 19 after a reporter (call_duration_us). If the
--- event isn't an end, `reporter` is null, and so is the result.
+-- event isn't an end, `reporter` is null, and so is the result. No end has another outcome than
+-- these four (event_kinds_outcome, call_facts_from_event).
 create or replace function projector.end_rank(reporter text, moment text, outcome text) returns text
     language sql immutable parallel safe
     return case outcome
         when 'COMPLETED' then '2' || reporter || moment || '3'
         when 'CANCELLED' then '1' || reporter || moment || '2'
         when 'ERROR' then '0' || reporter || moment || '1'
-        else '0' || reporter || moment || '0'
+        when 'FAILED' then '0' || reporter || moment || '0'
     end;

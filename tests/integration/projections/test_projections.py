@@ -35,6 +35,16 @@ async def test_the_kinds_in_the_database_are_those_of_the_core(
     )
 
 
+@pytest.mark.parametrize(("role", "outcome"), [("done", ""), ("ended", ""), ("issued", "FAILED")])
+async def test_a_kind_of_event_has_an_outcome_only_if_it_ends_something(
+    connection: asyncpg.Connection, role: str, outcome: str
+) -> None:
+    with pytest.raises(asyncpg.CheckViolationError, match="event_kinds_outcome"):
+        await connection.execute(
+            "insert into projector.event_kinds values ('new', 'new', 'call', $1, $2)", role, outcome
+        )
+
+
 async def test_empty_transition_tables_have_the_columns_of_events(
     connection: asyncpg.Connection,
 ) -> None:

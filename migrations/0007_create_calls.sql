@@ -54,8 +54,8 @@ comment on column projector.call_facts.duration_ranked is
     'Who reported it (0 the call, 1 its command), when (projector.encode_time), then the duration '
     'in microseconds, in hex. The least wins. projector.call_duration_us reads it.';
 comment on column projector.call_facts.error_ranked is
-    'The rank of a failing end, as outcome_ranked, then its error text, at most 1,000 characters. '
-    'The least wins. projector.call_error reads it.';
+    'The rank of an end other than a completion, as outcome_ranked, then its error text, at most '
+    '1,000 characters. The least wins. projector.call_error reads it.';
 comment on column projector.call_facts.step_ranked is
     'Ranked value (projector.encode_time: 17 characters that sort by time, then the value. The '
     'least wins): name of the step.';
@@ -71,8 +71,8 @@ comment on column projector.call_facts.previous_failure_at is
 comment on column projector.call_facts.is_numbered is
     'Whether an event of the attempt names its number.';
 comment on column projector.call_facts.may_be_retried is
-    'Whether anything hints at a second attempt of the command: a number, or two issues, claims, '
-    'or starts. If so, the command is rebuilt from all its events with each new one.';
+    'Whether anything hints at a second attempt of the command: a number above 0, or two issues, '
+    'claims, or starts. If so, the command is rebuilt from all its events with each new one.';
 
 
 -- An event of a command in doubt. A command is in doubt if it may have several attempts, and some

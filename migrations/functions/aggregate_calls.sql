@@ -1,6 +1,6 @@
 -- Derives the attempts of these commands from their stored events. Returns a row for each attempt,
 -- with the columns of call_facts. `may_be_retried` is true if anything hints at a second attempt of
--- the command: a number, or two issues, claims, or starts.
+-- the command: a number above 0, or two issues, claims, or starts.
 --
 -- For example, these events of one command
 --     event_type     | created_at | status  | declared number

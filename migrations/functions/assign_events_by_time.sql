@@ -48,8 +48,9 @@ begin
                    and event.declared_number is null
                    and event.role = 'issued'
             union all
-            select null, nth_command, null, null, null, log_position, null, null, null,
-                   nth_attempt, begun_at, 1
+            select null as event_id, nth_command, null as role, null as declared_number,
+                   null as created_at, log_position, null as end_slot, null as end_key,
+                   null as known_attempt, nth_attempt, begun_at, 1
             from   attempt
             where  nth_attempt > 1
         ),
@@ -124,7 +125,7 @@ begin
                               null::integer as taken_attempt
                        from   end_out_of_log
                        union all
-                       select null, nth_command, taken_at, nth_attempt
+                       select null as event_id, nth_command, taken_at, nth_attempt
                        from   attempt_without_end
                    ) as end_or_attempt
         )

@@ -29,7 +29,9 @@ begin
         with attempt as (
             select * from unnest(correct_begins.attempts)
         ),
-        -- 1. As in find_attempts, an end doesn't end its attempt if a later call ends next.
+        -- 1. An end doesn't end its attempt if a later call ends next. find_attempts has the same
+        -- rule for the order of the clocks, and has to compare the ends of each number separately.
+        -- Here all ends are compared, because the log shows them in order.
         log_entry as (
             select   nth_command, role, end_slot, min(log_position) as log_position,
                      end_slot is not null
@@ -46,7 +48,8 @@ begin
             and      (end_slot is not null or role in ('claimed', 'started'))
             group by nth_command, role, end_slot, created_at
             union all
-            select nth_command, null, null, log_position, null, nth_attempt
+            select nth_command, null as role, null as end_slot, log_position,
+                   null as ends_attempt, nth_attempt
             from   attempt
             where  nth_attempt > 1
             and    log_position is not null

@@ -15,13 +15,14 @@
 --          1 |           2 | 09:00:21 | 09:00:20
 -- The number reveals attempt 1. It has no numbered issue, so one of the two issues must be its
 -- issue, and the other one reveals attempt 0. In order, the first issue belongs to attempt 0.
---     1. find the ends after which an attempt is over
---     2. find the issues without a number
---     3. find the attempts whose numbers are declared
---     4. find the attempts that only an issue reveals
---     5. find an attempt that only its end reveals
---     6. match attempts with the issues without a number
---     7. find when the other attempts began
+-- Rule R1, which attempts there are:
+--     1. find the ends after which an attempt is over, and the issues without a number
+--     2. find the attempts whose numbers are declared (R1a)
+--     3. find the attempts that only an issue reveals (R1a), and their numbers (R1b)
+--     4. find an attempt that only its end reveals (R1c)
+-- Rule R2, when they began:
+--     5. match attempts with the issues without a number (R1b)
+--     6. find when the other attempts began
 create or replace function projector.find_attempts(events projector.call_event[])
     returns setof projector.call_attempt
     language plpgsql stable
@@ -30,8 +31,12 @@ as $$
 #variable_conflict use_column
 begin
     return query
-        -- 1. An end doesn't end its attempt if the next one is the end of a later call. An end may
-        -- be sent twice, so the next one has another time or slot, and is in the next peer group.
+        -- ---- R1. Which attempts there are ----
+        -- 1. An end doesn't end its attempt if the next one is the end of a later call. An end that
+        -- declares a number is compared only with ends of the same number, because other attempts
+        -- may have other clocks. correct_begins has the same rule for the order of the log. An end
+        -- may be sent twice, so the next one has another time or slot, and is in the next peer
+        -- group.
         with event as (
             select *,
                    end_slot is not null and coalesce(min(end_slot) over next_end <= end_slot, true)
@@ -42,7 +47,7 @@ begin
                 groups between 1 following and 1 following
             )
         ),
-        -- 2. Issues of one time are reports of one issue, which has a number if any of them has.
+        -- Issues of one time are reports of one issue, which has a number if any of them has.
         issue as (
             select   distinct on (nth_command, created_at) *
             from     event
@@ -65,7 +70,7 @@ begin
                        where  declared_number is null
                    ) as issue_without_number
         ),
-        -- 3. An attempt is known by a number (R1a). Sum up the events that declare the same number.
+        -- 2. An attempt is known by a number (R1a). Sum up the events that declare the same number.
         -- `taken_at` is the time of the first claim or start.
         numbered_attempt as (
             select   nth_command, declared_number as number,
@@ -87,7 +92,7 @@ begin
             order by nth_command, declared_number, role <> 'issued', created_at,
                      log_position nulls last
         ),
-        -- 4. Or by an issue (R1a). Each numbered attempt without a numbered issue was issued by one
+        -- 3. Or by an issue (R1a). Each numbered attempt without a numbered issue was issued by one
         -- of the issues without a number. If there are more of these, each of the others reveals an
         -- attempt. If any issue is numbered, the attempts that others reveal are below the highest
         -- declared number (R1b).
@@ -137,7 +142,7 @@ begin
             select nth_command, number
             from   revealed_attempt
         ),
-        -- 5. A worker may number only retries. If the first known attempt is such a retry, an end
+        -- 4. A worker may number only retries. If the first known attempt is such a retry, an end
         -- before its claim or start reveals the attempt before it (R1c).
         first_attempt as (
             select   distinct on (nth_command) *
@@ -162,7 +167,8 @@ begin
                        and    event.created_at < first_attempt.taken_at
                    )
         ),
-        -- 6. Number the attempts of a command, and those without a numbered issue among them, to
+        -- ---- R2. When they began ----
+        -- 5. Number the attempts of a command, and those without a numbered issue among them, to
         -- match these with the issues without a number (R1b).
         ordered_attempt as (
             select *,
@@ -202,13 +208,17 @@ begin
                    and unnumbered_issue.nth_issue = ordered_attempt.nth_issue
                    and command.unnumbered_issues >= ordered_attempt.issues_needed
         ),
-        -- 7. The attempts at their begins, and the ends without a number. The first attempt begins
+        -- 6. The attempts at their begins, and the ends without a number. The first attempt begins
         -- before all ends, because the first end belongs to it, even if clocks say it came earlier.
         begin_or_end as (
-            select *, case when nth_attempt = 1 then '-infinity' else begun_at end as at
+            select nth_command, nth_attempt, number, numbered_end_at, first_event_at, begun_at,
+                   log_position, unnumbered_issue_at,
+                   case when nth_attempt = 1 then '-infinity' else begun_at end as at
             from   issued_attempt
             union all
-            select nth_command, null, null, null, null, null, null, null, created_at
+            select nth_command, null as nth_attempt, null as number, null as numbered_end_at,
+                   null as first_event_at, null as begun_at, null as log_position,
+                   null as unnumbered_issue_at, created_at
             from   event
             where  declared_number is null
             and    ends_attempt

@@ -2,11 +2,11 @@
 -- computes again.
 --
 -- The failure before a retry is the last failure that ended before the retry began, with one
--- attempt less, of the same command or of the same step and iteration. `changed` are the retries
--- and failures that changed. `old_failures` are all failures that their commands had before the
--- change, also those of attempts that were deleted. A retry that didn't change itself may store a
--- failure that's gone, or miss a new one. Such a retry began before the next failure ended, so the
--- search stops there.
+-- attempt less, of the same command or of the same step and iteration. A cancelled attempt is a
+-- failure too (call_failed). `changed` are the retries and failures that changed. `old_failures`
+-- are all failures that their commands had before the change, also those of attempts that were
+-- deleted. A retry that didn't change itself may store a failure that's gone, or miss a new one.
+-- Such a retry began before the next failure ended, so the search stops there.
 --
 -- For example, these attempts are of one step and iteration, and 7:a:1 has just failed:
 --     command_id | attempts | begun_at | finished_at
@@ -93,6 +93,8 @@ begin
             and    stored.attempts > 0 -- so that the index calls_retried serves
             offset 0
         ) as retry
+        -- If a retry stores a later failure, this one isn't the last, whether it's new or gone. If
+        -- the later one is gone, it leads to the retry itself.
         where  retry.previous_failure_at is null
         or     retry.previous_failure_at <= failure.finished_at;
 end

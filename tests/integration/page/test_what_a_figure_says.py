@@ -50,9 +50,10 @@ _CALLS: Final = """
     insert into normalizer.events
            (event_id, execution_id, event_type, step, status, attempts, created_at, command_id,
             context, source_topic, source_partition, source_offset)
-    select $1 + i, $1 + i, 'call.done', $2, case when i > $5::bigint then 'COMPLETED' else 'FAILED' end,
-           0, now() - make_interval(hours => $3::integer), ($1 + i) || ':' || $2, '{}', 'noetl.events', 0,
-           $1 + i
+    select $1 + i, $1 + i, 'call.done', $2,
+           case when i > $5::bigint then 'COMPLETED' else 'FAILED' end, 0,
+           now() - make_interval(hours => $3::integer), ($1 + i) || ':' || $2, '{}',
+           'noetl.events', 0, $1 + i
     from   generate_series(1, $4::bigint) as i
 """
 

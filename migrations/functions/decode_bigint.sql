@@ -4,6 +4,6 @@
 create or replace function projector.decode_bigint(encoded text) returns bigint
     language sql immutable parallel safe
     return case
-        when translate(encoded, '0123456789abcdef', '') = ''
+        when ltrim(encoded, '0123456789abcdef') = ''
         then ('x' || encoded)::bit(64)::bigint
     end;

@@ -97,8 +97,7 @@ begin
     -- `offset 0` makes PostgreSQL look up the role once, although call_facts_from_event reads it
     -- often.
     event as (
-        select *, role_by_type ->> event_type as role,
-               outcome_by_type ->> event_type as type_outcome
+        select *, role_by_type ->> event_type as role
         from   row_of_call
         offset 0
     ),
@@ -107,9 +106,9 @@ begin
                event.created_at, event.iteration, event.role, event.evidence, report.*
         from   event
         cross join lateral call_facts_from_event(
-            event.role, event.type_outcome, event.status, event.created_at, event.evidence,
-            event.step, event.worker_id, event.max_attempts, event.duration, event.error,
-            event.context, event.result
+            event.role, outcome_by_type ->> event.event_type, event.status, event.created_at,
+            event.evidence, event.step, event.worker_id, event.max_attempts, event.duration,
+            event.error, event.context, event.result
         ) as report
     ),
     -- The least of each ranked value wins (call_facts_from_event). aggregate_calls aggregates the

@@ -37,7 +37,7 @@ begin
     into   roles, outcomes
     from   event_kinds;
     with event as (
-        select *, roles ->> event_type as role, outcomes ->> event_type as type_outcome
+        select *, roles ->> event_type as role
         from   (
                    select -1 as sign, execution_id, event_type, step, status, attempts,
                           created_at, catalog_id, parent_execution_id, context, result,
@@ -56,7 +56,7 @@ begin
                event.parent_execution_id, said.*
         from   event
         cross join lateral execution_facts_from_event(
-            event.role, event.type_outcome, event.event_type, event.step, event.status,
+            event.role, outcomes ->> event.event_type, event.event_type, event.step, event.status,
             event.created_at, event.source_topic, event.source_partition, event.context,
             event.result
         ) as said

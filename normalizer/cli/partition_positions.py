@@ -58,7 +58,7 @@ class PartitionPosition(msgspec.Struct, kw_only=True):
     committed_at: str | None
 
     @property
-    def topic_partition(self) -> KafkaPartition:
+    def kafka_partition(self) -> KafkaPartition:
         """Return the topic and partition."""
         return KafkaPartition(self.topic, self.partition)
 
@@ -108,7 +108,7 @@ async def read_positions(
         return positions
     try:
         cluster_id = await log.cluster_id()
-        newest = {one.topic_partition: one for one in reversed(positions)}
+        newest = {one.kafka_partition: one for one in reversed(positions)}
         newest = {at: one for at, one in newest.items() if one.cluster_id == cluster_id}
         there = [
             one for name in {one.topic for one in newest} for one in await log.partitions(name)
@@ -215,7 +215,7 @@ async def _passed(
     to: int | None,
 ) -> tuple[list[RawRecord], int]:
     """Return the records that can be read in the range to skip, and the next offset to read."""
-    at = position.topic_partition
+    at = position.kafka_partition
     if log is None:
         raise ConfigurationError(
             f"{at}: KAFKA_BOOTSTRAP_SERVERS is not set, so nothing was skipped. Set it, "
@@ -250,7 +250,7 @@ async def _read(
 
     Without `to`, return the record at `offset`, or if there's none the offset of the next record.
     """
-    at = position.topic_partition
+    at = position.kafka_partition
     records: list[RawRecord] = []
     first, last, empty_answers = offset, to or min(end, offset + _MOST_OFFSETS), 0
     while offset < last and empty_answers < _EMPTY_ANSWERS:

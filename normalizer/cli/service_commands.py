@@ -31,7 +31,7 @@ from normalizer.runtime.garbage_collection import collect_garbage_rarely
 from normalizer.runtime.signals import stop_on_signals
 from normalizer.store.migrate import migrate as apply_migrations
 from normalizer.store.migrate import read_migration_statuses
-from normalizer.store.migration_script import migration_script
+from normalizer.store.psql_script import psql_script
 from normalizer.up import UpOptions
 from normalizer.up import up as run_stack
 from normalizer.up.service_processes import ServiceProcesses
@@ -262,7 +262,7 @@ def migrate(*, status: bool, print_script: bool) -> None:
     tell which build they came from.
     """
     if print_script:
-        click.echo(migration_script(), nl=False)
+        click.echo(psql_script(), nl=False)
         return
     settings = load_settings_or_exit("database_url")
     if not status:

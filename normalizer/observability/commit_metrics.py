@@ -18,7 +18,7 @@ from normalizer.observability.service_metrics import ServiceMetrics
 from normalizer.store.write_transaction import CommittedBatch
 
 _get_shape: Final = attrgetter("shape")
-_get_outcome: Final = itemgetter(0)
+_get_placed: Final = itemgetter(0)
 
 
 class CommitMetrics:
@@ -42,7 +42,7 @@ class CommitMetrics:
         metrics.commit_seconds.observe(written.commit_s, labels)
         metrics.expired_unread.inc(written.expired_unread)
         counts: Counter[tuple[str, str]] = Counter(
-            zip(map(_get_shape, written.events), map(_get_outcome, written.outcomes), strict=True)
+            zip(map(_get_shape, written.events), map(_get_placed, written.placements), strict=True)
         )
         counts[NO_SHAPE_LABEL, "ignored"] += totals.ignored
         for (_, rejected), is_new in zip(

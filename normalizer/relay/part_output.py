@@ -58,7 +58,7 @@ class PartOutput:
         return CommittedBatch(
             events=self._events,
             inserted=self._events,
-            outcomes=[("stored", event.event_id or 0) for event in self._events],
+            placements=[("stored", event.event_id or 0) for event in self._events],
             rejections=self._rejections,
             newly_quarantined=[True] * len(self._rejections),
             totals=self._counts.totals(self._part),

@@ -29,5 +29,5 @@ quarantine_reader   shows rejected records to an operator.
 read_only           opens short connections that only read.
 migrate             applies the migrations, and reads their state.
 migration_files     reads the migration files, and the state of each.
-migration_script    prints the migrations as one script for psql.
+psql_script         builds one script for psql from all migrations.
 """

@@ -47,8 +47,8 @@ that update rows would take a second commit for longer after the sharing has end
 class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
     """The rows that one batch writes, as planned for this `dedup_horizon` and these `exclusions`.
 
-    - `sorted_outcomes` has the batch's outcomes by kind, and `write_plan` the rows that its events
-      insert and update.
+    - `sorted_outcomes` has what the normalizer made of the batch's records, and `write_plan` the
+      rows that its events insert and update.
     - `merged` holds the records that an earlier transaction of this batch has merged into stored
       rows.
     - `merged_first` is empty if one transaction writes everything. Otherwise it holds the records
@@ -93,8 +93,12 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
         """Return whether a later transaction can write this plan without making a new one.
 
         It can if the same events are still excluded, and if no other writer may have written these
-        records in the meantime. Only records below a dedup horizon may have another writer. If
-        another event has taken the id of a new row, COPY fails, and the batch is planned again.
+        records in the meantime. Only records below a dedup horizon may have another writer.
+
+        The first transaction's locks are gone, but nothing that the plan has left depends on them.
+        Another writer may change the stored rows again, but can't undo what was merged into them.
+        Before retention or an operator deletes rows, their exclusion is committed. If another event
+        has taken the id of a new row, COPY fails, and the batch is planned again.
         """
         return not (self.dedup_horizon or dedup_horizon) and self.exclusions == exclusions
 
@@ -192,18 +196,15 @@ def _updating_records(
 ) -> frozenset[Coordinates]:
     """Return the records that change stored rows, or nothing if `merged` has all of them already.
 
-    A record changes a stored row if it's merged into the row or sets one of its flags. A record
-    that is stored under a substitute id may change a row too, namely that of the event to which its
-    own id belongs.
+    A duplicate changes its row only if it's one of the `flagging` records. A record that's stored
+    under a substitute id changes the row to which its own id belongs, because `reconcile` sets the
+    flag SHARES_ID there. Under its own id it's a new row, and those aren't among the updates.
     """
-    changed = {row.event_id for row in write_plan.updates}
+    updated = {row.event_id for row in write_plan.updates}
     updating = frozenset(
         source_coordinates(event)
-        for event, (outcome, row) in zip(events, write_plan.outcomes, strict=True)
-        if (
-            row in changed
-            and (outcome == "merged" or source_coordinates(event) in write_plan.flagging)
-        )
-        or (outcome == "stored" and event.event_id != row and event.event_id in changed)
+        for event, (placed, row_id) in zip(events, write_plan.placements, strict=True)
+        if (event.event_id if placed == "stored" else row_id) in updated
+        and (placed != "duplicate" or source_coordinates(event) in write_plan.flagging)
     )
     return frozenset() if updating <= merged else updating

@@ -9,7 +9,7 @@ The table `migrations.applied` lists the applied files with their checksums. It'
 version was edited after it was applied, or if it has no checksum, because then somebody ran the
 file by hand and we don't know which build it came from. A function or a view is applied again when
 its text changes, unless a newer release has applied it. A DBA who uses psql runs the script from
-migration_script.py instead, which applies the same files and stores the same checksums.
+psql_script.py instead, which applies the same files and stores the same checksums.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ from normalizer.store.migration_files import (
     migration_statuses,
     read_migrations,
 )
-from normalizer.store.migration_script import (
+from normalizer.store.psql_script import (
     MIGRATION_LOCK_KEY,
     MIGRATION_LOCK_TIMEOUT_S,
     statement_to_record_as_applied,

@@ -61,8 +61,8 @@ class RejectedRowFinder:
         # Several events of the batch may report the same row. They were merged into it, so find out
         # which of them to reject.
         reports: dict[int, list[Event]] = {}
-        for event, (outcome, row) in zip(events, write_plan.outcomes, strict=True):
-            if row in codes and outcome != "duplicate":
+        for event, (placed, row) in zip(events, write_plan.placements, strict=True):
+            if row in codes and placed != "duplicate":
                 reports.setdefault(row, []).append(event)
         return {
             source_coordinates(event): Rejected(

@@ -16,7 +16,7 @@ import msgspec
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
 from normalizer.core.encoded_events import Event, recorded_or_created_at
 from normalizer.core.identity.coordinates import Coordinates, DedupHorizon, source_coordinates
-from normalizer.core.identity.stored_events import Outcome
+from normalizer.core.identity.stored_events import Placement
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.rules.timestamps import to_recorded_at
 from normalizer.envelope import Ignored, Rejected
@@ -26,7 +26,7 @@ from normalizer.store.quarantine_writer import RejectedRecord
 _EXPIRED: Final = "it is older than the retention of events"
 _FORGOTTEN: Final = "its execution is forgotten"
 
-_get_outcome: Final = itemgetter(0)
+_get_placed: Final = itemgetter(0)
 
 
 class OutcomeCounts:
@@ -39,10 +39,10 @@ class OutcomeCounts:
         """Count an outcome: stored, duplicate, merged, quarantined, or ignored."""
         self._counts[outcome] += times
 
-    def add_outcomes(self, outcomes: Iterable[tuple[Outcome, int]]) -> None:
-        """Count the outcomes of reconciled events."""
-        for outcome, count in Counter(map(_get_outcome, outcomes)).items():
-            self._counts[outcome] += count
+    def add_placements(self, placements: Iterable[Placement]) -> None:
+        """Count reconciled events by what became of them."""
+        for placed, count in Counter(map(_get_placed, placements)).items():
+            self._counts[placed] += count
 
     def totals(self, part: PartitionBatch) -> OutcomeTotals:
         """Return the counts, with the numbers of records and holes of the part."""

@@ -86,7 +86,7 @@ class Store:
         self.may_normalize = asyncio.Event()
         self.may_normalize.set()
         self._transaction = WriteTransaction(positions, self._planner, self.may_normalize)
-        self._isolation = RejectedRowFinder(positions)
+        self._rejected_row_finder = RejectedRowFinder(positions)
         self._session = Session(
             database_url,
             application_name=application_name,
@@ -228,10 +228,9 @@ class Store:
         """Write the batch in one transaction. Rows that the database rejects go to quarantine.
 
         A batch that merges records into rows of other partitions takes two transactions (see
-        `BatchPlan`). If the process dies between them, the whole batch is written
-        again. Its merges then change nothing, but still count as merged. If an earlier commit of
-        this batch succeeded although its response was lost, nothing is written, and the totals are
-        empty.
+        `BatchPlan`). If the process dies between them, the whole batch is written again. Its merges
+        then change nothing, but still count as merged. If an earlier commit of this batch succeeded
+        although its response was lost, nothing is written, and the totals are empty.
 
         Pass `projections=False` for a record that makes a projection fail. The projections aren't
         updated then. Instead, the database marks the batch's executions and hours as divergent, so
@@ -258,11 +257,11 @@ class Store:
             self.may_normalize.clear()
             try:
                 if isinstance(failure, RowRejectedError):
-                    progress = await self._isolate_rows(
+                    progress = await self._find_rejected_rows(
                         batch, progress, failure, projections=projections
                     )
                 result = await self._session.transaction(
-                    _step(
+                    _set_projections(
                         partial(self._transaction.write_batch, batch, progress),
                         projections=projections,
                     )
@@ -287,7 +286,7 @@ class Store:
         )
         raise StoreUnavailableError(message) from failure
 
-    async def _isolate_rows(
+    async def _find_rejected_rows(
         self, batch: Batch, progress: WriteProgress, failure: RowRejectedError, *, projections: bool
     ) -> WriteProgress:
         """Return the progress, and in it the events whose rows the database rejects.
@@ -296,8 +295,10 @@ class Store:
         there are none.
         """
         found: dict[Coordinates, Rejected] = await self._session.transaction(
-            _step(
-                partial(self._isolation.find_rejected_events, batch, progress.row_rejections),
+            _set_projections(
+                partial(
+                    self._rejected_row_finder.find_rejected_events, batch, progress.row_rejections
+                ),
                 projections=projections,
             ),
             rolled_back=True,
@@ -317,10 +318,10 @@ class Store:
         return committed.totals
 
 
-def _step(
+def _set_projections(
     work: Callable[[asyncpg.Connection], Awaitable[_T]], *, projections: bool
 ) -> Callable[[asyncpg.Connection], Awaitable[_T]]:
-    """Return the work, or the work with projections switched off for its transaction."""
+    """Return work that first switches projections off for its transaction, unless they're on."""
     return work if projections else partial(_without_projections, work)
 
 

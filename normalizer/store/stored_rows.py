@@ -192,8 +192,8 @@ class StoredEventRows:
             if batches.get(event_id, merge_id) < merge_id
         }
 
-    async def digests(self, values: Sequence[bytes]) -> list[Digest]:
-        """Return the length and sha256 of each value's text as jsonb, computed by the database."""
+    async def jsonb_digests(self, values: Sequence[bytes]) -> list[Digest]:
+        """Return the length and sha256 of each value's text as jsonb. Reads no stored row."""
         return [
             digest
             for some in _chunked_by_bytes(values)

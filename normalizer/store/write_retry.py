@@ -44,8 +44,8 @@ SetAside = Callable[[PartitionBatch], bool]
 _log: Final = get_logger()
 
 
-class BatchWriter(Protocol):
-    """Writes batches, like a Store."""
+class SingleTryWriter(Protocol):
+    """Tries once to write a batch, like a Store."""
 
     async def write(self, batch: Batch, *, projections: bool = True) -> OutcomeTotals:
         """Write the batch in one transaction. Raises RetryableError if nothing was written."""
@@ -133,7 +133,7 @@ class InFlightBatch:
 
 
 async def write_with_retry(
-    store: BatchWriter,
+    store: SingleTryWriter,
     batch: Batch,
     *,
     stop: asyncio.Event,
@@ -173,7 +173,7 @@ class _Retries:
 
     def __init__(
         self,
-        store: BatchWriter,
+        store: SingleTryWriter,
         stop: asyncio.Event,
         draw: Callable[[], float],
         in_flight: InFlightBatch,

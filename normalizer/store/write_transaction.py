@@ -5,16 +5,18 @@ the events with the stored rows, copies new rows, updates changed rows, and stor
 in quarantine. Finally it advances the positions, together with their running totals.
 
 `Store.write` begins the transaction, and commits it. If anything here raises, or if the process
-dies, the server rolls everything back. These locks are held until then, and every batch takes them
-in this order: positions by their key, dedup horizons, stored rows, and rows of the projections,
-which triggers of the COPY and the UPDATE lock. `jobs.renormalize`, which updates rows too, takes
-them in the same order. `reconcile` says in which order it locks stored rows. If two writers
-deadlock all the same, PostgreSQL ends one of them, and `write_retry` writes its batch again.
+dies, the server rolls everything back. Until then it holds locks that other writers may wait for,
+and every batch takes these in one order: positions by their key, dedup horizons, stored rows, and
+rows of the projections, which triggers of the COPY and the UPDATE lock. Quarantine, gaps, and
+merged records have rows by the record's coordinates, so whoever may write the same ones waits for
+the position or the dedup horizon first. `jobs.renormalize`, which updates rows too, takes the locks
+in the same order. `reconcile` says in which order it locks stored rows. If two writers deadlock all
+the same, PostgreSQL ends one of them, and `write_retry` writes its batch again.
 """
 
 import asyncio
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import compress, pairwise
 
 import asyncpg
 import msgspec
@@ -22,7 +24,7 @@ import msgspec
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
 from normalizer.core.encoded_events import Event
 from normalizer.core.identity.coordinates import DedupHorizon, source_coordinates
-from normalizer.core.identity.stored_events import Outcome
+from normalizer.core.identity.stored_events import Placement
 from normalizer.store.batch_plan import BatchPlan, BatchPlanner, WriteProgress
 from normalizer.store.event_exclusions import read_batch_id_and_exclusions
 from normalizer.store.event_rows import copy_rows, insert_merged_records, update_rows
@@ -36,7 +38,7 @@ class CommittedBatch(msgspec.Struct, frozen=True, kw_only=True):
     """The results of one committed batch, for metrics.
 
     - `events` has the events that were neither rejected nor ignored, in the order of the batch, and
-      `outcomes` has, for each of them, its outcome and the id of its row.
+      `placements` has the placement of each.
     - `inserted` holds the new rows.
     - `rejections` has the rejected records, and `newly_quarantined` has, for each of them, whether
       it's new in the quarantine.
@@ -50,7 +52,7 @@ class CommittedBatch(msgspec.Struct, frozen=True, kw_only=True):
 
     events: Sequence[Event]
     inserted: Sequence[Event]
-    outcomes: Sequence[tuple[Outcome, int]]
+    placements: Sequence[Placement]
     rejections: Sequence[RejectedRecord]
     newly_quarantined: Sequence[bool]
     totals: OutcomeTotals
@@ -85,8 +87,10 @@ class WriteTransaction:
         that this one carries out.
 
         Returns WriteProgress if only the updates were written, and the batch needs another
-        transaction. Raises FencedError and PositionMovedError, RowRejectedError if COPY rejects a
-        row, and the errors of asyncpg, which `Session` translates.
+        transaction. Returns AlreadyCommitted if an earlier commit of this batch succeeded although
+        its response was lost. Raises FencedError and PositionMovedError, RowRejectedError if COPY
+        rejects a row, FatalError for expired events that the planner doesn't accept, and the errors
+        of asyncpg, which `Session` translates.
         """
         dedup_horizon = await self._positions.lock(connection, batch.parts)
         if isinstance(dedup_horizon, AlreadyCommitted):
@@ -99,16 +103,16 @@ class WriteTransaction:
             )
         if plan.needs_two_transactions:
             return await self._update_stored_rows(connection, plan, progress)
-        outcomes = await self._write_rows(connection, plan, batch_id)
+        placements = await self._write_rows(connection, plan, batch_id)
         rejections = plan.sorted_outcomes.rejections
         newly_quarantined = await self._quarantine(connection, rejections, batch_id, dedup_horizon)
-        totals = _count_outcomes(batch.parts, plan.sorted_outcomes, outcomes, newly_quarantined)
+        totals = _count_outcomes(batch.parts, plan.sorted_outcomes, placements, newly_quarantined)
         moves = list(zip(batch.parts, totals, strict=True))
         await self._positions.move(connection, moves, batch_id, plan.sorted_outcomes)
         return CommittedBatch(
             events=plan.sorted_outcomes.events,
             inserted=plan.write_plan.inserts,
-            outcomes=outcomes,
+            placements=placements,
             rejections=rejections,
             newly_quarantined=newly_quarantined,
             totals=sum(totals, OutcomeTotals()),
@@ -134,8 +138,8 @@ class WriteTransaction:
 
     async def _write_rows(
         self, connection: asyncpg.Connection, plan: BatchPlan, batch_id: int
-    ) -> list[tuple[Outcome, int]]:
-        """Insert and change the rows of the plan. Returns each event's outcome and row id."""
+    ) -> list[Placement]:
+        """Insert and change the rows of the plan. Returns the placement of each event."""
         write_plan, merged = plan.write_plan, plan.merged
         self._may_normalize.set()
         try:
@@ -148,15 +152,15 @@ class WriteTransaction:
             [(record, row) for record, row in write_plan.merged_records if record not in merged],
         )
         if not merged:
-            return write_plan.outcomes
+            return write_plan.placements
         # This is the second of the two transactions in which a batch is written. A record that the
         # first one has merged looks like a duplicate here, so report it as merged.
         return [
             ("merged", row)
-            if outcome == "duplicate" and source_coordinates(event) in merged
-            else (outcome, row)
-            for event, (outcome, row) in zip(
-                plan.sorted_outcomes.events, write_plan.outcomes, strict=True
+            if placed == "duplicate" and source_coordinates(event) in merged
+            else (placed, row)
+            for event, (placed, row) in zip(
+                plan.sorted_outcomes.events, write_plan.placements, strict=True
             )
         ]
 
@@ -178,20 +182,20 @@ class WriteTransaction:
             if rejection.record.offset < dedup_horizon.get(rejection.coordinates[:3], 0)
         }
         stored_before = await StoredEventRows(connection).find_rows_at(below) if below else {}
-        to_store = [one for one in rejections if one.coordinates not in stored_before]
-        are_new = await write_quarantine(connection, to_store, batch_id)
-        # Look them up by identity, because a file may hold the same record twice.
-        is_new_by_identity = dict(zip(map(id, to_store), are_new, strict=True))
-        return [is_new_by_identity.get(id(one), False) for one in rejections]
+        to_store = [one.coordinates not in stored_before for one in rejections]
+        are_new = iter(
+            await write_quarantine(connection, [*compress(rejections, to_store)], batch_id)
+        )
+        return [stores and next(are_new) for stores in to_store]
 
 
 def _count_outcomes(
     parts: Sequence[PartitionBatch],
     sorted_outcomes: SortedOutcomes,
-    outcomes: Sequence[tuple[Outcome, int]],
+    placements: Sequence[Placement],
     newly_quarantined: Sequence[bool],
 ) -> list[OutcomeTotals]:
-    """Count the outcomes of each part: its events, its rejections, and what it ignores."""
+    """Count the outcomes of each part: where its events went, its rejections, what it ignores."""
     totals = []
     for part, ignored, (first_event, events_end), (first_rejection, rejections_end) in zip(
         parts,
@@ -202,7 +206,7 @@ def _count_outcomes(
     ):
         counts = OutcomeCounts()
         counts.add("ignored", ignored)
-        counts.add_outcomes(outcomes[first_event:events_end])
+        counts.add_placements(placements[first_event:events_end])
         for is_new in newly_quarantined[first_rejection:rejections_end]:
             counts.add("quarantined" if is_new else "duplicate")
         totals.append(counts.totals(part))

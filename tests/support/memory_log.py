@@ -60,7 +60,7 @@ class MemoryLog:
         self.questions += 1
         return {}  # it writes each batch in one transaction
 
-    async def digests(self, values: Sequence[bytes]) -> list[Digest]:
+    async def jsonb_digests(self, values: Sequence[bytes]) -> list[Digest]:
         assert len(values) == len(set(values))
         self.questions += 1
         return python_digests(values)
@@ -91,7 +91,7 @@ class MemoryLog:
             assert row_id(row) in self.locked, "changed without a lock"
             self.rows_by_id[row_id(row)] = row
         self.reports |= dict(write_plan.merged_records)
-        return [outcome for outcome, _ in write_plan.outcomes]
+        return [placed for placed, _ in write_plan.placements]
 
     @property
     def rows_stored(self) -> int:
@@ -103,8 +103,8 @@ def _check(write_plan: WritePlan, events: Sequence[Envelope]) -> None:
     for rows in (write_plan.inserts, write_plan.updates):
         ids = [row_id(row) for row in rows]
         assert ids == sorted(set(ids))
-    assert len(write_plan.outcomes) == len(events)
-    assert [outcome for outcome, _ in write_plan.outcomes].count("stored") == len(
+    assert len(write_plan.placements) == len(events)
+    assert [placed for placed, _ in write_plan.placements].count("stored") == len(
         write_plan.inserts
     )
 

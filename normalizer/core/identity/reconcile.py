@@ -1,4 +1,4 @@
-"""Decides which rows a batch inserts and updates, and the outcome of each of its events.
+"""Decides which rows a batch inserts and updates, and the placement of each of its events.
 
 An event becomes a new row unless one of three cases applies. If its record was read before, the
 event is a duplicate. If another record has already reported the same event, the event is merged
@@ -42,7 +42,7 @@ from normalizer.core.identity.merge_flags import (
     has_ambiguous_report,
     with_flags,
 )
-from normalizer.core.identity.stored_events import Outcome, StoredEvents, WritePlan
+from normalizer.core.identity.stored_events import Placement, StoredEvents, WritePlan
 from normalizer.envelope import Envelope
 
 _BY_COMMAND = 3
@@ -76,7 +76,7 @@ async def reconcile(
         return WritePlan(
             inserts=[rows[event_id] for event_id in sorted(rows)],
             updates=[],
-            outcomes=[("stored", event_id) for event_id in ids],
+            placements=[("stored", event_id) for event_id in ids],
         )
     return await _Reconciler(stored, known, dedup_horizon).reconcile(events, ids, doubtful)
 
@@ -117,7 +117,7 @@ class _Reconciler:
         has the indexes of these events in `events`, and `ids` has the id of each event.
         """
         self._rows = dict(zip(ids, events, strict=True))
-        outcomes: list[tuple[Outcome, int]] = [("stored", event_id) for event_id in ids]
+        placements: list[Placement] = [("stored", event_id) for event_id in ids]
         for number in doubtful:
             self._rows.pop(ids[number], None)
         self._inserted_ids = set(self._rows)
@@ -125,7 +125,7 @@ class _Reconciler:
         doubtful_events = [to_envelope(events[number]) for number in doubtful]
         await self._load_rows(doubtful_events)
         for number, event in zip(doubtful, doubtful_events, strict=True):
-            outcomes[number] = await self._reconcile(event)
+            placements[number] = await self._reconcile(event)
             await self._stored.let_others_run()
         # A batch is written in two transactions. If an earlier try stopped between them, its first
         # transaction has already merged some of these events, so merging them again changes
@@ -134,11 +134,11 @@ class _Reconciler:
         merged_records = [record for record in self._merged_records if record[0] not in merged]
         for number, event in zip(doubtful, doubtful_events, strict=True):
             if (row_id := merged.pop(source_coordinates(event), None)) is not None:
-                outcomes[number] = "merged", row_id
+                placements[number] = "merged", row_id
         return WritePlan(
             inserts=self._sorted(self._inserted_ids),
             updates=[to_envelope(row) for row in self._sorted(self._updated_ids)],
-            outcomes=outcomes,
+            placements=placements,
             merged_records=merged_records,
             flagging=self._flagging,
             ambiguous=self._ambiguous,
@@ -201,29 +201,29 @@ class _Reconciler:
         """Load the digests that a merge was missing. Returns whether any were missing."""
         missing = self._digests.missing_values()
         if missing:
-            self._digests.learn(missing, await self._stored.digests(missing))
+            self._digests.learn(missing, await self._stored.jsonb_digests(missing))
         return bool(missing)
 
-    async def _reconcile(self, event: Envelope) -> tuple[Outcome, int]:
-        """Return the outcome of a doubtful event, with the id of its row."""
+    async def _reconcile(self, event: Envelope) -> Placement:
+        """Return the placement of a doubtful event."""
         if self._is_stored(event):
             return "duplicate", required_event_id(event)
         row_id = self._row_ids.get(source_coordinates(event))
         if row_id is not None:
             return "duplicate", row_id
-        outcome = (
+        placement = (
             self._add(event)
             if self._is_unused(required_event_id(event))
             else await self._reconcile_taken_id(event)
         )
-        self._row_ids[source_coordinates(event)] = outcome[1]
-        return outcome
+        self._row_ids[source_coordinates(event)] = placement[1]
+        return placement
 
     def _is_stored(self, event: Envelope) -> bool:
         """Return whether the stored row of the event's id has the event's coordinates."""
         return self._known.get(required_event_id(event)) == source_coordinates(event)
 
-    async def _reconcile_taken_id(self, event: Envelope) -> tuple[Outcome, int]:
+    async def _reconcile_taken_id(self, event: Envelope) -> Placement:
         """Decide what to do with an event whose id already belongs to a row.
 
         Producers may send different events with the same id. The first one gets the id, and each of
@@ -264,7 +264,7 @@ class _Reconciler:
             return await self._store_under_derived_id(event)
         return self._add(with_event_id(event, free))
 
-    async def _store_under_derived_id(self, event: Envelope) -> tuple[Outcome, int]:
+    async def _store_under_derived_id(self, event: Envelope) -> Placement:
         """Store an event under the first free id that can be derived from its coordinates.
 
         This is for an event whose producer sent no id, and for one whose own id and substitutes are
@@ -291,9 +291,7 @@ class _Reconciler:
                 return await self._merge(row, event)
         return await self._store_under_assigned_id(event, derived=derived)
 
-    async def _store_under_assigned_id(
-        self, event: Envelope, *, derived: bool
-    ) -> tuple[Outcome, int]:
+    async def _store_under_assigned_id(self, event: Envelope, *, derived: bool) -> Placement:
         """Give the event an id from the database, because every derived id is taken."""
         event_id = await self._stored.find_assigned_id(source_coordinates(event))
         if event_id is not None and await self._load_row(event_id):
@@ -334,13 +332,13 @@ class _Reconciler:
         row = self._rows.get(event_id)
         return None if row is None else to_envelope(row)
 
-    def _add(self, event: Envelope) -> tuple[Outcome, int]:
+    def _add(self, event: Envelope) -> Placement:
         event_id = required_event_id(event)
         self._rows[event_id] = event
         self._inserted_ids.add(event_id)
         return "stored", event_id
 
-    async def _merge(self, row: Envelope, report: Envelope) -> tuple[Outcome, int]:
+    async def _merge(self, row: Envelope, report: Envelope) -> Placement:
         merged = merge(row, report, self._digests)
         while await self._load_digests():
             merged = merge(row, report, self._digests)

@@ -11,7 +11,8 @@ from normalizer.core.identity.coordinates import Coordinates
 from normalizer.core.identity.digests import Digest
 from normalizer.envelope import Envelope
 
-Outcome = Literal["stored", "duplicate", "merged"]
+Placement = tuple[Literal["stored", "duplicate", "merged"], int]
+"""What becomes of an event, with the id of the row that has it."""
 
 
 class StoredEvents(Protocol):
@@ -40,7 +41,7 @@ class StoredEvents(Protocol):
     ) -> dict[Coordinates, int]:
         """Return the id of the row that each of these records was merged into."""
 
-    async def digests(self, values: Sequence[bytes]) -> list[Digest]:
+    async def jsonb_digests(self, values: Sequence[bytes]) -> list[Digest]:
         """Return the length and sha256 of each JSON value's text as jsonb."""
 
     async def find_assigned_id(self, coordinates: Coordinates) -> int | None:
@@ -59,7 +60,7 @@ class StoredEvents(Protocol):
 class WritePlan(msgspec.Struct, frozen=True, kw_only=True):
     """The rows that a batch inserts and updates, both sorted by event_id.
 
-    - `outcomes` has, for each event of the batch, its outcome and the id of its row.
+    - `placements` has the placement of each event of the batch.
     - `merged_records` has the records that were merged into another record's row, each with the id
       of that row.
     - `flagging` has those of `merged_records` that changed nothing in the row but its flag
@@ -70,7 +71,7 @@ class WritePlan(msgspec.Struct, frozen=True, kw_only=True):
 
     inserts: list[Event]
     updates: list[Envelope]
-    outcomes: list[tuple[Outcome, int]]
+    placements: list[Placement]
     merged_records: list[tuple[Coordinates, int]] = []
     flagging: AbstractSet[Coordinates] = frozenset()
     ambiguous: int = 0

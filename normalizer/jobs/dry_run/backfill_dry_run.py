@@ -143,8 +143,8 @@ class BackfillDryRun:
             map(to_envelope, write_plan.inserts),
             ((stored.before[_row_id(row)], row) for row in write_plan.updates),
         )
-        for outcome, _ in write_plan.outcomes:
-            if outcome == "duplicate":
+        for placed, _ in write_plan.placements:
+            if placed == "duplicate":
                 self._diff.add_row("unchanged")
         for row in stored.same:
             if 0 < row.normalizer_version < self._rules_version:
@@ -270,8 +270,8 @@ class _StoredAndPending:
     ) -> dict[Coordinates, int]:
         return await self._stored.find_merged(coordinates_set)
 
-    async def digests(self, values: Sequence[bytes]) -> list[Digest]:
-        return await self._stored.digests(values)
+    async def jsonb_digests(self, values: Sequence[bytes]) -> list[Digest]:
+        return await self._stored.jsonb_digests(values)
 
     async def find_assigned_id(self, coordinates: Coordinates) -> int | None:
         return self._overlay.find_assigned_id(coordinates) or await self._stored.find_assigned_id(
@@ -288,8 +288,8 @@ class _StoredAndPending:
         """Fetch the rows that were stored from the same records as this batch's events."""
         same = sorted(
             row
-            for event, (outcome, row) in zip(events, write_plan.outcomes, strict=True)
-            if outcome == "duplicate" and self._known.get(row) == source_coordinates(event)
+            for event, (placed, row) in zip(events, write_plan.placements, strict=True)
+            if placed == "duplicate" and self._known.get(row) == source_coordinates(event)
         )
         self.same = list((await self._read(same)).values())
 

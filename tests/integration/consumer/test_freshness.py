@@ -201,7 +201,7 @@ async def test_a_topic_that_was_retired_is_not_waited_for_until_it_is_read_again
     positions = await read_positions(settings, None, feed.name, 0)
 
     retired = await retire_partition(
-        settings, None, positions[0].topic_partition, change=change, dry_run=False
+        settings, None, positions[0].kafka_partition, change=change, dry_run=False
     )
 
     assert {row["state"] for row in before.values()} == {"dead", "unclaimed"}

@@ -94,7 +94,9 @@ async def stored_digests(database: Database, values: list[bytes]) -> list[Digest
     """As the store asks for them."""
     session = Session(database.url, application_name="t", command_timeout_s=60.0, settings={})
     try:
-        return await session.run(lambda connection: StoredEventRows(connection).digests(values))
+        return await session.run(
+            lambda connection: StoredEventRows(connection).jsonb_digests(values)
+        )
     finally:
         session.terminate()
 

@@ -18,7 +18,7 @@ from normalizer.store.migrate import (
     read_migration_statuses,
 )
 from normalizer.store.migration_files import MIGRATIONS_FOLDER, read_migrations
-from normalizer.store.migration_script import MIGRATION_LOCK_KEY, migration_script
+from normalizer.store.psql_script import MIGRATION_LOCK_KEY, psql_script
 from tests.integration.store.test_privileges import session_as
 from tests.support.stack import Database
 
@@ -297,7 +297,7 @@ async def _fetch(url: str, query: str) -> list[tuple[object, ...]]:
 
 async def _run_script(url: str, folder: Path) -> int:
     script = folder / "script"
-    script.write_text(migration_script(folder))
+    script.write_text(psql_script(folder))
     return await _psql(url, "-f", script)
 
 

@@ -20,7 +20,7 @@ def test_every_new_rejection_is_logged_also_one_by_the_database() -> None:
     committed = CommittedBatch(
         events=[],
         inserted=[],
-        outcomes=[],
+        placements=[],
         rejections=rejections,
         newly_quarantined=[False, True, True],
         totals=OutcomeTotals(quarantined=2, duplicate=1),

@@ -51,7 +51,7 @@ async def test_new_events_are_stored_sorted_by_id_with_one_question() -> None:
     write_plan = await reconcile([envelope(3), envelope(1), envelope(2)], log)
 
     assert [to_envelope(row).source_offset for row in write_plan.inserts] == [1, 2, 3]
-    assert write_plan.outcomes == [("stored", snowflake(at)) for at in (3, 1, 2)]
+    assert write_plan.placements == [("stored", snowflake(at)) for at in (3, 1, 2)]
     assert log.questions == 1
 
 
@@ -287,7 +287,7 @@ async def test_a_batch_that_died_after_its_merge_merges_without_a_second_note() 
 
     write_plan = await reconcile([report], Interrupted(envelope(1)))
 
-    assert write_plan.outcomes == [("merged", snowflake(1))]
+    assert write_plan.placements == [("merged", snowflake(1))]
     assert (write_plan.updates, write_plan.merged_records) == ([], [])
 
 
@@ -454,7 +454,7 @@ async def test_a_large_row_is_decoded_once_for_all_events_that_are_compared_with
 
     write_plan = await reconcile(events, log)
 
-    assert {outcome for outcome, _ in write_plan.outcomes} == {"stored"}
+    assert {placed for placed, _ in write_plan.placements} == {"stored"}
     assert time.process_time() - begun_s < 1
 
 

@@ -13,8 +13,8 @@ from normalizer.errors import FatalError, FencedError, ProjectionFailedError, St
 from normalizer.store import write_retry
 from normalizer.store.write_retry import (
     TRIES_BEFORE_HALVING,
-    BatchWriter,
     InFlightBatch,
+    SingleTryWriter,
     write_with_retry,
 )
 from tests.support.factories import TOPIC, envelope, make_batch, make_claim, together
@@ -23,7 +23,7 @@ from tests.support.waiting import until
 RECORDS = 16
 
 
-class Log(BatchWriter):
+class Log(SingleTryWriter):
     """A database in memory, whose position moves like the store's, and which fails on demand."""
 
     def __init__(

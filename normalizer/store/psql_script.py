@@ -1,4 +1,4 @@
-"""Prints all migrations as one script for psql.
+"""Builds one script for psql from all migrations.
 
 The script is for a DBA who doesn't want to run our programs. It applies only the files that the
 database lacks, each in a transaction, and stores their checksums.
@@ -137,7 +137,7 @@ def statement_to_record_as_applied(file: Migration) -> str:
     )
 
 
-def migration_script(folder: Path = MIGRATIONS_FOLDER) -> str:
+def psql_script(folder: Path = MIGRATIONS_FOLDER) -> str:
     """Return the script. It does the same as this build's `normalizer migrate`."""
     first, *others = files = read_migrations(folder)
     checksums = ", ".join(

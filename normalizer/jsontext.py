@@ -53,7 +53,7 @@ class NumberError(ValueError):
 
 
 Json: TypeAlias = "bool | int | Raw | JsonNumber | str | list[Json] | dict[str, Json] | None"
-"""A parsed value. A number is a Number. In a text that may hold secrets, it's an int or a Raw
+"""A parsed value. A number is a JsonNumber. In a text that may hold secrets, it's an int or a Raw
 instead, and parts that aren't parsed are a Raw too."""
 
 

@@ -79,10 +79,11 @@ class Normalizer:
     def normalize(self, record: RawRecord) -> tuple[Normalized, ...]:
         """Return the outcomes of a record, at least one.
 
-        It never raises, whatever the bytes are, unless memory runs out. For anything that they
-        can't use, decoder and rules raise RecordRejectedError or RecordIgnoredError. JSON that
-        could reach Python's recursion limit is rejected before a rule sees it. `test_core_laws`
-        tries arbitrary bytes and hostile values.
+        It never raises, whatever the bytes are, unless memory runs out. For bytes that it can't
+        use, the decoder raises RecordRejectedError, or RecordIgnoredError for a whole record. For
+        values that they can't use, the rules raise RecordRejectedError only. JSON that could reach
+        Python's recursion limit is rejected before a rule sees it. `test_core_laws` tries arbitrary
+        bytes and hostile values.
         """
         try:
             check_size(record)
@@ -151,7 +152,8 @@ class _EventRules(msgspec.Struct, frozen=True, gc=False):
         """
         record, headers, recorded = self.record, self.headers, self.recorded
         index = record.index + event.index
-        keep_child_execution_id(event)  # first, because `extra` keeps the order of the native lane
+        # First, as in native/lane, which must write the same bytes, so the same order in `extra`.
+        keep_child_execution_id(event)
 
         # Only these rules may reject the event, in this order.
         command_id = resolve_command_id(event)
@@ -248,7 +250,10 @@ def _encode_meta(event: WireEvent, attempts: int) -> bytes:
 
 
 def _encode_coercions(coercions: list[dict[str, object]]) -> bytes:
-    """Return the coercions without duplicates, sorted by bytes as in a merged row."""
+    """Return the coercions without duplicates, sorted by bytes as in a merged row.
+
+    A single one is returned as it was made, because jsonb orders its keys anyway.
+    """
     if len(coercions) < 2:
         return _encode(coercions)
     entries = {canonical_json(msgspec.json.encode(coercion)) for coercion in coercions}

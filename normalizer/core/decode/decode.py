@@ -8,7 +8,7 @@ right away. Source: docs/spec/wire-shapes.md#w1, #w2, #w3, #w4, #w5, #w6, #w7, #
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Final, cast
+from typing import Final, TypeAlias
 
 import msgspec
 from msgspec import Raw
@@ -96,6 +96,7 @@ def decode_events(
     if has_sign is None and begins_an_object:
         fields = decode_object_or_text(value)
         if not isinstance(fields, str) and has_event_type(fields) and not cloudevent:
+            # The order is that of `_parse_text`: invalid JSON, then too deep, then long numbers.
             check_depth(value, MAX_EVENT_DEPTH)
             if len(value) > NUMBER_CHECK_MIN_BYTES:
                 reject_long_numbers(value)
@@ -103,19 +104,34 @@ def decode_events(
     return _RecordDecoder(sanitizer).decode(value, has_sign, cloudevent)
 
 
-class _ParsedText(msgspec.Struct, frozen=True, gc=False):
-    """A JSON text that was searched for signs of secrets, and parsed. Its secrets are still in it.
+class _CleanText(msgspec.Struct, frozen=True, gc=False):
+    """A parsed JSON text in which no part has a sign of a secret.
 
-    - `has_sign` returns whether a part of the text has a sign. It's None if no part has one.
-    - `tree` is the parsed text. Parts without a sign are left as bytes.
-    - `may_be_deep` and `bom` are those of the level that it becomes.
+    `tree` is a JSON string, or an object whose members are the bytes that were sent. `may_be_deep`
+    and `bom` are those of the level that it becomes.
     """
 
     text: bytes
-    has_sign: HasSign | None
-    tree: "Json | dict[str, Raw]"
+    tree: dict[str, Raw] | str
     may_be_deep: bool
     bom: bool
+
+
+class _SuspiciousText(msgspec.Struct, frozen=True, gc=False):
+    """A parsed JSON text with signs of secrets, which are still in it.
+
+    `has_sign` returns whether a part of the text has a sign. In `tree`, parts without one are left
+    as bytes. The other fields are those of `_CleanText`.
+    """
+
+    text: bytes
+    tree: "Json"
+    may_be_deep: bool
+    bom: bool
+    has_sign: HasSign
+
+
+_ParsedText: TypeAlias = _CleanText | _SuspiciousText
 
 
 class _RecordDecoder:
@@ -225,11 +241,10 @@ class _RecordDecoder:
 
     def _clean(self, parsed: _ParsedText) -> JsonLevel:
         """Return a parsed object without its secrets."""
-        if parsed.has_sign is None:  # so the members are still the bytes that were sent
-            fields = cast("dict[str, Raw]", parsed.tree)
-            return JsonLevel(parsed.text, fields, parsed.may_be_deep, bom=parsed.bom)
-        tree = cast("Json", parsed.tree)
-        cleaned = self._sanitizer.clean(parsed.text.decode(), tree, parsed.has_sign)
+        if isinstance(parsed, _CleanText):
+            assert not isinstance(parsed.tree, str)
+            return JsonLevel(parsed.text, parsed.tree, parsed.may_be_deep, bom=parsed.bom)
+        cleaned = self._sanitizer.clean(parsed.text.decode(), parsed.tree, parsed.has_sign)
         text = cleaned.text.encode()
         fields = decode_object(text)
         return JsonLevel(text, fields, parsed.may_be_deep, cleaned.replaced, parsed.bom)
@@ -258,9 +273,9 @@ class _RecordDecoder:
         """Decode one event of a batch, with the fields that it inherits from the batch (#b1).
 
         If the event is in a wrapper, it's unwrapped, but a wrapper inside a wrapper isn't (#b2).
-        The batch's text was cleaned, so only a JSON string in it must be cleaned again. `are_deep`
-        is True if a wrapper around the whole batch is nested too deeply, which makes each of its
-        events undecodable.
+        The batch's text was cleaned, but not what's in a JSON string there, so `_decode_string`
+        cleans that. `are_deep` is True if a wrapper around the whole batch is nested too deeply,
+        which makes each of its events undecodable.
         """
         text = bytes(item)
         try:
@@ -271,7 +286,7 @@ class _RecordDecoder:
                 replaced = batch.replaced_in_item(index)
                 level = JsonLevel(text, content, batch.may_be_deep, replaced)
             level = self._open_feed_wrapper(level)
-            if are_deep:
+            if are_deep:  # checked now, because bad JSON in the item's strings comes first (#l2)
                 raise too_deep_error()
             return build_wire_event(level, batch=batch, index=index, shared=shared)
         except RecordRejectedError as why:
@@ -279,12 +294,17 @@ class _RecordDecoder:
 
 
 def _parse_text(text: bytes, has_sign: HasSign | None) -> _ParsedText:
+    """Parse and check a text. Invalid JSON comes first, then its depth, then long numbers (#l2).
+
+    `reject_long_numbers` checks all three if the text may have long numbers.
+    """
     bom = text.startswith(UTF8_BOM)
     if bom:
         text = text[len(UTF8_BOM) :]
     reject_long_numbers(text)
-    tree = decode_object_or_text(text) if has_sign is None else parse_parts(text, has_sign)
-    return _ParsedText(text, has_sign, tree, _may_be_deep(text), bom)
+    if has_sign is None:
+        return _CleanText(text, decode_object_or_text(text), _may_be_deep(text), bom)
+    return _SuspiciousText(text, parse_parts(text, has_sign), _may_be_deep(text), bom, has_sign)
 
 
 def _list_to_batch(value: bytes) -> bytes:

@@ -5,7 +5,7 @@ decoded as well, and so are the four objects that rules read: context, payload, 
 Deeper objects are decoded only when a rule needs them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Final, Self
 
@@ -74,7 +74,7 @@ class WireEvent(msgspec.Struct, gc=False):
         keys = _remembered_keys(names) if common else _read_keys(names)
         try:
             sent = _sent_decoder.decode(text)
-            not_objects = _ALL_OBJECTS
+            not_objects = _NO_SUCH_FIELDS
         except msgspec.ValidationError:
             sent, not_objects = _read_not_objects(fields)
         event = cls(sent, fields, keys, index, {} if extra is None else extra, [*coercions])
@@ -133,7 +133,7 @@ class WireEvent(msgspec.Struct, gc=False):
         """Return whether the event names the one before it, as rows of a Rust server do (#s16)."""
         return self.fields.get("prev_event_id", NULL) != NULL
 
-    def _read_payload(self, not_objects: dict[str, Raw]) -> NestedObject:
+    def _read_payload(self, not_objects: Mapping[str, Raw]) -> NestedObject:
         """Read the context, or the payload if there's no context (#a1, #x1)."""
         sent, fields = self.sent, self.fields
         context = not_objects.get("context", ABSENT) if sent.context is None else fields["context"]
@@ -173,8 +173,8 @@ _COMMON_KEYS: Final = 64
 may send any number of them. The cache takes at most forty megabytes."""
 
 
-def _read_not_objects(fields: dict[str, Raw]) -> tuple[SentFields, dict[str, Raw]]:
-    """Decode an event in which something that should be an object isn't. Also returns all such."""
+def _read_not_objects(fields: dict[str, Raw]) -> tuple[SentFields, Mapping[str, Raw]]:
+    """Decode an event with fields that should be objects but aren't. Also returns these fields."""
     not_objects = {
         name: raw
         for name, raw in fields.items()
@@ -209,7 +209,8 @@ def _read_deep(payload: NestedObject, result: NestedObject) -> NestedObjects:
 
 
 _OBJECTS: Final = frozenset(("context", "payload", "result", "meta"))
-_ALL_OBJECTS: Final[dict[str, Raw]] = {}
+_NO_SUCH_FIELDS: Final[Mapping[str, Raw]] = {}
+"""The `not_objects` of nearly every event, in which each of these fields is an object."""
 _sent_decoder: Final[msgspec.json.Decoder[SentFields]] = msgspec.json.Decoder(
     SentFields, float_hook=JsonNumber
 )

@@ -15,8 +15,8 @@ NULL: Final = Raw(b"null")
 
 Value: TypeAlias = object
 """A decoded value. It's None for both an absent field and null. A number with a point or an
-exponent is a Number, which is a subclass of str, so the rules compare exact types to recognize text
-and integers."""
+exponent is a JsonNumber, which is a subclass of str, so the rules compare exact types to recognize
+text and integers."""
 
 
 class RecordRejectedError(Exception):

@@ -3,15 +3,19 @@
 Offsets    commit in PostgreSQL with the rows. Kafka's own offsets are for lag tools only.
 Rebalance  ends every claim and all retries. A transaction in flight may commit, because the new
            owner's claim waits for it. The new owner reads everything after it again.
-Crash      loses nothing. The next owner reads from the stored position, a few records at first.
+Crash      loses nothing. The next owner reads from the stored position, a few records at first, to
+           find one that kills its process (see `suspects`).
 Outage     of the database: the batch is retried, and reading pauses when the next one is full.
            Of Kafka: claims stay valid, and fetching is retried until a broker responds.
 SIGTERM    writes the open batches within a deadline. In an outage of the database each gets one
-           more try. Then the process leaves the group.
+           more try. Then the process leaves the group. At the deadline, open transactions are
+           rolled back, and the next owner reads their records again.
 
 `membership` claims partitions, `batch_filler` fills batches, and this module writes them one after
 the other. A batch has a part for each of its partitions. At most two batches are in memory: one
-that is being written, and one that is being filled. Add processes to write in parallel.
+that is being written, and one that is being filled. A part that's blocked is set aside, so that the
+others needn't wait for it, and all such parts may have the bytes of one more batch (see
+`set_aside`). Add processes to write in parallel.
 """
 
 import asyncio
@@ -56,9 +60,9 @@ _log: Final = get_logger()
 class Service:
     """One process of the consumer group.
 
-    `run` ends after `stop`, or with an error that no retry can fix. `accept_reset` and
-    `accept_shapes` are an operator's consent to read a recreated topic, and to read partitions with
-    another table of shapes (--accept-reset, --accept-shapes).
+    Call `run` once. It ends after `stop`, or with an error that no retry can fix. `accept_reset`
+    and `accept_shapes` are an operator's consent to read a recreated topic, and to read partitions
+    with another table of shapes (--accept-reset, --accept-shapes).
     """
 
     def __init__(
@@ -116,7 +120,7 @@ class Service:
         )
 
     def in_flight_batches(self) -> tuple[InFlightBatch, ...]:
-        """Return the batch and the parts set aside that are being written. Safe from any thread."""
+        """Return the batch, and every part set aside. Safe to call from any thread."""
         return (self._in_flight, *self._parts_set_aside.in_flight_parts)
 
     async def run(self) -> None:
@@ -144,11 +148,11 @@ class Service:
                         self._stopping,
                         {
                             "writer": self._fetch_and_write,
-                            "waits": partial(
+                            "lock holders": partial(
                                 keep_finding_lock_holders,
                                 self._stopping,
-                                self._stores.claims,
-                                self._batches_being_written,
+                                self._stores.claims,  # the others are those that may be waiting
+                                self._writes_in_progress,
                             ),
                             "deadline": self._set_deadline,
                         },
@@ -261,7 +265,7 @@ class Service:
         self._tasks.create_task(writing, name="write set aside", context=Context())
         return True
 
-    def _batches_being_written(self) -> Sequence[tuple[InFlightBatch, RecordStore]]:
-        """Return the batch and the part set aside that are being written, each with its store."""
+    def _writes_in_progress(self) -> Sequence[tuple[InFlightBatch, RecordStore]]:
+        """Return the batch, and the one part set aside whose turn it is, each with its store."""
         batch = (self._in_flight, self._stores.batches)
         return (batch, *self._parts_set_aside.part_being_tried())

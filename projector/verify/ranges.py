@@ -41,8 +41,8 @@ class VerifyScope(msgspec.Struct, frozen=True, kw_only=True):
 
     A sample has `hours` hours, drawn at random with `seed`, and some executions that began in each
     of them. A scope can also be limited to open divergences (`only_open_divergences`), or to
-    `execution_ids`. Then nothing is drawn, and only executions and calls may be compared, because
-    counters can't be compared for one execution. `verify` doesn't check that.
+    `execution_ids`, but not to both, and neither of these can be a sample. With `execution_ids`,
+    only executions and calls can be compared, because counters have no rows by execution.
     """
 
     kind: Literal["all", "range", "sample"] = "all"
@@ -52,6 +52,12 @@ class VerifyScope(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 0
     execution_ids: tuple[int, ...] = ()
     only_open_divergences: bool = False
+
+    def __post_init__(self) -> None:
+        limits = (self.kind == "sample", bool(self.execution_ids), self.only_open_divergences)
+        if sum(limits) > 1:
+            message = "a scope is a sample, some executions, or open divergences, but only one"
+            raise ValueError(message)
 
     @property
     def covers_everything(self) -> bool:
@@ -137,7 +143,13 @@ async def ranges_in_scope(
     scope: VerifyScope,
     divergences: Sequence[DivergentLocation] = (),
 ) -> AsyncIterator[VerifyRange]:
-    """Yield the ranges, ascending. Each is read from the database only when needed."""
+    """Yield the ranges, ascending. Each is read from the database only when needed.
+
+    Raises ValueError for `execution_ids` of a counter.
+    """
+    if scope.execution_ids and comparison.bounded_by != "executions":
+        message = f"{comparison.name} can't be compared for single executions"
+        raise ValueError(message)
     if (named := _named_locations(scope, divergences)) is not None:
         for found in _ranges_around(named):
             yield found
@@ -223,6 +235,9 @@ async def _find_executions(
 
     For a sample, some executions of each hour are drawn at random. An execution that's missing from
     the projection is always included, so that a sample can't miss it by chance.
+
+    An execution with events in several hours is compared once. For that, this remembers the ids of
+    the scope, which takes about 100 bytes each.
     """
     compared: set[int] = set()
     for hours in await _hour_ranges(connection, comparison, scope, 1):

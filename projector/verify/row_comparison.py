@@ -22,11 +22,15 @@ _INDIVISIBLE_RANGE_TIMEOUT_S: Final = 60
 
 
 class _SelfTest(NamedTuple):
-    """A query for the expected rows with one of them tampered with, and what must be found."""
+    """A query for the expected rows with one of them tampered with, and what must be found.
+
+    The query changes {column}, which is a key column or `Comparison.self_test_column`.
+    """
 
     tampered_rows: str
     actual_only: int
     expected_only: int
+    tampers_with_key: bool = False
 
 
 _SELF_TESTS: Final = {
@@ -35,16 +39,17 @@ _SELF_TESTS: Final = {
         """
         select row from expected
         union all
-        (select jsonb_set(row, {column}::text[], '"invented"') from expected order by row limit 1)
+        (select jsonb_set(row, array['{column}'], '"invented"') from expected order by row limit 1)
         """,
         1,
         0,
+        tampers_with_key=True,
     ),
     "changed": _SelfTest(
         """
         select case
                    when row_number() over (order by row) = 1
-                   then jsonb_set(row, {column}::text[], '"changed"')
+                   then jsonb_set(row, array['{column}'], '"changed"')
                    else row
                end
         from   expected
@@ -106,7 +111,9 @@ async def compare_range(
     connection: asyncpg.Connection, comparison: Comparison, verify_range: VerifyRange
 ) -> RowDifferences:
     """Compare the range. Raises QueryCanceledError if that takes too long."""
-    return await _compare_with(connection, comparison, verify_range, "select row from actual")
+    return await _compare_with(
+        connection, comparison, verify_range, "select row from actual", with_locations=True
+    )
 
 
 async def run_self_tests(
@@ -120,9 +127,11 @@ async def run_self_tests(
     tamper with.
     """
     for name, test in _SELF_TESTS.items():
-        column = comparison.keys[0] if name == "invented" else comparison.self_test_column
+        column = comparison.keys[0] if test.tampers_with_key else comparison.self_test_column
+        tampered_rows = test.tampered_rows.format(column=column)
+        # The invented key is no time or id, so the locations can't be read.
         found = await _compare_with(
-            connection, comparison, verify_range, test.tampered_rows, column
+            connection, comparison, verify_range, tampered_rows, with_locations=False
         )
         if not found.expected:
             return 0  # its events are gone, so the next range runs them
@@ -140,26 +149,24 @@ async def _compare_with(
     comparison: Comparison,
     verify_range: VerifyRange,
     observed: str,
-    tampered_column: str | None = None,
+    *,
+    with_locations: bool,
 ) -> RowDifferences:
     """Compare the expected rows with the observed ones, in one statement and thus one snapshot.
 
-    `observed` is a query for the observed rows. A self-test also names the column in which it
-    tampers with a row. The actual comparison names none.
+    `observed` is a query for the observed rows.
     """
-    column_parameter = f"${len(verify_range.query_parameters) + 1}"
-    path = None if tampered_column is None else [tampered_column]
     statement = _COMPARE.format(
         actual=comparison.actual,
         expected=comparison.expected,
-        observed=observed.format(column=column_parameter),
+        observed=observed,
         keys=", ".join(f"row -> '{key}'" for key in comparison.keys),
         first_key=comparison.keys[0],
         location_type="bigint" if comparison.bounded_by == "executions" else "timestamptz",
-        column=column_parameter,
+        with_locations=str(with_locations).lower(),
     )
     async with hash_join_transaction(connection, verify_range):
-        row = await connection.fetchrow(statement, *verify_range.query_parameters, path)
+        row = await connection.fetchrow(statement, *verify_range.query_parameters)
     return RowDifferences(
         expected=row["expected"],
         actual_only=row["actual_count"],
@@ -246,8 +253,6 @@ _COMPARE: Final = """
            (
                select array_agg(distinct (row ->> '{first_key}')::{location_type})
                from   differing
-               -- Leave the locations out in a self-test, because its invented key can't be
-               -- converted.
-               where  {column}::text[] is null
+               where  {with_locations}
            ) as locations
 """

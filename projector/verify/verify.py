@@ -24,11 +24,12 @@ _MAX_EXAMPLES: Final = 10
 
 MAX_TIMEOUTS_IN_A_ROW: Final = 40
 """After this many timeouts in a row, the database seems too slow for any range. After as many
-self-tests that timed out, it seems too slow for those. It takes 27 to halve the whole calendar down
-to one hour."""
+self-tests that timed out, it seems too slow for those. The number has to be above 27, because so
+many ranges in a row may time out while the whole calendar is halved down to one hour."""
 
 RangeRepairer = Callable[[Comparison, VerifyRange, RowDifferences], Awaitable[None]]
-"""Repairs a range in which rows differ. The range is compared again afterwards."""
+"""Repairs a range in which rows differ. The range is compared again afterwards. If this raises
+QueryCanceledError, the halves of the range are compared and repaired instead."""
 
 
 async def verify(
@@ -49,7 +50,7 @@ async def verify(
         if scope.only_open_divergences and not divergences:
             continue
         run = _ComparisonRun(connection, comparison, scope, divergences, repair_range)
-        yield await run.verdict()
+        yield await run.compare_scope()
 
 
 class _ComparisonRun:
@@ -88,8 +89,8 @@ class _ComparisonRun:
         self._divergent_locations: set[int | datetime] = set()
         self._resolved_divergence_ids: set[int] = set()
 
-    async def verdict(self) -> Verdict:
-        """Compare every range of the scope."""
+    async def compare_scope(self) -> Verdict:
+        """Compare every range of the scope, and return the verdict."""
         began = time.monotonic()
         try:
             async for verify_range in ranges_in_scope(
@@ -133,9 +134,13 @@ class _ComparisonRun:
         return "inconclusive" if self._timed_out_parts else "match"
 
     async def _add_range(self, verify_range: VerifyRange) -> None:
-        """Compare the range, or its halves if that takes too long."""
+        """Compare and repair the range, or its halves if any statement for it takes too long.
+
+        A repair needs smaller ranges for the same reason, so its timeouts count too. So does a
+        statement that somebody cancels, because PostgreSQL reports the same error for it.
+        """
         try:
-            found = await self._compare(verify_range)
+            found = await self._compare_and_repair(verify_range)
             archived = await self._count_archived(verify_range)
         except asyncpg.QueryCanceledError:
             self._timeouts_in_a_row += 1
@@ -159,7 +164,7 @@ class _ComparisonRun:
         if found.expected:
             await self._run_self_tests(verify_range)
 
-    async def _compare(self, verify_range: VerifyRange) -> RowDifferences:
+    async def _compare_and_repair(self, verify_range: VerifyRange) -> RowDifferences:
         """Compare the range, and repair and compare it again if rows differ."""
         found = await compare_range(self._connection, self._comparison, verify_range)
         if self._repair_range is not None and found.differing:

@@ -1,11 +1,17 @@
 """Two queries for each projection: its actual rows, and the rows expected from its events.
 
-Both queries get the same bounds, and must return the same rows in every snapshot. For a counter, a
-query that shares no code with the triggers adds up the expected rows from the events. Executions
-and calls are recomputed from all of their events, as in a repair, whereas the triggers merge each
-new event into the stored row. Both use the same functions for that. A mistake in these would go
-unnoticed here, but the tests find it, because they compare the results with deploy/calls.py. Table
-names have no schema, because the connection's search_path sets it.
+Both queries get the same bounds, and must return the same rows in every snapshot. The expected rows
+are always computed from scratch, whereas the triggers apply what a statement changed:
+
+- Counters of events, arrivals, and coercions are counted from the events.
+- Executions and calls are recomputed from all of their events, as in a repair.
+- Counts of executions and of calls by hour or minute (roll-ups) are counted from these tables of
+  executions and calls, which have a comparison of their own.
+
+The queries and the triggers share functions and views, such as `evidence_rank`, `aggregate_calls`,
+and `finished_calls`. A mistake in these would go unnoticed here, but the
+tests find it, because they compare the views with a plain computation in Python, which uses
+deploy/calls.py. Table names have no schema, because the connection's search_path sets it.
 
 comparison         has the type of such a pair, and builds the pair of a sharded counter.
 counter_queries    has the pairs of counters of events, arrivals, and coercions.

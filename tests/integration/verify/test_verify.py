@@ -29,6 +29,7 @@ from tests.support.view_rows import T0, event
 pytestmark = pytest.mark.every_postgres(oldest_in_soak=True)
 
 EVERYTHING: Final = VerifyScope()
+SOME: Final = "count(events.event_id) > 0"
 """Ends its own statement at once, like a time limit, so that no other statement needs one."""
 
 
@@ -187,17 +188,19 @@ async def test_a_comparison_that_notices_nothing_is_not_believed(
         await verdicts(connection)
 
 
-@pytest.mark.parametrize("also", ["true", "$3::text[] is not null"])
+@pytest.mark.parametrize("only_self_tests", [False, True])
 async def test_hours_that_take_too_long_are_halved(
-    connection: asyncpg.Connection, also: str
+    connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, *, only_self_tests: bool
 ) -> None:
     """Down to one hour. A self-test may need a smaller range than the comparison of its rows."""
     await fill(connection)
     found = await verdicts(connection, comparisons=[EVENT_HOURS])
-    slow = cut_if(f"{SOME} and $2::timestamptz <> $1 + interval '1 hour' and {also}")
+    slow = cut_if(f"{SOME} and $2::timestamptz <> $1 + interval '1 hour'")
     slower = msgspec.structs.replace(EVENT_HOURS, expected=f"{EVENT_HOURS.expected} having {slow}")
+    if only_self_tests:
+        run_self_tests_with(slower, monkeypatch)
 
-    halved = await verdicts(connection, comparisons=[slower])
+    halved = await verdicts(connection, comparisons=[EVENT_HOURS if only_self_tests else slower])
 
     assert reported(halved) == reported(found) == [("match", 7, 3)]
 
@@ -215,17 +218,27 @@ async def test_executions_that_take_too_long_are_halved(connection: asyncpg.Conn
     assert reported(found) == [("match", 7, 3)]
 
 
-async def test_a_range_that_takes_too_long_is_inconclusive(connection: asyncpg.Connection) -> None:
+@pytest.mark.parametrize(
+    ("when", "only_self_tests"), [("true", False), (SOME, False), (SOME, True)]
+)
+async def test_a_range_that_takes_too_long_is_inconclusive(
+    connection: asyncpg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    when: str,
+    *,
+    only_self_tests: bool,
+) -> None:
     await fill(connection)
-    for when in ("true", SOME, f"{SOME} and $3::text[] is not null"):
-        endless = msgspec.structs.replace(
-            EVENT_HOURS, expected=f"{EVENT_HOURS.expected} having {cut_if(when)}"
-        )
+    endless = msgspec.structs.replace(
+        EVENT_HOURS, expected=f"{EVENT_HOURS.expected} having {cut_if(when)}"
+    )
+    if only_self_tests:
+        run_self_tests_with(endless, monkeypatch)
 
-        found = (await verdicts(connection, comparisons=[endless]))["event_hours"]
+    found = await verdicts(connection, comparisons=[EVENT_HOURS if only_self_tests else endless])
 
-        assert found.verdict == "inconclusive"
-        assert "took longer than a statement may" in found.examples[0]
+    assert found["event_hours"].verdict == "inconclusive"
+    assert "took longer than a statement may" in found["event_hours"].examples[0]
 
 
 async def test_self_tests_that_always_take_too_long_are_given_up(
@@ -306,7 +319,15 @@ async def test_differences_in_too_many_places_open_one_divergence_however_often_
     assert still_open == 1
 
 
-SOME: Final = "count(events.event_id) > 0"
+def run_self_tests_with(comparison: Comparison, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the self-tests run this comparison, whichever one they should."""
+
+    async def run(
+        connection: asyncpg.Connection, _comparison: Comparison, verify_range: ranges.VerifyRange
+    ) -> int:
+        return await row_comparison.run_self_tests(connection, comparison, verify_range)
+
+    monkeypatch.setattr("projector.verify.verify.run_self_tests", run)
 
 
 def cut_if(condition: str) -> str:
@@ -386,6 +407,20 @@ async def test_a_comparison_of_named_executions_takes_no_verdict_on_others_back(
         assert await store_verdict(connection, verdict)
 
     assert await agreement(connection, "execution_facts") == ("divergent", 1)
+
+
+async def test_counters_are_not_compared_for_single_executions(
+    connection: asyncpg.Connection,
+) -> None:
+    counters = [one for one in COMPARISONS if one.bounded_by == "hours"]
+
+    with pytest.raises(ValueError, match="event_minutes can't be compared for single executions"):
+        await verdicts(connection, VerifyScope(execution_ids=(1,)), counters)
+
+
+def test_a_sample_of_named_executions_is_no_scope() -> None:
+    with pytest.raises(ValueError, match="only one"):
+        VerifyScope(kind="sample", execution_ids=(1,))
 
 
 async def test_a_comparison_of_just_that_place_takes_a_verdict_back(

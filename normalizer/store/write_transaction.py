@@ -8,10 +8,10 @@ in quarantine. Finally it advances the positions, together with their running to
 dies, the server rolls everything back. Until then it holds locks that other writers may wait for,
 and every batch takes these in one order: positions by their key, dedup horizons, stored rows, and
 rows of the projections, which triggers of the COPY and the UPDATE lock. Quarantine, gaps, and
-merged records have rows by the record's coordinates, so whoever may write the same ones waits for
-the position or the dedup horizon first. `jobs.renormalize`, which updates rows too, takes the locks
-in the same order. `reconcile` says in which order it locks stored rows. If two writers deadlock all
-the same, PostgreSQL ends one of them, and `write_retry` writes its batch again.
+merged records have rows by the record's coordinates, so another writer of the same ones already
+waits for the position or the dedup horizon. `jobs.renormalize`, which updates rows too, takes the
+locks in the same order. `reconcile` says in which order it locks stored rows. If two writers
+deadlock all the same, PostgreSQL ends one of them, and `write_retry` writes its batch again.
 """
 
 import asyncio

@@ -10,7 +10,7 @@ access_tokens           keeps the access token of SASL OAUTHBEARER for all clien
 token_sources           requests a token from an authorization server, or signs one for AWS.
 connection_renewal      replaces a connection before the token that it signed in with expires.
 connection_diagnosis    finds the step (TCP, TLS, SASL, ...) at which the brokers reject a client.
-reader_connection       opens the clients of a reader when they're first needed.
+lazy_clients            opens the clients of a reader when they're first needed.
 group_reader            GroupReader reads the partitions that a consumer group assigns to this
                         process.
 group_consumer          builds the aiokafka consumer of a group, with its options.

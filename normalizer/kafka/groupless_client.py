@@ -34,15 +34,15 @@ from normalizer.kafka.committed_offsets import (
     retry_until_coordinator_ready,
 )
 from normalizer.kafka.connection_diagnosis import diagnose_connection
+from normalizer.kafka.lazy_clients import LazyKafkaClients
 from normalizer.kafka.lenient_reader import MAX_RESPONSE_BYTES, ONE_BATCH_BYTES, read_next_leniently
-from normalizer.kafka.reader_connection import ReaderConnection
 from normalizer.kafka.unreadable_batch import UnreadableBatchError
 
 _LEADER_TIMEOUT_S: Final = 5.0
 _NO_LEADER: Final = -1
 
 
-class GrouplessClient(ReaderConnection):
+class GrouplessClient(LazyKafkaClients):
     """Looks things up in Kafka, such as the offsets of a log, settings of a topic, single records.
 
     Commands and monitoring use it. It joins no consumer group, so it never causes a rebalance.

@@ -26,8 +26,8 @@ from normalizer.kafka.client_setup import (
     translate_kafka_errors,
 )
 from normalizer.kafka.fetch_sizes import limit_fetch_sizes
+from normalizer.kafka.lazy_clients import CLOSE_TIMEOUT_S
 from normalizer.kafka.lenient_reader import UNDECODABLE_BATCH_ERRORS, read_next_leniently
-from normalizer.kafka.reader_connection import CLOSE_TIMEOUT_S
 from normalizer.kafka.unreadable_batch import UnreadableBatchError
 
 _MAX_FETCH_RECORDS: Final = 1_000

@@ -4,7 +4,7 @@ In the order a request meets them:
 
     serve_command.py     the command line
     serve.py             runs the server until it is stopped
-    idle_connections.py  closes connections that are slow to send a request
+    connection_limits.py  closes stalled connections, and limits their number
     middleware.py        checks host name and token, adds security headers
     app.py               the endpoints as routes
     visible_settings.py  settings that the page may show

@@ -48,7 +48,7 @@ _Endpoint = Callable[[Request], Awaitable[Response]]
 
 def build_app(
     reader: ReaderPool,
-    own: ReaderPool,
+    probe_reader: ReaderPool,
     *,
     waiter: ExecutionWaiter,
     token: str | None = None,
@@ -59,10 +59,10 @@ def build_app(
     """Build the ASGI app of `projector serve`.
 
     The caller opens both readers before requests arrive, and closes them afterwards. Probes and
-    scrapes of metrics use the connections of `own`, so that they're answered even while requests
-    for data use all connections of `reader`. Requests with `?wait=` wait in `waiter`. The caller
-    runs it as a task, and calls its `stop` to end all waits. `origins` are other sites whose pages
-    may read answers in a browser.
+    scrapes of metrics use the connections of `probe_reader`, so that they're answered even while
+    requests for data use all connections of `reader`. Requests with `?wait=` wait in `waiter`. The
+    caller runs it as a task, and calls its `stop` to end all waits. `origins` are other sites whose
+    pages may read answers in a browser.
     """
     visible = visible or VisibleSettings()
     thresholds = visible.thresholds
@@ -70,7 +70,9 @@ def build_app(
     metrics.connections.set_function(lambda: reader.in_use)
     answers = ResponseCache()
     files = StaticFiles(page.page_html(), page.page_assets(), page.page_version())
-    paths = ServiceRoutes(reader, own, metrics, _document(token=token is not None), visible)
+    paths = ServiceRoutes(
+        reader, probe_reader, metrics, _document(token=token is not None), visible
+    )
     app = Starlette(
         routes=[
             Route("/", files.page),

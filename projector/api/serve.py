@@ -23,8 +23,8 @@ from starlette.types import ASGIApp
 from normalizer.errors import ConfigurationError
 from projector.api.api_errors import ApiError
 from projector.api.app import build_app
+from projector.api.connection_limits import LimitedConnection
 from projector.api.execution_waiter import ExecutionWaiter
-from projector.api.idle_connections import LimitedConnection
 from projector.api.snapshots import ReaderPool
 from projector.api.visible_settings import VisibleSettings
 
@@ -59,14 +59,14 @@ async def serve(settings: ApiSettings, print_line: Callable[[str], None]) -> Non
     _refuse_exposure(settings)
     _refuse_addresses(settings)
     _log_to_stderr()
-    reader, own = (
+    reader, probe_reader = (
         ReaderPool(settings.database_url, connections=connections, timeout_s=settings.timeout_s)
         for connections in (settings.connections, 1)
     )
     waiter = ExecutionWaiter(reader)
     app = build_app(
         reader,
-        own,
+        probe_reader,
         waiter=waiter,
         token=settings.token,
         host=settings.host,
@@ -75,9 +75,9 @@ async def serve(settings: ApiSettings, print_line: Callable[[str], None]) -> Non
     )
     server = Server(app, waiter)
     with _listening(settings.host, settings.port) as listener:
-        async with reader, own, asyncio.TaskGroup() as tasks:
+        async with reader, probe_reader, asyncio.TaskGroup() as tasks:
             querying = tasks.create_task(waiter.run(), name="execution ends")
-            tasks.create_task(_try_database(own), name="try the database")
+            tasks.create_task(_try_database(probe_reader), name="try the database")
             print_line(f"serving on {listener_address(listener)}")
             await server.serve(sockets=[listener])
             querying.cancel()
@@ -126,10 +126,10 @@ def listener_address(listener: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-async def _try_database(own: ReaderPool) -> None:
+async def _try_database(probe_reader: ReaderPool) -> None:
     """Query the database once at the start, so that the log says early why it can't be used."""
     with contextlib.suppress(ApiError):
-        async with own.snapshot():
+        async with probe_reader.snapshot():
             pass
 
 

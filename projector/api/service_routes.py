@@ -32,13 +32,13 @@ class ServiceRoutes:
     def __init__(
         self,
         reader: ReaderPool,
-        own: ReaderPool,
+        probe_reader: ReaderPool,
         metrics: ApiMetrics,
         described: dict[str, Any],
         settings: VisibleSettings,
     ) -> None:
         self._reader: Final = reader
-        self._own: Final = own
+        self._probe_reader: Final = probe_reader
         self._visible: Final = msgspec.json.encode(settings)
         self._metrics: Final = metrics
         self._document: Final = msgspec.json.encode(described)
@@ -68,7 +68,7 @@ class ServiceRoutes:
 
     async def _readyz(self, _request: Request) -> Response:
         try:
-            async with self._own.snapshot():
+            async with self._probe_reader.snapshot():
                 reasons: list[str] = []
         except ApiError as error:
             reasons = [str(error)]
@@ -88,7 +88,7 @@ class ServiceRoutes:
 
     async def _refresh(self) -> None:
         with contextlib.suppress(ApiError, TimeoutError):
-            async with asyncio.timeout(_SCRAPE_S), self._own.snapshot() as snapshot:
+            async with asyncio.timeout(_SCRAPE_S), self._probe_reader.snapshot() as snapshot:
                 await self._metrics.refresh(snapshot)
 
     async def _openapi(self, request: Request) -> Response:

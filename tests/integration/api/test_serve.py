@@ -20,10 +20,10 @@ import pytest
 from click.testing import CliRunner
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from projector.api import idle_connections
+from projector.api import connection_limits
 from projector.api.app import build_app
+from projector.api.connection_limits import MAX_CLIENT_CONNECTIONS
 from projector.api.execution_waiter import ExecutionWaiter
-from projector.api.idle_connections import MAX_CLIENT_CONNECTIONS
 from projector.api.serve import Server
 from projector.api.snapshots import ReaderPool
 from projector.cli import main
@@ -89,7 +89,7 @@ async def test_half_sent_requests_keep_nobody_out(database: Database) -> None:
 async def test_a_client_that_reads_nothing_is_cut_off_and_a_slow_one_is_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(idle_connections, "_STALLED_AFTER_S", 2)
+    monkeypatch.setattr(connection_limits, "_STALLED_AFTER_S", 2)
     size = 32 << 20
 
     async def large(_scope: Scope, _receive: Receive, send: Send) -> None:

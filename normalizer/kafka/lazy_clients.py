@@ -31,7 +31,7 @@ _RESPONSE_TIMEOUT_S: Final = 1.0
 """How long to wait for a broker's response to a request that any other broker can answer too."""
 
 
-class ReaderConnection:
+class LazyKafkaClients:
     """Keeps a consumer and an admin client open for its subclasses, for example GrouplessClient.
 
     The clients are opened by the first call that needs them, and opened again by the first call

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider, sampling
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -92,10 +93,16 @@ def linked(
 
 
 def committed(**fields: Any) -> CommittedBatch:
-    values: dict[str, Any] = {"events": [], "new": [], "outcomes": [], "rejections": [], "kept": []}
-    return CommittedBatch(
-        **(values | {"totals": OutcomeTotals(stored=2), "expired_unread": 0} | fields)
+    batch = CommittedBatch(
+        events=[],
+        inserted=[],
+        placements=[],
+        rejections=[],
+        newly_quarantined=[],
+        totals=OutcomeTotals(stored=2),
+        expired_unread=0,
     )
+    return msgspec.structs.replace(batch, **fields)
 
 
 def test_every_span_of_a_producer_is_linked_once() -> None:

@@ -27,13 +27,15 @@ _MOST_STEPS: Final = 50
 _QUOTES: Final = ('""', "''", "``", "\u201c\u201d", "\u2018\u2019", "<>")
 
 # The platform's ids have 15 digits or more. Most shorter numbers in an error text, such as a port
-# or a status code, aren't ids. So a shorter number counts as an id only if it's the whole text, or
-# follows a word such as "execution".
+# or a status code, aren't ids. So a shorter number surely counts as an id only if it's the whole
+# text, or follows a word such as "execution".
 _NUMBER: Final = re.compile(
     r"(?:\A(?=[0-9]+\Z)|(?:execution|event|command|id)\W{1,4}|(?<![0-9A-Za-z_.-])(?=[0-9]{15}))"
     r"([0-9]{1,19})(?![0-9A-Za-z_-]|[.][0-9]|:\S)",
     re.IGNORECASE,
 )
+_MAYBE_ID: Final = re.compile(r"(?<![0-9A-Za-z_.-])[0-9]{9,14}(?![0-9A-Za-z_-]|[.][0-9]|:\S)")
+"""Another number that's tried as an id, for example 900000001997. It may be a time."""
 _NO_ID: Final = re.compile(r"[^0-9A-Za-z.:@_\[\]-]")
 """A sign that is in no id and in no coordinates, for example a blank."""
 _PLACE: Final = re.compile(r"[0-9A-Za-z._-]+(?::[0-9]+:[0-9]+|\[[0-9]+\]@[0-9]+)(?![0-9:])")
@@ -122,7 +124,7 @@ async def search(snapshot: Snapshot, params: SearchParams) -> SearchAnswer:
 
 
 def _lookups(text: str) -> Iterator[tuple[Statement, dict[str, Any]]]:
-    """Yield a look-up for each id in the text, at most four of a kind.
+    """Yield a look-up for each id in the text, at most four by each pattern.
 
     It doesn't matter what stands around an id.
     """
@@ -134,7 +136,7 @@ def _lookups(text: str) -> Iterator[tuple[Statement, dict[str, Any]]]:
         execution = parse_int64(command.partition(":")[0])
         if execution is not None:
             yield _BY_COMMAND, {"execution": execution, "command": command}
-    for number in _few(_NUMBER, text):
+    for number in dict.fromkeys((*_few(_NUMBER, text), *_few(_MAYBE_ID, text))):
         if (found := parse_int64(number)) is not None:
             yield _BY_NUMBER, {"id": found}
     for trace in _few(_TRACE, text):

@@ -75,6 +75,28 @@ async def test_search_finds_a_pasted_id_whatever_it_is_of(client: httpx.AsyncCli
         assert await found(client, pasted) == [], pasted
 
 
+async def test_search_finds_a_short_id_among_words(database: Database) -> None:
+    ids = ("900000001997", "333895119667515392")
+    async with connected(database) as connection, api_client(database.url) as client:
+        for execution in map(int, ids):
+            await connection.execute(
+                """
+                insert into normalizer.events
+                       (event_id, execution_id, event_type, step, status, attempts, created_at,
+                        source_topic, source_partition, source_offset)
+                values ($1::bigint + 1, $1, 'step.enter', 'ship', 'STARTED', 0, now(), 't', 0, $1)
+                """,
+                execution,
+            )
+
+        for execution, pasted in (
+            (ids[0], "look at 900000001997"),
+            (ids[0], 'please look at "900000001997" thanks'),
+            (ids[1], f"1764640000, 1764640001, 1764640002, 1764640003: {ids[1]}"),
+        ):
+            assert ("execution", {"execution": execution}) in await found(client, pasted), pasted
+
+
 async def test_search_finds_a_command_by_the_beginning_of_its_id(
     client: httpx.AsyncClient,
 ) -> None:

@@ -77,6 +77,8 @@ async def test_panel_with_a_metric_gives_a_rule_with_its_filters(
                     assert 'attempts="first"' in text
                 if panel in ("rate", "errors", "first"):
                     assert text.startswith("# Watches the last one to two hours, whatever"), text
+                    counted = "# failed, error, and cancelled"
+                    assert (counted in text) == ('outcome="failed"' in text), text
                     assert ("_x\n" in text) is ('step="x"' in text) is ("step=x" in screen), text
 
 

@@ -77,6 +77,7 @@ export function alertRule(panel, address) {
   const what = rule.what((calls) => (ofStep ? `${calls} of step {{ $labels.step }}` : calls));
   return lines && [
     `# Watches ${rule.watches}, whatever the page shows${ofStep ? ", and only the 40 steps with the most calls" : ""}.`,
+    ...(lines.some((line) => line.includes('outcome="failed"')) ? ["# failed, error, and cancelled calls have outcome=\"failed\"."] : []),
     "groups:",
     "  - name: from-the-page",
     "    rules:",

@@ -108,7 +108,7 @@ async def _fits_a_phone(page: Page, screen: str) -> None:
 
     await page.evaluate(_OPEN_ALL)
     assert await page.evaluate(_WIDER_THAN_ITS_SCREEN) == []
-    assert await page.evaluate(_OVERPRINTED) == []
+    assert await page.evaluate(OVERPRINTED) == []
 
 
 _WIDER: Final = """
@@ -152,7 +152,7 @@ _WIDER_THAN_ITS_SCREEN: Final = """
         .map((cell) => `${cell.closest(".panel").id}: ${cell.textContent}`)
 """
 
-_OVERPRINTED: Final = """
+OVERPRINTED: Final = """
     () => [...document.querySelectorAll(".scale .ticks i")].filter((tick) => tick.checkVisibility())
         .filter((tick, n, all) => n > 0
             && tick.getBoundingClientRect().left < all[n - 1].getBoundingClientRect().right + 4)

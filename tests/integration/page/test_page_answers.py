@@ -12,6 +12,7 @@ from playwright.async_api import Browser, Route
 from normalizer import Envelope, Normalizer, RawRecord
 from tests.integration.page.browsing import fully_drawn, looking, serving
 from tests.integration.page.platform import Platform
+from tests.integration.page.test_every_screen import OVERPRINTED
 from tests.support.stack import Database, Stack
 from tests.support.table_rows import connected
 
@@ -340,6 +341,74 @@ async def test_timeline_of_a_running_execution_ends_now(browser: Browser, stuck:
         assert await page.locator(".timeline .claim").evaluate(open_bar) < 0.1
 
 
+async def test_ticks_of_a_timeline_keep_clear_of_its_ends(browser: Browser, stuck: str) -> None:
+    address = f"{stuck}/?show=execution&execution={STUCK}"
+    async with looking(browser, address) as page:
+        await fully_drawn(page)
+        begin = int(await page.get_attribute(".timeline", "data-from") or "")
+        for width in (768, 1180, 1440):
+            await page.set_viewport_size({"width": width, "height": 900})
+            for seconds in (21, 24, 25, 28, 70):
+                await page.goto(f"{address}&zoom={begin}~{begin + seconds * 1000}")
+                await fully_drawn(page)
+                assert await page.evaluate(OVERPRINTED) == [], (width, seconds)
+                if width > 768:
+                    assert await page.locator(".scale .ticks i").count() > 2, seconds
+
+
+async def test_row_of_the_open_event_is_in_view(browser: Browser, database: Database) -> None:
+    async with connected(database) as connection:
+        await connection.execute(HISTORY)
+        await connection.execute(
+            """
+            insert into normalizer.events
+                   (event_id, execution_id, event_type, step, status, attempts, created_at,
+                    source_topic, source_partition, source_offset)
+            select i, $1, 'step.enter', 'each', 'STARTED', 0,
+                   now() - (400 - i) * interval '1 second', 'noetl.events', 0, i
+            from   generate_series(10, 200) as i
+            """,
+            int(STUCK),
+        )
+    async with serving(database.url) as url, looking(browser, url, visit=False) as page:
+        await page.goto(f"{url}/?show=execution&execution={STUCK}&event=120")
+        await fully_drawn(page)
+        await page.wait_for_selector("#as-sent")
+        assert await page.evaluate("scrollY") == 0
+        assert await page.evaluate(_IN_ITS_LIST)
+
+        await page.click(".mark[data-href*='event=3&'], .mark[data-href$='event=3']", force=True)
+        await page.wait_for_url("**event=3*")
+        await page.wait_for_selector(".events [aria-current] >> text=command.claimed")
+        assert await page.evaluate(_IN_ITS_LIST)
+
+
+_IN_ITS_LIST: Final = """
+    () => {
+        const list = document.querySelector(".events").getBoundingClientRect();
+        const row = document.querySelector(".events [aria-current]").getBoundingClientRect();
+        return row.top >= list.top && row.bottom <= list.bottom && list.height < innerHeight;
+    }
+"""
+
+
+async def test_back_leads_to_where_the_reader_came_from(browser: Browser, stuck: str) -> None:
+    async with looking(browser, f"{stuck}/?last=6h") as page:
+        await fully_drawn(page)
+        await page.click("#stuck tbody th a")
+        await page.wait_for_selector("#as-sent")
+        await page.click(".events a >> nth=0")
+        await page.wait_for_url("**event=1")
+        assert await page.inner_text(".back") == "\N{LEFTWARDS ARROW} Dashboard"
+        await page.click(".back")
+        await page.wait_for_url(f"{stuck}/?last=6h")
+
+        await page.goto(f"{stuck}/?show=execution&execution={STUCK}")
+        assert await page.inner_text(".back") == "\N{LEFTWARDS ARROW} Executions"
+        await page.click(".back")
+        await page.wait_for_url("**show=executions")
+
+
 async def test_hour_with_the_most_failures_leads_to_its_minutes(
     browser: Browser, platform: Platform
 ) -> None:
@@ -437,15 +506,15 @@ async def test_list_under_the_pointer_keeps_its_order(browser: Browser, stuck: s
         await page.goto(f"{stuck}/?last=15m")
         await fully_drawn(page)
         order = page.locator("#first .what")
-        assert await order.all_inner_texts() == ["charge", "ship", "young"]
+        assert await order.all_inner_texts() == ["young", "charge", "ship"]
 
         await order.first.hover()
         worst.reverse()
-        await page.wait_for_selector("#first li:first-child b >> text=51")
-        assert await order.all_inner_texts() == ["charge", "ship", "young"]
+        await page.wait_for_selector("#first li:nth-child(2) b >> text=51")
+        assert await order.all_inner_texts() == ["young", "charge", "ship"]
 
         await page.mouse.move(0, 0)
-        await page.wait_for_selector("#first li:first-child .what >> text=ship")
+        await page.wait_for_selector("#first li:nth-child(2) .what >> text=ship")
         await page.unroute_all(behavior="ignoreErrors")
 
 

@@ -19,7 +19,8 @@ export function listen({ go, draw, open }) {
       const href = anchor.getAttribute("href") ?? anchor.dataset.href;
       if (/^\/($|[?#])/.test(href)) {
         event.preventDefault();
-        go(href);
+        if (anchor.dataset.steps) history.go(-anchor.dataset.steps);
+        else go(href);
       }
       return;
     }

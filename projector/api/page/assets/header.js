@@ -50,10 +50,19 @@ function screens(address) {
     h("a", { href: link(address, { show: show === "dashboard" ? null : show }), "aria-current": show === shown ? "page" : null }, word)));
 }
 
-/** The way back: to the list of this object with its filters, else to the dashboard. */
+const OF_ONE = [["execution", "Execution"], ["error", "Error"], ["record", "Record"], ["wall", "Wall"]];
+
+/** The way back: from one object to where the reader came from, else to the list of it with its filters. From a list to the dashboard. */
 export function back(address) {
   if (address.show === "playbooks" && address.playbook !== undefined) {
     return h("a", { href: link(address, { playbook: null, version: null }), class: "back" }, "← Playbooks");
+  }
+  if (PART_OF[address.show] && history.state) {
+    const { from, steps } = history.state;
+    const query = new URLSearchParams(from.slice(1));
+    const name = query.get("view") ?? query.get("show") ?? "dashboard";
+    const [, came] = [...SCREENS, ...OF_ONE].find(([show]) => show === name) ?? SCREENS[0];
+    return h("a", { href: from, class: "back", "data-steps": steps }, `← ${came}`);
   }
   const list = PART_OF[address.show] ?? "dashboard";
   const [, word] = SCREENS.find(([show]) => show === list);

@@ -130,6 +130,26 @@ function focusAgain() {
   link_?.focus();
 }
 
+/** The address from which the reader came to the object that `search` shows, and how many steps ago. */
+function origin(search) {
+  const [before, after] = [location.search, search].map((one) => new URLSearchParams(one));
+  const stays = ["show", "execution", "error_class", "record"].every((name) => before.get(name) === after.get(name));
+  if (!stays) return { from: `/${location.search}`, steps: 1 };
+  return history.state && { ...history.state, steps: history.state.steps + 1 };
+}
+
+/** The event whose row was scrolled into its list. */
+let listed = null;
+
+function scrollToEvent() {
+  const row = document.querySelector(".events [aria-current]");
+  if (!row || listed === row) return;
+  listed = row;
+  const list = row.closest(".events");
+  const [own, all] = [row, list].map((one) => one.getBoundingClientRect());
+  if (own.top < all.top || own.bottom > all.bottom) list.scrollTop += own.top - all.top - list.clientHeight / 2;
+}
+
 /** Follows a link inside the page without a reload. */
 async function go(href, { replace = false } = {}) {
   const { search, hash } = new URL(href, location.href);
@@ -137,7 +157,8 @@ async function go(href, { replace = false } = {}) {
   if (search !== location.search) {
     const quiet = onlyOfDrawing(search);
     if (!replace && !quiet) followed.set(location.search, document.activeElement?.getAttribute?.("href"));
-    history[replace || quiet ? "replaceState" : "pushState"](null, "", href);
+    if (replace || quiet) history.replaceState(history.state, "", href);
+    else history.pushState(origin(search), "", href);
     if (quiet) {
       page.address = read();
       opened = location.search;
@@ -221,6 +242,7 @@ function draw() {
   patch($("foot"), footer());
   for (const [id, spec] of Object.entries(charts)) drawChart(id, spec);
   pack();
+  scrollToEvent();
   scrollToLanding();
   focusAgain();
 }

@@ -71,16 +71,23 @@ export function drawTimeline({ execution, calls, events, own }, { address, go })
   ];
 }
 
-/** The times of both ends, and between them how long after the begin of the execution. */
+/** About how wide the track and a sign of its scale are. */
+const trackPx = () => innerWidth * 0.55;
+const SIGN_PX = 7;
+
+/** The times of both ends, and between them how long after the begin of the execution, unless their words would touch. */
 function ticks(from, to, begin) {
+  const ends = [from, to].map((one) => clock(one, { millis: true }));
   const step = STEPS_MS.find((one) => one * 4 >= to - from) ?? to - from;
   const inside = [];
   for (let at = begin + Math.ceil((from - begin) / step) * step; at < to; at += step) {
     const share = (at - from) / (to - from);
-    if (share > 0.15 && share < 0.85) inside.push([share, step < 1000 ? offset(at - begin) : offset(at - begin).slice(0, -4)]);
+    const word = step < 1000 ? offset(at - begin) : offset(at - begin).slice(0, -4);
+    const needed = Math.max(0.15, ((ends[1].length + word.length / 2 + 1) * SIGN_PX) / trackPx());
+    if (share > needed && share < 1 - needed) inside.push([share, word]);
   }
   return h("span", { class: "ticks", "aria-hidden": "true" },
-    [[0, clock(from, { millis: true })], ...inside, [1, clock(to, { millis: true })]].map(([share, word]) =>
+    [[0, ends[0]], ...inside, [1, ends[1]]].map(([share, word]) =>
       h("i", { vars: at(share) }, word)));
 }
 

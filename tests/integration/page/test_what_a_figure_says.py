@@ -5,7 +5,7 @@ from typing import Final
 from urllib.parse import quote
 
 import pytest
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser, Page, Route
 
 from tests.integration.page.browsing import fully_drawn, looking, serving
 from tests.integration.page.test_page_answers import HISTORY, STUCK
@@ -49,11 +49,11 @@ _EVENTS: Final = """
 _CALLS: Final = """
     insert into normalizer.events
            (event_id, execution_id, event_type, step, status, attempts, created_at, command_id,
-            context, source_topic, source_partition, source_offset)
+            context, source_topic, source_partition, source_offset, worker_id)
     select $1 + i, $1 + i, 'call.done', $2,
            case when i > $5::bigint then 'COMPLETED' else 'FAILED' end, 0,
            now() - make_interval(hours => $3::integer), ($1 + i) || ':' || $2, '{}',
-           'noetl.events', 0, $1 + i
+           'noetl.events', 0, $1 + i, $6
     from   generate_series(1, $4::bigint) as i
 """
 
@@ -111,19 +111,77 @@ async def test_step_without_earlier_calls_is_measured_against_all_steps(
     async with connected(database) as connection:
         for number, (step, hours_ago, calls, failed) in enumerate(
             (
-                ("worse", 30, 40, 0),
+                ("worse", 40, 40, 0),
                 ("worse", 1, 20, 6),
-                ("bad as ever", 30, 40, 20),
+                ("bad as ever", 40, 40, 20),
                 ("bad as ever", 1, 40, 20),
                 ("young", 1, 20, 8),
             ),
             1,
         ):
-            await connection.execute(_CALLS, number * 1000, step, hours_ago, calls, failed)
+            await connection.execute(
+                _CALLS, number * 1000, step, hours_ago, calls, failed, "worker-1"
+            )
     async with serving(database.url) as url, looking(browser, f"{url}/?last=24h") as page:
         said = await _text(page, "#rate")
         said = said[said.index("Before") :]
         assert said.index("worse") < said.index("young") < said.index("bad as ever")
+        young = page.locator("#rate tr:has-text('young') td").nth(1)
+        assert await young.inner_text() == "new"
+        title = await young.locator("span").get_attribute("title")
+        assert title == "No call of it ended in the window before"
+
+
+async def test_worst_worker_is_first_whether_it_has_few_calls_or_many(
+    browser: Browser, database: Database
+) -> None:
+    workers = (("big", 410, 48), ("usual", 800, 60), ("bad", 15, 14), ("once", 1, 1))
+    async with connected(database) as connection:
+        for number, (worker, calls, failed) in enumerate(workers, 1):
+            step = f"step of {worker}"
+            await connection.execute(_CALLS, number * 1000, step, 1, calls, failed, worker)
+    async with serving(database.url) as url, looking(browser, url, visit=False) as page:
+        await page.goto(f"{url}/?show=workers")
+        await fully_drawn(page)
+        shown = await page.locator("#workers tbody th").all_inner_texts()
+        assert shown == ["bad", "once", "big", "usual"]
+
+        await page.goto(url)
+        await fully_drawn(page)
+        shown = await page.locator("#first .what").all_inner_texts()
+        assert shown == [f"step of {worker}" for worker in ("bad", "once", "big", "usual")]
+
+
+async def test_stuck_executions_are_sorted_by_the_silence_that_is_shown(
+    browser: Browser, figures: str
+) -> None:
+    silences = [590, 587, 591]
+
+    async def changing(route: Route) -> None:
+        answer = await (await route.fetch()).json()
+        rows = [
+            row | {"silent_s": silent_s}
+            for row, silent_s in zip(answer["rows"], silences, strict=False)
+        ]
+        await route.fulfill(json=answer | {"rows": rows})
+
+    async with looking(browser, figures, visit=False) as page:
+        await page.route("**/api/v1/stuck-executions?*", changing)
+        await page.goto(figures)
+        await fully_drawn(page)
+        silent = page.locator("#stuck tbody td:nth-child(2)")
+        shown = await silent.all_inner_texts()
+        assert len(shown) > 1
+        assert shown == sorted(shown)
+
+        await page.hover("#stuck tbody")
+        silences[:2] = [580, 599]
+        await page.wait_for_selector("#stuck tbody >> text=9 min 59")
+        assert "9 min 59" not in (await silent.all_inner_texts())[-1]
+
+        await page.mouse.move(0, 0)
+        await page.wait_for_selector("#stuck tbody tr:last-child >> text=9 min 59")
+        await page.unroute_all(behavior="ignoreErrors")
 
 
 async def test_quoted_part_of_an_error_is_no_question_mark(browser: Browser, figures: str) -> None:

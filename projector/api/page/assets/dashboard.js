@@ -53,7 +53,7 @@ export const PANELS = [
   },
   {
     id: "first", title: "First-attempt success", width: "narrow", filters: ["playbook", "step"],
-    subtitle: "Calls that completed without a retry. The worst step is first, and steps with few calls are last",
+    subtitle: "Calls that completed without a retry. The worst step is first, and few calls say less than many",
     queries: (address) => ({
       first: ["first-attempt-success", parameters(address, ["playbook", "step"]), pace(address)],
     }),

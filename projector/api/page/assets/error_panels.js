@@ -4,7 +4,7 @@ import { link } from "./router.js";
 import { h } from "./dom.js";
 import { guide } from "./guides.js";
 import { attempt, count, percent, windowText } from "./format.js";
-import { FEW_CALLS, nothing, errorText, expandButton, failedCalls, limit, noBefore, novelty, some, steady, sum, trendTimes } from "./panel_parts.js";
+import { FEW_CALLS, nothing, errorText, expandButton, failedCalls, limit, noBefore, novelty, some, steady, sum, trendTimes, worstFirst } from "./panel_parts.js";
 import { spark } from "./spark.js";
 import { table, tools } from "./tables.js";
 
@@ -53,8 +53,8 @@ export function drawErrors({ errors }, { address, expanded }) {
 }
 
 export function drawFirst({ first }, { address, expanded }) {
-  const unsure = (row) => row.calls < FEW_CALLS;
-  const sorted = [...first.rows].sort((a, b) => unsure(a) - unsure(b) || a.success_rate - b.success_rate || b.calls - a.calls);
+  const counted = first.rows.map((row) => ({ ...row, failed: row.calls - row.succeeded }));
+  const sorted = counted.sort(worstFirst(counted));
   const rows = steady("first", sorted, (row) => `first-${row.step}`);
   if (!rows.length) return nothing(first, `No first attempt finished ${windowText(address)}.`);
   return [

@@ -3,12 +3,10 @@
 import { link } from "./router.js";
 import { h } from "./dom.js";
 import { between, clock, count, per, percent, plural, windowText } from "./format.js";
-import { STEP_MS, bins, expandButton, figures, knownUntil, limit, most, noBefore, nothing, stamp, steady, sum } from "./panel_parts.js";
+import { STEP_MS, bins, expandButton, expectedRate, figures, knownUntil, limit, most, noBefore, nothing, rateOf, stamp, steady, sum } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
 
 const MARKS_SHOWN = 3;
-/** As many calls at the rate of all steps count with those that a step had in the window before. */
-const CALLS_OF_ALL = 10;
 
 /** The first execution of each version of a playbook, as marks of a chart. */
 const marksOf = ({ rows }) => rows.map((row) => ({ at: new Date(row.first_at).getTime(), word: `${versionName(row)} began` }));
@@ -73,22 +71,21 @@ export function drawRate({ now, before, errors, stepsBefore, deployments }, { ad
       // It is complete, but ends where this window is not known yet.
       { name: "the window before", colour: "cancelled", as: "line", y: rates(before, length) },
     ] };
-  const rate = (rows) => { const calls = sum(rows, "calls"); return calls ? sum(rows, "failed") / calls : null; };
   const steps = [...new Set(errors.rows.map((row) => row.step))].map((name) => {
     const rows = errors.rows.filter((row) => row.step === name);
     const then = stepsBefore.rows.find((row) => row.step === name);
-    return { step: name, calls: sum(rows, "calls"), failed: sum(rows, "failed"), rate: rate(rows), before: then?.error_rate ?? null,
+    return { step: name, calls: sum(rows, "calls"), failed: sum(rows, "failed"), rate: rateOf(rows), before: then?.error_rate ?? null,
       callsBefore: then?.calls ?? 0, failedBefore: then?.failed ?? 0 };
   });
-  /** How many more of its calls failed than the window before lets expect. Few calls then say little, and none say nothing. */
-  const rateOfAll = rate(stepsBefore.rows) ?? 0;
-  const more = (row) => row.failed - row.calls * (row.failedBefore + rateOfAll * CALLS_OF_ALL) / (row.callsBefore + CALLS_OF_ALL);
+  /** How many more of its calls failed than the window before lets expect. */
+  const rateOfAll = rateOf(stepsBefore.rows) ?? 0;
+  const more = (row) => row.failed - row.calls * expectedRate(row.failedBefore, row.callsBefore, rateOfAll);
   const order = steady("rate", steps.sort((a, b) => more(b) - more(a)), (row) => `rate-${row.step}`);
   const drawn = limit(steps, expanded, 5);
   return {
     nodes: [
       ...figures("rate", spec, `Error rate in percent, ${per(step)}`,
-        `error rate ${windowText(address)}: ${percent(rate(now.rows))}, ${percent(rate(before.rows))} in the window before`,
+        `error rate ${windowText(address)}: ${percent(rateOf(now.rows))}, ${percent(rateOf(before.rows))} in the window before`,
         [["this window", "failed"], ["the window before", "cancelled"]], [
           { name: "From", value: (row) => row.at, cell: (row) => stamp(row.at, now.every) },
           { name: "Calls", number: true, value: (row) => row.calls, cell: (row) => count(row.calls) },
@@ -101,7 +98,8 @@ export function drawRate({ now, before, errors, stepsBefore, deployments }, { ad
       table("Error rate by step, in this window and the one before", [
         { name: "Step", value: (row) => row.step, cell: (row) => h("a", { href: link(address, { show: "errors", step: row.step }) }, row.step || "(no step)") },
         { name: "Error rate", number: true, value: (row) => row.rate, cell: (row) => percent(row.rate) },
-        { name: "Before", number: true, value: (row) => row.before, cell: (row) => percent(row.before) },
+        { name: "Before", number: true, value: (row) => row.before, cell: (row) => (row.callsBefore || noBefore(now) ? percent(row.before)
+          : h("span", { title: "No call of it ended in the window before" }, "new")) },
         { name: "Failed", number: true, value: (row) => row.failed, cell: (row) => count(row.failed) },
         { name: "Calls", number: true, value: (row) => row.calls, cell: (row) => count(row.calls) },
       ], order, (row) => `rate-${row.step}`, { id: "rate", ...drawn }),

@@ -13,8 +13,22 @@ const ROWS_SHOWN = innerWidth <= 700 ? 5 : 10;
 const FIGURES_SHOWN = 120;
 /** Fewer calls say little. */
 export const FEW_CALLS = 20;
+/** Calls at the rate of all that are mixed into a rate, so that few calls say little and none say nothing. */
+const CALLS_OF_ALL = 10;
 const SERIES = ["s1", "s2", "s3", "s4", "s5", "s6"];
 export const sum = (rows, name) => rows.reduce((total, row) => total + Number(row[name] ?? 0), 0);
+
+export const rateOf = (rows) => { const calls = sum(rows, "calls"); return calls ? sum(rows, "failed") / calls : null; };
+
+/** The failure rate to expect of further calls. */
+export const expectedRate = (failed, calls, rateOfAll) => (failed + rateOfAll * CALLS_OF_ALL) / (calls + CALLS_OF_ALL);
+
+/** Compares rows by the failure rate to expect of them: 14 of 15 is worse than 1 of 1. */
+export function worstFirst(rows) {
+  const rateOfAll = rateOf(rows) ?? 0;
+  const expected = (row) => expectedRate(row.failed, row.calls, rateOfAll);
+  return (a, b) => expected(b) - expected(a) || b.calls - a.calls;
+}
 
 export const failedCalls = (address, changes = {}) =>
   link(address, { show: "calls", failed: "true", status: null, ...changes });

@@ -7,7 +7,7 @@ import { drawCoercions } from "./event_panels.js";
 import { percentiles } from "./duration_panel.js";
 import { guide } from "./guides.js";
 import { ended, iterations } from "./lists.js";
-import { FEW_CALLS, errorText, execution, expandButton, limit, nothing, showing, stamp, sum } from "./panel_parts.js";
+import { FEW_CALLS, errorText, execution, expandButton, limit, nothing, showing, stamp, sum, worstFirst } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
 import { hours, pace } from "./windows.js";
 
@@ -37,14 +37,14 @@ const lastDays = (address) => (short(address) ? windowText(address) : "in the la
 /** What stands beside figures of a playbook with too many calls to count all. */
 const counted = (answer) => `too many calls, so only executions since ${clock(answer.since)} are counted`;
 
-/** columns may be a function of the rows; timeless: the query has no window; when: words for its time; state: what the documentation has a page about. */
+/** columns may be a function of the rows, and order(rows) gives what compares two; timeless: the query has no window; when: words for its time; state: what the documentation has a page about. */
 function panel({ id: name, title, subtitle, path, filters = [], query = {}, columns, none, width = "half", order, timeless = false, when = windowText, key, state = null, truncated }) {
   return {
     id: name, title, subtitle, width, filters, truncated,
     queries: (address) => ({ [name]: [path, (timeless ? only : parameters)(address, filters, query), timeless ? {} : pace(address)] }),
     render: (answers, { address, expanded }) => {
       const answer = answers[name];
-      const rows = order ? [...answer.rows].sort(order) : answer.rows;
+      const rows = order ? [...answer.rows].sort(order(answer.rows)) : answer.rows;
       const drawn = limit(rows, expanded);
       if (!rows.length) return nothing(answer, timeless ? `${none}.` : `${none} ${when(address)}.`);
       return [
@@ -91,16 +91,16 @@ export function retries(address) {
     WORTH,
     panel({ id: "recovery", title: "Recovery", subtitle: "How likely a retry succeeds",
       path: "retry-recovery", filters: ["playbook", "step", "attempts"], none: "No call was retried", key: byStepAndTry,
-      order: (a, b) => b.retries - a.retries,
+      order: () => (a, b) => b.retries - a.retries,
       columns: [step, tries, number("Retries", "retries"), number("Recovered", "recovered"), number("Rate", "recovery_rate", percent)] }),
     panel({ id: "exhaustion", title: "Exhaustion", subtitle: "Failed calls that were the last attempt allowed, where their events say how many are (max_attempts)",
       path: "retry-exhaustion", filters: ["playbook", "step"], none: "No call failed", key: (row) => row.step,
-      order: (a, b) => b.exhausted - a.exhausted,
+      order: () => (a, b) => b.exhausted - a.exhausted,
       columns: [step, number("Failed", "failed"), number("Last attempt", "exhausted", (n) => (n ? count(n) : "none known")), number("Share", "exhausted_rate", (share) => (share ? percent(share) : "–"))] }),
     panel({ id: "per-success", title: "Attempts per success", subtitle: "All attempts for each call that succeeded",
       path: "attempts-per-success", filters: ["playbook", "step"], none: "No call succeeded", key: (row) => row.step,
       // Without any success it is null, which is the worst.
-      order: (a, b) => (b.attempts_per_success ?? Infinity) - (a.attempts_per_success ?? Infinity),
+      order: () => (a, b) => (b.attempts_per_success ?? Infinity) - (a.attempts_per_success ?? Infinity),
       columns: [step, number("Attempts", "tries"), number("Successes", "succeeded"),
         number("Per success", "attempts_per_success", (value) => (value === null ? "–" : value.toFixed(2)))] }),
     panel({ id: "backoffs", title: "Backoff", subtitle: "Between a failure and its retry: median, 95th and 99th percentile",
@@ -121,7 +121,7 @@ export function playbooks(address) {
       panel({ id: "versions", title: "All versions", subtitle: `How executions of each version ended${short(address) ? "" : ", of the last 7 days only"}. Click a playbook to compare its versions`, width: "full",
         path: "playbook-versions", filters: ["playbook"], none: "No execution began", when: lastDays,
         key: (row) => `${row.playbook}-${row.version}`,
-        order: (a, b) => !a.playbook - !b.playbook || (a.playbook < b.playbook ? -1 : a.playbook > b.playbook ? 1 : new Date(b.first_hour) - new Date(a.first_hour)),
+        order: () => (a, b) => !a.playbook - !b.playbook || (a.playbook < b.playbook ? -1 : a.playbook > b.playbook ? 1 : new Date(b.first_hour) - new Date(a.first_hour)),
         columns: [{ name: "Playbook", value: (row) => row.playbook, cell: (row) => h("a", { href: link(page(), { playbook: row.playbook }) }, row.playbook || "(unknown)") },
           text("Version", "version"), number("Executions", "executions"), number("Completed", "completed"), number("Failed", "failed"),
           number("Mean duration", "mean_duration_s", span), hour("First hour", "first_hour"), hour("Last hour", "last_hour")] }),
@@ -185,9 +185,9 @@ function ofOthers(rows) {
 export function workers(address) {
   address_ = address;
   return { title: "Workers and queues", layout: "grid packed", panels: [
-    panel({ id: "workers", title: "Worker failures", width: "narrow", subtitle: "Share of each worker's calls that failed. Workers with few calls are last. Click one for its calls",
+    panel({ id: "workers", title: "Worker failures", width: "narrow", subtitle: "Share of each worker's calls that failed. The worst is first, and few calls say less than many. Click one for its calls",
       path: "worker-failures", filters: ["worker"], none: "No call finished", key: (row) => row.worker_id,
-      order: (a, b) => (a.calls < FEW_CALLS) - (b.calls < FEW_CALLS) || b.error_rate - a.error_rate,
+      order: worstFirst,
       columns: (rows) => [{ name: "Worker", value: (row) => row.worker_id, cell: (row) =>
         h("a", { href: link(page(), { show: "calls", worker: row.worker_id, failed: "true" }) }, row.worker_id || "(unknown)") },
       number("Calls", "calls"), number("Failed", "failed"), number("Error rate", "error_rate", percent), ofOthers(rows)] }),
@@ -209,7 +209,7 @@ export function workers(address) {
       columns: [id, step, ...iterations, time("Begun", "first_at"), time("Last event", "last_at")] }),
     panel({ id: "without-end", title: "Executions without an end", width: "narrow", subtitle: "All calls finished, but no end event came. The longest silent is first",
       path: "executions-without-end", filters: ["playbook"], query: { limit: 100 }, timeless: true, none: "No execution lacks its end",
-      order: (a, b) => b.silent_s - a.silent_s,
+      order: () => (a, b) => b.silent_s - a.silent_s,
       key: (row) => row.execution_id,
       columns: [id, playbook, number("Calls", "calls"), time("Last call", "last_finished_at"), number("Silent", "silent_s", span)] }),
   ] };
@@ -224,7 +224,7 @@ export function producers(address) {
         time("Found", "found_at")] }),
     panel({ id: "without-command", title: "Calls without a command", width: "narrow", subtitle: "Events that name no command, so they belong to no call",
       path: "calls-without-command", filters: ["step", "event_type"], none: "Every event names its command", key: (row) => `${row.step}-${row.event_type}`,
-      order: (a, b) => b.events - a.events,
+      order: () => (a, b) => b.events - a.events,
       columns: [{ ...text("Step", "step"), cell: (row) => row.step || "(no step)" }, text("Event type", "event_type"), number("Events", "events")] }),
     COERCIONS,
     panel({ id: "defaults", title: "Defaults", width: "narrow", subtitle: "Events whose producer sent no attempt, status, or time",
@@ -233,7 +233,7 @@ export function producers(address) {
         number("No status", "status_from_name"), number("No time", "time_from_log")] }),
     panel({ id: "clocks", title: "Clocks of workers", width: "wide", subtitle: "Mean time from an event to its arrival. Below 0, the worker's clock is ahead",
       path: "late-arrivals", filters: ["worker"], query: { by: ["worker"] }, none: "No event arrived", key: (row) => row.worker_id,
-      order: (a, b) => Math.abs(b.mean_skew_s) - Math.abs(a.mean_skew_s),
+      order: () => (a, b) => Math.abs(b.mean_skew_s) - Math.abs(a.mean_skew_s),
       columns: [{ ...text("Worker", "worker_id"), cell: (row) => row.worker_id || "(no worker)" },
         number("Mean", "mean_skew_s", span), number("Ahead", "ahead"), number("Events", "events")] }),
     panel({ id: "late", title: "Late arrivals", width: "wide", subtitle: "Time between an event and its arrival in the log",
@@ -241,7 +241,7 @@ export function producers(address) {
       columns: [text("Shape", "shape"), text("Lateness", "lateness"), number("Events", "events")] }),
     panel({ id: "events", title: "Events by attempt and status", width: "wide", subtitle: "Events of every type, not only calls",
       path: "attempts-by-status", filters: ["event_type", "status", "attempts"], none: "No event was stored",
-      key: (row) => `${row.event_type}-${row.attempts}-${row.status}`, order: (a, b) => b.events - a.events,
+      key: (row) => `${row.event_type}-${row.attempts}-${row.status}`, order: () => (a, b) => b.events - a.events,
       columns: [text("Event type", "event_type"), tries, text("Status", "status"), number("Events", "events")] }),
     panel({ id: "gaps", title: "Gaps", width: "wide", subtitle: "Offsets without a record, and why",
       path: "gaps", state: "gaps", query: { limit: 100 }, none: "No offset was skipped", key: (row) => `${row.topic}-${row.partition}-${row.incarnation}-${row.first_offset}`,

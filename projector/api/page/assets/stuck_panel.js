@@ -5,7 +5,7 @@ import { h } from "./dom.js";
 import { count, plural, span } from "./format.js";
 import { guide } from "./guides.js";
 import { stuckColumns } from "./lists.js";
-import { empty, expandButton, limit, sum } from "./panel_parts.js";
+import { empty, expandButton, limit, steady, sum } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
 
 const strays = (ages) => sum(ages.rows.filter((row) => !row.begun), "executions");
@@ -25,7 +25,8 @@ function order(stuck, address) {
 }
 
 export function drawStuck({ stuck, ages }, { address, expanded }) {
-  const { rows } = stuck;
+  const key = (row) => `stuck-${row.execution_id}`;
+  const rows = steady("stuck", [...stuck.rows].sort((a, b) => a.silent_s - b.silent_s), key);
   const drawn = limit(rows, expanded);
   const begun = ages.rows.filter((row) => row.begun);
   const apart = strays(ages);
@@ -34,7 +35,7 @@ export function drawStuck({ stuck, ages }, { address, expanded }) {
   if (!rows.length) return [...empty("No execution is stuck."), straysNote];
   return [
     h("p", {}, `${plural(stuckInAll(ages), "execution")}${begun.length > 1 ? ":" : ","} ${begun.map((row, n) => `${begun.length > 1 ? `${count(row.executions)} ` : ""}${n ? "" : "silent "}for ${silence(row)}`).join(", ")}`, order(stuck, address)),
-    table("Stuck executions, the last to fall silent first", stuckColumns(address), rows, (row) => `stuck-${row.execution_id}`, { id: "stuck", ...drawn }),
+    table("Stuck executions, the last to fall silent first", stuckColumns(address), rows, key, { id: "stuck", ...drawn }),
     h("div", { class: "under" }, tools("stuck"), expandButton("stuck", rows, expanded, "execution", undefined, Boolean(stuck.next)),
       stuck.next ? h("a", { href: all }, `All ${count(stuckInAll(ages))}`) : null, guide("stuck")),
     straysNote,

@@ -78,7 +78,7 @@ async def test_search_finds_a_pasted_id_whatever_it_is_of(client: httpx.AsyncCli
 async def test_search_finds_a_short_id_among_words(database: Database) -> None:
     ids = ("900000001997", "333895119667515392")
     async with connected(database) as connection, api_client(database.url) as client:
-        for execution in map(int, ids):
+        for one in map(int, ids):
             await connection.execute(
                 """
                 insert into normalizer.events
@@ -86,7 +86,7 @@ async def test_search_finds_a_short_id_among_words(database: Database) -> None:
                         source_topic, source_partition, source_offset)
                 values ($1::bigint + 1, $1, 'step.enter', 'ship', 'STARTED', 0, now(), 't', 0, $1)
                 """,
-                execution,
+                one,
             )
 
         for execution, pasted in (

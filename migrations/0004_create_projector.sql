@@ -1,6 +1,7 @@
 -- The schema projector holds the projections, which triggers update in the transaction that writes
 -- the events. Its views are a contract with their readers. Its tables are private and may change in
--- any release.
+-- any release. A function that is volatile, or that has the rights of its owner, is revoked from
+-- public. The others only read, with the rights of their caller.
 --
 -- Each counter has a separate row in every shard, so that writers can count at the same time. A
 -- transaction locks a shard until it ends, and changes only the rows of this shard. The count is

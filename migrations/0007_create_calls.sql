@@ -442,7 +442,6 @@ create type projector.call_delta as (
     attempts     integer,
     playbook     text,
     step         text,
-    begun_at     timestamptz,
     finished_at  timestamptz,
     status       text,
     worker_id    text,

@@ -1,11 +1,11 @@
 """The program `normalizer`, also started by `python -m normalizer`."""
 
-from normalizer.runtime.program_start import start_program
+from normalizer.runtime.program_start import run_cli
 
 
 def main() -> None:
     """Run a command."""
-    start_program("normalizer")
+    run_cli("normalizer")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """Starts the program `projector`, so that `python -m projector` does the same as the command."""
 
-from normalizer.runtime.program_start import start_program
+from normalizer.runtime.program_start import run_cli
 
 
 def main() -> None:
     """Run a command."""
-    start_program("projector")
+    run_cli("projector")
 
 
 if __name__ == "__main__":

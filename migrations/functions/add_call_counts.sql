@@ -29,12 +29,12 @@ declare
 begin
     -- 1. Equal counts cancel out. The rest is by how many calls the roll-ups differ.
     with difference as materialized (
-        select   sum(sign)::integer as calls, playbook, step, attempts, begun_at, finished_at,
-                 status, worker_id, error, duration_us, queue_us, backoff_us, exhausted, inferred,
+        select   sum(sign)::integer as calls, playbook, step, attempts, finished_at, status,
+                 worker_id, error, duration_us, queue_us, backoff_us, exhausted, inferred,
                  to_hour(finished_at) as hour
         from     unnest(add_call_counts.counts)
-        group by playbook, step, attempts, begun_at, finished_at, status, worker_id, error,
-                 duration_us, queue_us, backoff_us, exhausted, inferred
+        group by playbook, step, attempts, finished_at, status, worker_id, error, duration_us,
+                 queue_us, backoff_us, exhausted, inferred
         having   sum(sign) <> 0
     ),
     -- 2. Attempts by hour.

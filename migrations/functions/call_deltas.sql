@@ -12,7 +12,7 @@ as $$
 begin
     return query
         select call_deltas.sign, counted.execution_id, counted.command_id, counted.attempts,
-               playbook_path(execution.counted_playbook_ranked), counted.step, counted.begun_at,
+               playbook_path(execution.counted_playbook_ranked), counted.step,
                counted.finished_at, counted.status, counted.worker_id, counted.error,
                counted.duration_us, counted.queue_us, counted.backoff_us, counted.exhausted,
                counted.inferred

@@ -233,8 +233,9 @@ begin
                    ) as next_end_at
             from   begin_or_end
         )
-        -- An attempt without a known begin (R2) begins just after the one before it ended. That one
-        -- ended with the end that declares its number, or else with the next end that has none.
+        -- An attempt without a known begin (R2) begins just after the one before it ended, by the
+        -- least step of a timestamp, so that the end belongs to the attempt before. That one ended
+        -- with the end that declares its number, or else with the next end that has none.
         select nth_command, nth_attempt::integer, number,
                coalesce(
                    begun_at,

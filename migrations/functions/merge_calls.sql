@@ -1,7 +1,7 @@
 -- Merges new events into the first attempts of their commands (step 3 of project_calls). `changes`
--- has one entry for each command. Commands in `rebuilt` are skipped, because rebuild_calls writes
--- them. The others are known to have no attempt but the first, with attempts = 0. `to_recount`
--- returns the written attempts that have ended, and `to_relink` those that have failed.
+-- has one entry for each command. Commands in `rebuilt` (or null) are skipped, because rebuild_calls
+-- writes them. The others are known to have no attempt but the first, with attempts = 0.
+-- `to_recount` returns the written attempts that have ended, and `to_relink` those that have failed.
 --
 -- For example, the command has been claimed, and now its call completes:
 --                 | claimed_at | finished_at | outcome_ranked
@@ -38,7 +38,8 @@ begin
             issued_at           = least(stored.issued_at, excluded.issued_at),
             claimed_at          = least(stored.claimed_at, excluded.claimed_at),
             started_at          = least(stored.started_at, excluded.started_at),
-            -- The time in the outcome that wins, without decoding it again.
+            -- The time in the outcome that wins, without decoding it again. If none is stored, the
+            -- comparison is null, so the other one wins.
             finished_at         = case
                                       when stored.outcome_ranked <= excluded.outcome_ranked
                                            or excluded.outcome_ranked is null

@@ -10,6 +10,7 @@
 --     command_id | issued_at | outcome_ranked     | worker_ranked          | must_rebuild
 --     7:a:1      | 09:00:00  | FAILED at 09:00:05 | w1, said at 09:00:05   | false
 -- That becomes attempt 0 of the command in call_facts, and adds 1 to the failed calls of that hour.
+-- The view finished_calls (views/finished_calls.sql) says which attempts the roll-ups count.
 -- If another statement inserts a second command.issued later, step 2 sees that the stored issued_at
 -- differs. So step 3 rebuilds the command from all three events, which makes two attempts.
 --     1. reduce what the rows say to one entry of `changes` for each command
@@ -50,7 +51,7 @@ declare
     old_counts           call_delta[];
     to_recount           call_id[];
     to_relink            call_id[];
-    merged               record;
+    merged               record;  -- the results of merge_calls
 begin
     if current_setting('projector.off', true) = 'on' then
         return null;

@@ -30,7 +30,7 @@ begin
                 select array_agg(
                            (
                                way.sign, call.execution_id, call.command_id, call.attempts,
-                               way.playbook, call.step, call.begun_at, call.finished_at,
+                               way.playbook, call.step, call.finished_at,
                                call.status, call.worker_id, call.error, call.duration_us,
                                call.queue_us, call.backoff_us, call.exhausted,
                                call.inferred

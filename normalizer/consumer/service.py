@@ -63,6 +63,8 @@ class Service:
     Call `run` once. It ends after `stop`, or with an error that no retry can fix. `accept_reset`
     and `accept_shapes` are an operator's consent to read a recreated topic, and to read partitions
     with another table of shapes (--accept-reset, --accept-shapes).
+
+    The attributes without an underscore are for `monitoring`, which reads them in other threads.
     """
 
     def __init__(
@@ -104,7 +106,7 @@ class Service:
             self._membership,
             self.observer.measure_stage,
             self._tasks,
-            self._stores.batches.may_normalize,
+            self._stores.batches.may_normalize,  # cleared while short statements run
         )
         scheduler = FetchScheduler(
             self._membership, self._stores.batches, self.observer.measure_stage
@@ -195,12 +197,12 @@ class Service:
         """Fetch, normalize, and write. While one batch is being written, the next is filled."""
         writing: asyncio.Task[None] | None = None
         while not self._stopping.is_set():
-            in_spans = self._tracer.begin_batch()
+            make_spans = self._tracer.begin_batch()
             filled = await self._filler.fill_batch(writing)
-            if filled is None:
+            if filled is None:  # a stop or a new suspect came before any record
                 continue
             await self._wait_for_write(writing)
-            writing = self._tasks.create_task(self._write(filled, in_spans), name="write")
+            writing = self._tasks.create_task(self._write(filled, make_spans), name="write")
         await self._wait_for_write(writing)
         # A slow record is another task of the task group, which wouldn't end before that record is
         # done. So stop the helper process here. `run` stops it too, for the case of an error.
@@ -215,7 +217,7 @@ class Service:
             with self.observer.measure_stage("wait"):
                 await asyncio.wait([writing])
 
-    async def _write(self, filled: FilledBatch, in_spans: WriteSpans) -> None:
+    async def _write(self, filled: FilledBatch, make_spans: WriteSpans) -> None:
         """Write the batch, without the parts whose claim was lost since their records were read.
 
         If it's rolled back, its partitions are claimed and read again.
@@ -228,7 +230,7 @@ class Service:
         measured = self.observer.measure_stage("write")
         lost: Sequence[PositionError] = ()
         try:
-            with in_spans(batch), self._membership.mark_busy("writer"), measured:
+            with make_spans(batch), self._membership.mark_busy("writer"), measured:
                 await write_with_retry(
                     self._stores.batches,
                     batch,

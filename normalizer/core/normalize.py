@@ -105,7 +105,10 @@ class Normalizer:
     def _sampled(
         self, record: RawRecord, outcomes: tuple[Normalized, ...]
     ) -> tuple[Normalized, ...]:
-        """Return the outcomes. The first Rejected gets a sample of the record."""
+        """Return the outcomes. The first Rejected gets a sample of the whole record.
+
+        The others don't, because it would be stored again for each rejected event of a batch.
+        """
         for n, outcome in enumerate(outcomes):
             if isinstance(outcome, Rejected):
                 is_whole = record.cut is None
@@ -146,16 +149,16 @@ class _EventRules(msgspec.Struct, frozen=True, gc=False):
             return msgspec.structs.replace(rejected, execution_id=_readable_execution_id(event))
 
     def _envelope(self, event: WireEvent, event_type: str, shape: str) -> Envelope:
-        """Apply every rule. The first rule that rejects the event decides the reason (#l2).
+        """Apply the rules that follow `resolve_event_type`, which may reject the event too (#l2).
 
         Any rule may add to `event.extra` and `event.coercions`, so these are encoded last.
         """
         record, headers, recorded = self.record, self.headers, self.recorded
         index = record.index + event.index
-        # First, as in native/lane, which must write the same bytes, so the same order in `extra`.
+        # Called first, as in native/lane. Both must write the members of `extra` in one order.
         keep_child_execution_id(event)
 
-        # Only these rules may reject the event, in this order.
+        # Of the rules below, only these may reject the event. The first that does gives the reason.
         command_id = resolve_command_id(event)
         step = resolve_step(event, command_id)
         worker_id = resolve_worker_id(event)

@@ -8,7 +8,7 @@ from types import FrameType
 from normalizer.runtime.exit_codes import INTERRUPTED
 
 
-def start_program(program: str) -> None:
+def run_cli(program: str) -> None:
     """Import the commands of a program, and run the one that the command line names.
 
     Imports take a moment, and a signal should end the program even then. In a container the first

@@ -44,9 +44,9 @@ class RejectedRowFinder:
 
     async def find_rejected_events(
         self,
+        connection: asyncpg.Connection,
         batch: Batch,
         row_rejections: dict[Coordinates, Rejected],
-        connection: asyncpg.Connection,
     ) -> dict[Coordinates, Rejected]:
         """Find the events whose rows are rejected, besides those in `row_rejections`."""
         # If the batch was already committed after all, it doesn't matter which rows are rejected

@@ -54,26 +54,28 @@ class OutcomeCounts:
         )
 
 
+class SortedPart(msgspec.Struct, frozen=True, kw_only=True):
+    """How many outcomes of each kind one partition's part of a batch has."""
+
+    events: int
+    rejections: int
+    ignored: int
+
+
 class SortedOutcomes(msgspec.Struct, frozen=True, kw_only=True):
     """A batch's outcomes, sorted by kind. Those to ignore are only counted.
 
-    A part of a batch has the records of one partition.
-
     - `events` has the events to reconcile with the stored rows, in the order of the batch.
-    - `event_ends` has, for each part, the index in `events` after the part's last event.
     - `rejections` has the records to quarantine, in the order of the batch.
-    - `rejection_ends` has, for each part, the index in `rejections` after the part's last one.
-    - `ignored` has, for each part, how many of its outcomes are ignored.
+    - `parts` has, for each part of the batch, how many of these are its own.
     - `excluded` has the reason for each event and rejection that's ignored.
     - `expired` is how many of these are older than retention allows, and `expired_unread` is how
       many of the expired ones no earlier batch has read.
     """
 
     events: Sequence[Event]
-    event_ends: Sequence[int]
     rejections: Sequence[RejectedRecord]
-    rejection_ends: Sequence[int]
-    ignored: Sequence[int]
+    parts: Sequence[SortedPart]
     excluded: Mapping[Coordinates, str]
     expired: int
     expired_unread: int
@@ -91,15 +93,14 @@ def sort_outcomes(
     batch, by their coordinates. They're sorted as rejections.
     """
     events: list[Event] = []
-    event_ends: list[int] = []
     rejections: list[RejectedRecord] = []
-    rejection_ends: list[int] = []
-    ignored: list[int] = []
+    parts: list[SortedPart] = []
     excluded: dict[Coordinates, str] = {}
     expired = expired_unread = 0
     horizon, forgotten = exclusions.horizon, exclusions.forgotten
     for part in batch.parts:
         ignored_in_part = 0
+        events_before, rejections_before = len(events), len(rejections)
         for record, outcomes in part.items:
             for outcome in outcomes:
                 if isinstance(outcome, Ignored):
@@ -130,15 +131,17 @@ def sort_outcomes(
                         rejections.append(RejectedRecord(record, rejected))
                     case event:
                         events.append(event)
-        event_ends.append(len(events))
-        rejection_ends.append(len(rejections))
-        ignored.append(ignored_in_part)
+        parts.append(
+            SortedPart(
+                events=len(events) - events_before,
+                rejections=len(rejections) - rejections_before,
+                ignored=ignored_in_part,
+            )
+        )
     return SortedOutcomes(
         events=events,
-        event_ends=event_ends,
         rejections=rejections,
-        rejection_ends=rejection_ends,
-        ignored=ignored,
+        parts=parts,
         excluded=excluded,
         expired=expired,
         expired_unread=expired_unread,

@@ -225,12 +225,13 @@ class Store:
         )
 
     async def write(self, batch: Batch, *, projections: bool = True) -> OutcomeTotals:
-        """Write the batch in one transaction. Rows that the database rejects go to quarantine.
+        """Write the batch. Rows that the database rejects go to quarantine.
 
-        A batch that merges records into rows of other partitions takes two transactions (see
-        `BatchPlan`). If the process dies between them, the whole batch is written again. Its merges
-        then change nothing, but still count as merged. If an earlier commit of this batch succeeded
-        although its response was lost, nothing is written, and the totals are empty.
+        This takes one transaction, or two if other writers may share its rows (see `batch_plan`).
+        If the process dies between them, the whole batch is written again. Its merges then change
+        nothing. They still count as merged, but below a dedup horizon as duplicates. If an earlier
+        commit of this batch succeeded although its response was lost, nothing is written, and the
+        totals are empty.
 
         Pass `projections=False` for a record that makes a projection fail. The projections aren't
         updated then. Instead, the database marks the batch's executions and hours as divergent, so
@@ -262,7 +263,7 @@ class Store:
                     )
                 result = await self._session.transaction(
                     _set_projections(
-                        partial(self._transaction.write_batch, batch, progress),
+                        partial(self._transaction.write_batch, batch=batch, progress=progress),
                         projections=projections,
                     )
                 )
@@ -297,7 +298,9 @@ class Store:
         found: dict[Coordinates, Rejected] = await self._session.transaction(
             _set_projections(
                 partial(
-                    self._rejected_row_finder.find_rejected_events, batch, progress.row_rejections
+                    self._rejected_row_finder.find_rejected_events,
+                    batch=batch,
+                    row_rejections=progress.row_rejections,
                 ),
                 projections=projections,
             ),

@@ -1,4 +1,4 @@
-"""Writes a batch in one transaction. No other code inserts events.
+"""The transaction that writes a batch, or one of two. No other code inserts events.
 
 The transaction first locks the positions, and checks their epochs and offsets. It then reconciles
 the events with the stored rows, copies new rows, updates changed rows, and stores rejected records
@@ -7,16 +7,18 @@ in quarantine. Finally it advances the positions, together with their running to
 `Store.write` begins the transaction, and commits it. If anything here raises, or if the process
 dies, the server rolls everything back. Until then it holds locks that other writers may wait for,
 and every batch takes these in one order: positions by their key, dedup horizons, stored rows, and
-rows of the projections, which triggers of the COPY and the UPDATE lock. Quarantine, gaps, and
-merged records have rows by the record's coordinates, so another writer of the same ones already
-waits for the position or the dedup horizon. `jobs.renormalize`, which updates rows too, takes the
-locks in the same order. `reconcile` says in which order it locks stored rows. If two writers
-deadlock all the same, PostgreSQL ends one of them, and `write_retry` writes its batch again.
+rows of the projections, which triggers of the COPY and the UPDATE lock. One transaction with both
+would lock projections twice, so a batch whose rows are shared takes two (see `batch_plan`).
+Quarantine, gaps, and merged records have rows by the record's coordinates, so another writer of the
+same ones already waits for the position or the dedup horizon. `jobs.renormalize`, which updates
+rows too, takes the locks in the same order. `reconcile` says in which order it locks stored rows.
+If two writers deadlock all the same, PostgreSQL ends one of them, and `write_retry` writes its
+batch again.
 """
 
 import asyncio
 from collections.abc import Sequence
-from itertools import compress, pairwise
+from itertools import compress, islice
 
 import asyncpg
 import msgspec
@@ -79,7 +81,7 @@ class WriteTransaction:
         self._may_normalize = may_normalize
 
     async def write_batch(
-        self, batch: Batch, progress: WriteProgress, connection: asyncpg.Connection
+        self, connection: asyncpg.Connection, batch: Batch, progress: WriteProgress
     ) -> CommittedBatch | WriteProgress | AlreadyCommitted:
         """Write the batch, or only the updates that must be written before it.
 
@@ -153,8 +155,8 @@ class WriteTransaction:
         )
         if not merged:
             return write_plan.placements
-        # This is the second of the two transactions in which a batch is written. A record that the
-        # first one has merged looks like a duplicate here, so report it as merged.
+        # This is the second of two transactions. Below a dedup horizon it has planned the batch
+        # again, and `reconcile` called the records that the first one has merged duplicates.
         return [
             ("merged", row)
             if placed == "duplicate" and source_coordinates(event) in merged
@@ -196,18 +198,13 @@ def _count_outcomes(
     newly_quarantined: Sequence[bool],
 ) -> list[OutcomeTotals]:
     """Count the outcomes of each part: where its events went, its rejections, what it ignores."""
+    placed, quarantined = iter(placements), iter(newly_quarantined)
     totals = []
-    for part, ignored, (first_event, events_end), (first_rejection, rejections_end) in zip(
-        parts,
-        sorted_outcomes.ignored,
-        pairwise((0, *sorted_outcomes.event_ends)),
-        pairwise((0, *sorted_outcomes.rejection_ends)),
-        strict=True,
-    ):
+    for part, sorted_part in zip(parts, sorted_outcomes.parts, strict=True):
         counts = OutcomeCounts()
-        counts.add("ignored", ignored)
-        counts.add_placements(placements[first_event:events_end])
-        for is_new in newly_quarantined[first_rejection:rejections_end]:
+        counts.add("ignored", sorted_part.ignored)
+        counts.add_placements(islice(placed, sorted_part.events))
+        for is_new in islice(quarantined, sorted_part.rejections):
             counts.add("quarantined" if is_new else "duplicate")
         totals.append(counts.totals(part))
     return totals

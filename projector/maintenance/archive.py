@@ -122,8 +122,8 @@ class ArchiveFile:
         ids = [*(self._ids or ()), *(row["event_id"] for row in rows)]
         self._ids = min(ids), max(ids)
 
-    def complete(self) -> None:
-        """Sync the whole file to disk before the commit. Raises FatalError if that fails."""
+    def sync_before_commit(self) -> None:
+        """Sync the whole file to disk, still unfinished. Raises FatalError if that fails."""
         assert self._ids
         name = f"events_{self._ids[0]:019}_{self._ids[1]:019}_{self._digest.hex()}.ndjson.zst"
         with _translated(self._path):

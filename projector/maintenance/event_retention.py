@@ -197,7 +197,7 @@ class _Retention:
             cursor = await statement.cursor(execution_ids)
             while rows := await cursor.fetch(_ROWS_A_READ):
                 file.add(rows)
-            file.complete()
+            file.sync_before_commit()
 
 
 async def _hours(

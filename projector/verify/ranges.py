@@ -41,8 +41,9 @@ class VerifyScope(msgspec.Struct, frozen=True, kw_only=True):
 
     A sample has `hours` hours, drawn at random with `seed`, and some executions that began in each
     of them. A scope can also be limited to open divergences (`only_open_divergences`), or to
-    `execution_ids`, but not to both, and neither of these can be a sample. With `execution_ids`,
-    only executions and calls can be compared, because counters have no rows by execution.
+    `execution_ids`, but not to both, and neither of these can be a sample. Open divergences can't
+    be limited to hours, because one without a location may be anywhere. With `execution_ids`, only
+    executions and calls can be compared, because counters have no rows by execution.
     """
 
     kind: Literal["all", "range", "sample"] = "all"
@@ -57,6 +58,9 @@ class VerifyScope(msgspec.Struct, frozen=True, kw_only=True):
         limits = (self.kind == "sample", bool(self.execution_ids), self.only_open_divergences)
         if sum(limits) > 1:
             message = "a scope is a sample, some executions, or open divergences, but only one"
+            raise ValueError(message)
+        if self.only_open_divergences and (self.since, self.until) != (START_OF_TIME, END_OF_TIME):
+            message = "a scope of open divergences has no bounds, because they may be anywhere"
             raise ValueError(message)
 
     @property
@@ -194,9 +198,10 @@ async def _hour_ranges(
 ) -> list[HourRange]:
     """Return ranges that each have `hours_a_range` hours with rows, and the empty hours between.
 
-    A sample has only hours with rows, drawn from the hours that retention hasn't reached. Older
-    hours can't be compared, because their events are deleted and only the archived part of the
-    counters is left.
+    The hours with rows are those of the counter's own table, and for executions those of the
+    counter event_hours. So a sample can't draw an hour of which that table has lost all rows. A
+    sample is drawn from the hours that retention hasn't reached. Older hours can't be compared,
+    because their events are deleted and only the archived part of the counters is left.
     """
     table, time = comparison.name, comparison.keys[0]
     if comparison.bounded_by == "executions":

@@ -170,8 +170,10 @@ class _ComparisonRun:
         if self._repair_range is not None and found.differing:
             differing = found.differing
             await self._repair_range(self._comparison, verify_range, found)
+            # Count the repair already, because the second comparison may time out.
+            self._repaired += differing
             found = await compare_range(self._connection, self._comparison, verify_range)
-            self._repaired += max(differing - found.differing, 0)
+            self._repaired -= min(found.differing, differing)
         return found
 
     async def _count_archived(self, verify_range: VerifyRange) -> int:

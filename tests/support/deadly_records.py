@@ -10,7 +10,7 @@ from typing import Final
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized
-from normalizer.runtime.program_start import start_program
+from normalizer.runtime.program_start import run_cli
 
 DEADLY: Final = "this record kills"
 
@@ -26,4 +26,4 @@ def _die_at(self: Normalizer, record: RawRecord) -> tuple[Normalized, ...]:
 if __name__ == "__main__":
     os.environ["NORMALIZER_CORE"] = "python"
     Normalizer.normalize = _die_at  # type: ignore[method-assign]
-    start_program("normalizer")
+    run_cli("normalizer")

@@ -108,7 +108,7 @@ class _CleanText(msgspec.Struct, frozen=True, gc=False):
     """A parsed JSON text in which no part has a sign of a secret.
 
     `tree` is a JSON string, or an object whose members are the bytes that were sent. `may_be_deep`
-    and `bom` are those of the level that it becomes.
+    and `bom` are those of the level that it becomes. `bom` leads to the coercion `bom_stripped`.
     """
 
     text: bytes
@@ -176,6 +176,7 @@ class _RecordDecoder:
             return self._split_batch(level, key)
         if cloudevent:
             attributes = self._decode_attributes(msgspec.json.encode(cloudevent))
+            # The event stores the record's headers, so `extra` needn't have the attributes too.
             level = add_outermost_wrapper(level, msgspec.structs.replace(attributes, is_kept=False))
         return (build_wire_event(level, batch=None, index=0, shared={}),)
 
@@ -274,8 +275,8 @@ class _RecordDecoder:
 
         If the event is in a wrapper, it's unwrapped, but a wrapper inside a wrapper isn't (#b2).
         The batch's text was cleaned, but not what's in a JSON string there, so `_decode_string`
-        cleans that. `are_deep` is True if a wrapper around the whole batch is nested too deeply,
-        which makes each of its events undecodable.
+        cleans that. `are_deep` is True if a wrapper around the whole batch is nested too deeply.
+        This rejects each event instead of the record, because another reason may come first (#l2).
         """
         text = bytes(item)
         try:
@@ -286,7 +287,7 @@ class _RecordDecoder:
                 replaced = batch.replaced_in_item(index)
                 level = JsonLevel(text, content, batch.may_be_deep, replaced)
             level = self._open_feed_wrapper(level)
-            if are_deep:  # checked now, because bad JSON in the item's strings comes first (#l2)
+            if are_deep:  # checked now, because bad JSON in an item's string comes first
                 raise too_deep_error()
             return build_wire_event(level, batch=batch, index=index, shared=shared)
         except RecordRejectedError as why:

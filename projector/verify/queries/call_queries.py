@@ -102,6 +102,7 @@ CALL_TIMES: Final = counter_comparison(
         group by 1, 2, 3, 4, 5, 6, 7
     """,  # noqa: S608 - a part that several queries share
 )
+"""The histograms of how long calls took, and waited in the queue or before a retry."""
 
 WORKER_HOURS: Final = counter_comparison(
     name="worker_hours",

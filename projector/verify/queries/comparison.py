@@ -14,7 +14,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
     `name` is the table of the projection. The columns `keys` identify a row. `self_test_column` is
     one of the other columns, and self-tests change a value in it. If a table stores each count in
-    several shards, `sums` are the columns to add up over the shards.
+    several shards, `sums` are the columns that `actual` adds up over the shards, and in which
+    `projector repair` corrects them.
     """
 
     name: str

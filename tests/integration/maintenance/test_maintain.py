@@ -540,9 +540,9 @@ async def counted(connection: asyncpg.Connection) -> list[tuple[Any, ...]]:
 @pytest.mark.parametrize(
     ("target", "dies", "when"),
     [
-        (ArchiveFile, "complete", "before"),
+        (ArchiveFile, "sync_before_commit", "before"),
         (event_retention._Retention, "_archive", "after"),
-        pytest.param(ArchiveFile, "complete", "after", marks=pytest.mark.soak),
+        pytest.param(ArchiveFile, "sync_before_commit", "after", marks=pytest.mark.soak),
         pytest.param(event_retention._Retention, "_archive", "before", marks=pytest.mark.soak),
     ],
 )
@@ -937,13 +937,13 @@ async def test_a_slow_disk_does_not_end_the_transaction(
 ) -> None:
     await store(connection, life(1, OLD), OLD)
     await connection.execute("set idle_in_transaction_session_timeout = '100ms'")
-    complete = ArchiveFile.complete
+    sync = ArchiveFile.sync_before_commit
 
     def slow(self: ArchiveFile) -> None:
         time.sleep(0.5)
-        complete(self)
+        sync(self)
 
-    monkeypatch.setattr(ArchiveFile, "complete", slow)
+    monkeypatch.setattr(ArchiveFile, "sync_before_commit", slow)
     await run(connection, folder=ArchiveFolder(tmp_path))
 
     assert await connection.fetchval("select count(*) from normalizer.events") == 0

@@ -485,6 +485,39 @@ async def test_an_event_that_another_writer_stores_first_is_a_report_of_it(
         await assert_ledger_holds(connection)
 
 
+@pytest.mark.parametrize(
+    ("dedup_offset", "crashes", "merged"), [(0, True, 1), (100, False, 1), (100, True, 0)]
+)
+async def test_a_merge_in_the_first_of_two_transactions_counts_once(
+    database: Database, dedup_offset: int, merged: int, *, crashes: bool
+) -> None:
+    """After a crash, a record below a dedup horizon is only found, and counts as a duplicate."""
+    async with (
+        gate(database, "new.source_partition = 1") as connection,
+        open_store(database) as store,
+    ):
+        await store.write(make_batch(envelope(0), claim=await claimed(store, 0)))
+        claim = await claimed(store, 1)
+        await connection.execute(
+            "update normalizer.source_positions set dedup_offset = $1 where partition = 1",
+            dedup_offset,
+        )
+        batch = make_batch(envelope(event_id=snowflake(0), error="e"), envelope(1), claim=claim)
+        writing = asyncio.ensure_future(store.write(batch))
+        await wait_for_lock(connection, "one")
+        assert await count(connection, "normalizer.merged_records") == 1
+        if crashes:
+            writing.cancel()
+            await asyncio.gather(writing, return_exceptions=True)
+        await open_gate(connection)
+
+        totals = await (store.write(batch) if crashes else writing)
+
+        assert (totals.stored, totals.merged, totals.duplicate) == (1, merged, 1 - merged)
+        assert await count(connection, "normalizer.merged_records") == 1
+        await assert_ledger_holds(connection)
+
+
 async def test_a_batch_that_ends_where_the_position_stands_is_known_by_its_epoch_too(
     database: Database,
 ) -> None:

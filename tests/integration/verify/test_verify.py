@@ -205,6 +205,37 @@ async def test_hours_that_take_too_long_are_halved(
     assert reported(halved) == reported(found) == [("match", 7, 3)]
 
 
+async def test_a_repair_counts_even_if_the_range_then_takes_too_long(
+    connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its halves are compared again, and find nothing left to repair."""
+    await fill(connection)
+    await connection.execute("update projector.event_hours set events = events + 1")
+    ran: list[ranges.VerifyRange] = []
+
+    async def time_out_the_second(
+        connection: asyncpg.Connection, comparison: Comparison, verify_range: ranges.VerifyRange
+    ) -> row_comparison.RowDifferences:
+        ran.append(verify_range)
+        if len(ran) == 2:
+            raise asyncpg.QueryCanceledError
+        return await row_comparison.compare_range(connection, comparison, verify_range)
+
+    async def repair(*_: object) -> None:
+        await connection.execute("update projector.event_hours set events = events - 1")
+
+    monkeypatch.setattr("projector.verify.verify.compare_range", time_out_the_second)
+    [found] = [
+        one
+        async for one in verify(
+            connection, EVERYTHING, comparisons=[EVENT_HOURS], repair_range=repair
+        )
+    ]
+
+    assert ran[0] == ran[1] != ran[2]
+    assert (found.verdict, found.repaired) == ("match", 7)
+
+
 async def test_executions_that_take_too_long_are_halved(connection: asyncpg.Connection) -> None:
     for execution_id in range(1, 8):
         await view_rows.insert(
@@ -421,6 +452,13 @@ async def test_counters_are_not_compared_for_single_executions(
 def test_a_sample_of_named_executions_is_no_scope() -> None:
     with pytest.raises(ValueError, match="only one"):
         VerifyScope(kind="sample", execution_ids=(1,))
+
+
+def test_open_divergences_of_some_hours_are_no_scope() -> None:
+    with pytest.raises(ValueError, match="no bounds"):
+        VerifyScope(kind="range", only_open_divergences=True, since=T0)
+    with pytest.raises(ValueError, match="no bounds"):
+        VerifyScope(kind="range", only_open_divergences=True, until=T0)
 
 
 async def test_a_comparison_of_just_that_place_takes_a_verdict_back(

@@ -41,10 +41,10 @@ from normalizer.store.write_transaction import CommittedBatch, WriteTransaction
 
 _T = TypeVar("_T")
 
-_MAX_TRANSACTIONS: Final = 10
-"""How many transactions to run for a batch without a pause. One or two are normal, and each race or
-rejected row takes more. After this many, `write` raises StoreUnavailableError, so that its caller
-backs off."""
+_MAX_TRANSACTIONS: Final = 20
+"""How many transactions to run for a batch without a pause. A try takes one or two, and each race
+or rejected row takes another try. After this many transactions, `write` raises
+StoreUnavailableError, so that its caller backs off."""
 
 
 class Store:
@@ -282,8 +282,8 @@ class Store:
                     case WriteProgress():
                         progress, failure = result, None
         message = (
-            f"database: a batch was tried {_MAX_TRANSACTIONS} times without success, because each "
-            "time a row was rejected or another transaction changed the same rows first"
+            f"database: a batch took {_MAX_TRANSACTIONS} transactions without success, because each"
+            " time a row was rejected or another transaction changed the same rows first"
         )
         raise StoreUnavailableError(message) from failure
 

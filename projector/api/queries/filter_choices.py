@@ -5,6 +5,7 @@ from projector.api.parameters import (
     WindowParams,
     round_to_grain,
 )
+from projector.api.queries.grouping import FIRST_HOUR_OF_CALLS
 from projector.api.queries.run_query import run_query
 from projector.api.snapshots import Snapshot, Statement
 
@@ -26,7 +27,7 @@ class Choices(ApiRow, frozen=True, kw_only=True):
     oldest_hour: Timestamp | None
 
 
-_CHOICES = Statement("""
+_CHOICES = Statement(f"""
     with outcome as materialized (
         select   playbook, step, status, attempts
         from     projector.call_outcomes_by_attempt
@@ -63,15 +64,8 @@ _CHOICES = Statement("""
                order by shape
                limit    500
            ) as shapes,
-           (
-               select   hour
-               from     projector.call_outcomes_by_attempt
-               group by hour
-               having   sum(calls) > 0
-               order by hour
-               limit    1
-           ) as oldest_hour
-""")
+           ({FIRST_HOUR_OF_CALLS}) as oldest_hour
+""")  # noqa: S608 - a constant of this package
 
 
 async def choices(snapshot: Snapshot, params: WindowParams) -> ApiAnswer[Choices]:

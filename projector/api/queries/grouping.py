@@ -37,6 +37,17 @@ _ROLL_UPS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
 """The keys and counts of each view by hour that also has a view of single rows."""
 
 
+FIRST_HOUR_OF_CALLS: Final = """
+               select   hour
+               from     projector.call_outcomes_by_attempt
+               group by hour
+               having   sum(calls) > 0
+               order by hour
+               limit    1
+"""
+"""A subquery for the first hour in which a stored call ended."""
+
+
 def counts_by_minute_source(
     stored: str,
     view: str,

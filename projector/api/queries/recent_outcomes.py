@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from projector.api.queries.grouping import FIRST_HOUR_OF_CALLS
 from projector.api.snapshots import Snapshot, Statement
 
 _CALLS_WINDOW_HOURS: Final = 2
@@ -82,7 +83,7 @@ _STUCK: Final = Statement("""
     group by silent_for
     order by silent_for
 """)
-_WEEK: Final = Statement("""
+_WEEK: Final = Statement(f"""
     with span as (
         select until - interval '7 days' as since, until
         from   (
@@ -90,17 +91,10 @@ _WEEK: Final = Statement("""
                ) as recent (until)
     )
     select span.since,
-           (
-               select   hour
-               from     projector.call_outcomes_by_attempt
-               group by hour
-               having   sum(calls) > 0
-               order by hour
-               limit    1
-           ) as oldest,
+           ({FIRST_HOUR_OF_CALLS}) as oldest,
            sum(counted.calls)::bigint as calls, sum(counted.succeeded)::bigint as succeeded
     from   span
     left join projector.call_outcomes_by_attempt as counted
            on  counted.hour >= span.since and counted.hour < span.until and counted.attempts = 0
     group by span.since
-""")
+""")  # noqa: S608 - a constant of this package

@@ -214,7 +214,7 @@ comment on column projector.verifications.compared is
     'Number of rows that were compared, or 0 if there was nothing to compare.';
 comment on column projector.verifications.divergent is 'Number of rows that differed.';
 comment on column projector.verifications.archived is
-    'Number of rows that were left out because retention deleted some of their events.';
+    'Number of events that were not compared because they are deleted.';
 comment on column projector.verifications.detail is 'What differed, or why there is no verdict.';
 comment on column projector.verifications.since is
     'First hour that was compared, or null without a limit.';

@@ -64,7 +64,7 @@ comment on column projector.agreement.divergent is
     'executions or hours that are known to differ and were not compared since';
 comment on column projector.agreement.divergent_since is 'when the oldest of them was found';
 comment on column projector.agreement.archived is
-    'rows that were left out because retention deleted some of their events';
+    'events that were not compared because they are deleted';
 comment on column projector.agreement.detail is 'what differs, or why there is no verdict';
 comment on column projector.agreement.verified_at is 'when it was last compared';
 comment on column projector.agreement.took_s is 'seconds that the comparison took';

@@ -64,6 +64,7 @@ _SELF_TESTS: Final = {
 class RowDifferences(msgspec.Struct, frozen=True):
     """The result of comparing one range in one statement.
 
+    - `expected` is how many rows the events lead to.
     - `actual_only` is how many rows only the projection has, with these values.
     - `expected_only` is how many rows only the events lead to, with these values.
     - `differing` is how many rows are missing, superfluous, or have other values. A row with other
@@ -92,7 +93,9 @@ async def hash_join_transaction(
     """Open a transaction in which the planner joins by hashes.
 
     The statements that compare a range join intermediate results. The planner has no statistics
-    about those, so it might choose nested loops, which could take hours.
+    about those, so it might choose nested loops, which could take hours. A statement about a range
+    that can be halved has the session's time limit (`database_session`). About any other range it
+    may take _INDIVISIBLE_RANGE_TIMEOUT_S.
     """
     async with connection.transaction():
         await connection.execute(

@@ -10,10 +10,13 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """The result of comparing one projection with the events.
 
     - `since` and `until` are the limits of the compared hours. None means no limit.
-    - `compared`, `divergent`, and `repaired` are numbers of rows. Repaired rows differed before the
-      repair.
-    - `archived` is how many events or executions can't be compared, because their events are
-      deleted.
+    - `scope` is the kind of the compared scope: all, range, or sample.
+    - `compared` and `divergent` are numbers of rows.
+    - `repaired` is how many rows differed before a repair and agree after it. A row counts again if
+      its range had to be repaired again in halves.
+    - `archived` is how many events aren't compared, because they're deleted. Only counters of
+      events say so.
+    - `self_tests` is how many self-tests passed, or 0 if none ran.
     - `examples` are sentences, each about one row.
     - `divergent_locations` are the executions or hours that differ.
     - `resolved_divergence_ids` are the open divergences that were compared and agree now.
@@ -43,7 +46,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         if self.divergent:
             text += f", {self.divergent:,} differ"
         if self.archived:
-            text += f", {self.archived:,} not compared because their events are deleted"
+            text += f", {self.archived:,} deleted events not compared"
         if self.compared and not self.self_tests:
-            text += ", no row to run the self-tests on"
+            text += ", self-tests not run"
         return "\n".join([f"{text} ({self.took_s:.1f} s)", *(f"    {e}" for e in self.examples)])

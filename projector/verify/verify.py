@@ -136,8 +136,8 @@ class _ComparisonRun:
     async def _add_range(self, verify_range: VerifyRange) -> None:
         """Compare and repair the range, or its halves if any statement for it takes too long.
 
-        A repair needs smaller ranges for the same reason, so its timeouts count too. So does a
-        statement that somebody cancels, because PostgreSQL reports the same error for it.
+        That may be a statement of the comparison or of the repair, or one that somebody cancelled,
+        because PostgreSQL reports the same error for it.
         """
         try:
             found = await self._compare_and_repair(verify_range)
@@ -170,7 +170,8 @@ class _ComparisonRun:
         if self._repair_range is not None and found.differing:
             differing = found.differing
             await self._repair_range(self._comparison, verify_range, found)
-            # Count the repair already, because the second comparison may time out.
+            # Count the repair already. If the second comparison times out, it's made in halves,
+            # which see rows that agree and count nothing.
             self._repaired += differing
             found = await compare_range(self._connection, self._comparison, verify_range)
             self._repaired -= min(found.differing, differing)

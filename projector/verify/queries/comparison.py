@@ -26,8 +26,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     actual: str
     expected: str
     archived: str | None = None
-    """A query for how many events or executions in the bounds aren't compared, because their events
-    are deleted."""
+    """A query for how many events in the bounds aren't compared, because they're deleted."""
 
 
 def counter_comparison(
@@ -42,7 +41,8 @@ def counter_comparison(
 
     Each count is stored in several shards, which are added up before they're compared. Archived
     shards aren't compared, because their events are deleted. With `reports_archived`, the verdict
-    says how many events they count. Counts by minute are compared only as far back as they're kept.
+    says how many events they count, so the first of `sums` must be a number of events. Counts by
+    minute are compared only as far back as they're kept.
 
     `keys` and `sums` are names of columns, separated by spaces. The first key is a time.
     """

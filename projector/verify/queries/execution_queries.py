@@ -48,5 +48,4 @@ EXECUTION_HOURS: Final = counter_comparison(
         and      hour < $2::timestamptz
         group by hour, playbook, outcome
     """,
-    reports_archived=True,
 )

@@ -112,6 +112,22 @@ async def test_each_projection_that_was_changed_by_hand_is_divergent_and_only_it
         assert divergent == {name} or name in {"execution_facts", "call_facts"}, name
 
 
+async def test_only_counters_of_events_say_how_many_deleted_events_are_not_compared(
+    connection: asyncpg.Connection,
+) -> None:
+    await fill(connection)
+    async with connection.transaction():
+        await connection.execute("select set_config('projector.archiving', 'on', true)")
+        deleted = await connection.fetch("delete from normalizer.events returning event_id")
+
+    found = await verdicts(connection)
+
+    assert {one.projection: one.archived for one in found.values() if one.archived} == {
+        "event_hours": len(deleted),
+        "arrival_hours": len(deleted),
+    }
+
+
 async def test_rows_written_behind_the_triggers_are_missed(
     connection: asyncpg.Connection,
 ) -> None:

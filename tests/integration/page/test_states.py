@@ -589,6 +589,29 @@ async def test_how_long_ago_is_by_the_clock_of_the_database(
     assert "Compared completely 0 ms ago, " in said
 
 
+@pytest.mark.parametrize(
+    ("screen", "tile"),
+    [("", ".headline li:has([href='#freshness'])"), ("?view=wall", "#log .big")],
+)
+async def test_log_whose_projections_disagree_is_not_fine(
+    browser: Browser, platform: Platform, screen: str, tile: str
+) -> None:
+    async def divergent(route: Route) -> None:
+        answer = await (await route.fetch()).json()
+        row = {"projection": "calls", "verdict": "divergent", "divergent_since": answer["read_at"]}
+        times = ("all_verified_at", "range_verified_at", "sample_verified_at")
+        answer["rows"] = [row | dict.fromkeys(times, answer["read_at"])]
+        await route.fulfill(json=answer)
+
+    async with looking(browser, platform.url, visit=False) as page:
+        await page.route("**/api/v1/agreement*", divergent)
+        await page.goto(f"{platform.url}/{screen}")
+        await fully_drawn(page)
+        said = page.locator(tile)
+        assert "1 projection disagrees" in await said.inner_text()
+        assert await said.get_attribute("data-state") == "bad"
+
+
 async def test_a_refused_query_is_not_sent_again_until_the_reader_retries(
     browser: Browser, platform: Platform
 ) -> None:

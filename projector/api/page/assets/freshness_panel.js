@@ -30,11 +30,14 @@ function scopesText({ rows: verdicts, read_at: at }) {
   return said.length ? `Compared ${said.join(", ")}.` : "Not all are compared yet.";
 }
 
+/** The projections that disagree with the stored events. */
+export const apartFrom = (agreement) => agreement?.rows.filter((row) => row.verdict === "divergent") ?? [];
+
 /** Whether the projections agree with the stored events, and how much of them was compared. */
 function verdictText(agreement) {
   const { rows } = agreement;
   if (!rows.length) return { state: "none", words: ["Not compared with the stored events yet: ", h("code", {}, "projector verify"), "."] };
-  const apart = rows.filter((row) => row.verdict === "divergent");
+  const apart = apartFrom(agreement);
   if (apart.length) {
     return { state: "bad", words: `${plural(apart.length, "projection disagrees", "projections disagree")} with the stored events, ` +
       `the oldest since ${stamp(earliest(apart.map((row) => row.divergent_since)))}: ${apart.map((row) => row.projection).join(", ")}.` };

@@ -2,7 +2,7 @@
 
 import { clock, count, percent, plural, rate, span, windowText } from "./format.js";
 import { fullMinute, knownUntil, noBefore, sum, trendTimes, unreadIf } from "./panel_parts.js";
-import { logState } from "./freshness_panel.js";
+import { apartFrom, logState } from "./freshness_panel.js";
 import { spark } from "./spark.js";
 import { stuckInAll } from "./stuck_panel.js";
 
@@ -34,7 +34,7 @@ export function headline(answers, address, live) {
   const done = tileOf(tiles, "executions_completed");
   const first = tileOf(tiles, "first_attempt_success");
   return [
-    theLog(answers.freshness, live, rates),
+    theLog(answers, live),
     { to: "outcomes", name: "Executions completed", value: tiles ? percent(done?.value ?? null) : "…",
       detail: done ? unreadIf(!done.denominator, tiles) ?? `${count(done.numerator)} of ${count(done.denominator)} ended` : "", versus: change(done, tiles, { ratio: true }),
       trend: trend(done, tiles), state: STATES[done?.level] ?? null },
@@ -55,14 +55,15 @@ export function rejectedIn(tiles, address) {
     versus: unknown ? "" : change(tile, tiles), state: STATES[tile?.level] ?? null };
 }
 
-export function theLog(freshness, live, rates) {
+export function theLog({ freshness, rates, agreement }, live) {
   if (!freshness) return { to: "freshness", name: "The log", value: "…", detail: "", trend: null, state: null };
   const log = live.unanswered ? unknown(freshness) : logState(freshness.rows);
+  const apart = log.state ? 0 : apartFrom(agreement).length;
   return { to: "freshness", name: "The log", value: log.word,
-    detail: log.detail ?? (live.age === null ? (freshness.rows.length ? "a partition has not been read yet" : "no record has been read yet") : log.state ? `data are ${span(live.age)} old`
+    detail: log.detail ?? (apart ? plural(apart, "projection disagrees", "projections disagree") : live.age === null ? (freshness.rows.length ? "a partition has not been read yet" : "no record has been read yet") : log.state ? `data are ${span(live.age)} old`
       : log.caughtUp ? "every record was read"
         : live.perSecond !== null ? `${rate(live.perSecond)} records/s` : `data are ${span(live.age)} old`),
-    versus: "line: last 2 h", trend: rates?.rows.length ? byMinute(rates, "events") : null, state: log.state };
+    versus: "line: last 2 h", trend: rates?.rows.length ? byMinute(rates, "events") : null, state: apart ? "bad" : log.state };
 }
 
 const unknown = ({ rows, read_at: at }) =>

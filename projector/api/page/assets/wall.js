@@ -23,8 +23,9 @@ export function wall(address) {
     panels: [
       cell("log", "The log", null, link(address, { show: null }), () => ({
         freshness: ["freshness", new URLSearchParams()],
+        agreement: ["agreement", new URLSearchParams(), { every: 15000 }],
         rates: ["events-per-second", only({}, [], TWO_HOURS), { every: 15000 }],
-      }), ({ freshness, rates }) => ({ ...theLog(freshness, liveFigures()), chart: minutes(rates, "events", "events", "s1", "area") })),
+      }), (answers) => ({ ...theLog(answers, liveFigures()), chart: minutes(answers.rates, "events", "events", "s1", "area") })),
       cell("completed", "Executions completed", ["playbook"], link(address, { show: "executions", time: "ended_at", status: "FAILED" }), () => ({
         tiles: tiles(),
         outcomes: ["execution-outcomes", parameters(address, ["playbook"], { every: grain(address) }), pace(address)],

@@ -65,8 +65,10 @@ async def test_panel_with_a_metric_gives_a_rule_with_its_filters(
             await page.goto(f"{url}/?{screen}")
             await fully_drawn(page)
             rules: dict[str, str] = await page.evaluate(_COPIED)
+            titles = await page.locator(".rule").evaluate_all("all => all.map((one) => one.title)")
 
             assert rules.keys() == panels, screen
+            assert all("rule_files in prometheus.yml" in one for one in [*titles, *rules.values()])
             for panel, text in rules.items():
                 file = tmp_path / f"{panel}.yml"
                 file.write_text(text)

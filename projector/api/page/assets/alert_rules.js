@@ -78,6 +78,7 @@ export function alertRule(panel, address) {
   return lines && [
     `# Watches ${rule.watches}, whatever the page shows${ofStep ? ", and only the 40 steps with the most calls" : ""}.`,
     ...(lines.some((line) => line.includes('outcome="failed"')) ? ["# failed, error, and cancelled calls have outcome=\"failed\"."] : []),
+    "# Save it as a file that rule_files in prometheus.yml names.",
     "groups:",
     "  - name: from-the-page",
     "    rules:",

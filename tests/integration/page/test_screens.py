@@ -232,6 +232,9 @@ async def test_walk_rejected_records_and_their_commands(
         # No panel here has a filter.
         assert await page.locator("select").count() == 0
         (first, *_) = await cells(page, "#records")
+        reason = page.url.partition("reason=")[2].partition("&")[0]
+        hint = f"normalizer quarantine redrive --reason {reason} --dry-run"
+        assert hint in await page.inner_text("#records")
 
         await page.click("#records tbody tr:first-child a")
         await page.wait_for_selector("#commands pre")

@@ -73,7 +73,10 @@ function cause(row) {
 function drawRecords(records, address, set) {
   const clear = set.length ? h("a", { href: link(address, { reason: null, shape: null }) }, "All records") : null;
   if (!records.rows.length) return [...nothing(records, `No record was rejected ${windowText(address)}${set.length ? " with these filters" : ""}.`), clear];
-  return [...rejectedRecords(records, address, clear), turn(address, records.next)];
+  const options = set.filter((name) => address[name]).map((name) => ` --${name} ${address[name]}`).join("");
+  return [...rejectedRecords(records, address, clear), turn(address, records.next),
+    h("p", {}, h("code", {}, `normalizer quarantine redrive${options} --dry-run`), " tells you what today's rules make of them, whatever the window. ",
+      "Without --dry-run it redrives them. Open a record for its own commands. ", guide("rejected"))];
 }
 
 /** A table of rejected records, each with a link to its page. */

@@ -144,10 +144,13 @@ let listed = null;
 function scrollToEvent() {
   const row = document.querySelector(".events [aria-current]");
   if (!row || listed === row) return;
-  listed = row;
+  // What comes later above the list moves it.
+  if (complete) listed = row;
   const list = row.closest(".events");
   const [own, all] = [row, list].map((one) => one.getBoundingClientRect());
-  if (own.top < all.top || own.bottom > all.bottom) list.scrollTop += own.top - all.top - list.clientHeight / 2;
+  // The list may end, or even begin, below the screen.
+  const bottom = all.top + 2 * own.height < innerHeight ? Math.min(all.bottom, innerHeight) : all.bottom;
+  if (own.top < all.top || own.bottom > bottom) list.scrollTop += (own.top + own.bottom - all.top - bottom) / 2;
 }
 
 /** Follows a link inside the page without a reload. */
@@ -355,7 +358,7 @@ function frame(panel, charts) {
       cut ? h("em", {}, ` · ${panel.truncated?.(cut.answer) ?? `first ${plural(cut.answer.rows.length, "group")} only`}`) : null),
     state ? flag(failing ? "bad" : "warn", state) : null,
     rule && page.screen.layout !== "wall" ? h("button", { type: "button", class: "more rule", "data-copy": rule,
-      title: `This figure as a Prometheus alert rule. It ${rule.slice(2, rule.indexOf("\n")).replace("Watches", "watches")}`,
+      title: `A Prometheus alert rule for a file that rule_files in prometheus.yml names. It ${rule.slice(2, rule.indexOf("\n")).replace("Watches", "watches")}`,
       "aria-label": `Copy rule: ${panel.title} as a Prometheus alert` }, "Copy rule") : null),
   h("div", { class: "body" }, body.flat().filter(Boolean)));
 }

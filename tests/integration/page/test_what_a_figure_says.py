@@ -1,5 +1,6 @@
 """A figure says what it counts, and what it lacks, so that nobody takes it for more than it is."""
 
+import re
 from collections.abc import AsyncIterator
 from typing import Final
 from urllib.parse import quote
@@ -253,6 +254,7 @@ async def test_tree_says_which_executions_are_stuck(browser: Browser, figures: s
         await page.wait_for_selector("#tree")
         rows = await page.locator("#tree li").all_inner_texts()
         assert ["silent for" in row for row in rows] == [True, True]
+        assert [row.endswith("No call is open") for row in rows] == [False, True]
 
 
 async def test_last_commit_of_a_partition_without_a_reader_has_its_time(
@@ -277,6 +279,47 @@ async def test_tile_says_on_one_line_that_it_lacks_a_filter(browser: Browser, fi
         )
         assert heights[0] == heights[1]
         assert (await tile.inner_text()).endswith("not by step")
+        # It isn't a warning.
+        colours = await page.locator("#stuck :is(h2, em)").evaluate_all(
+            "all => all.map((one) => getComputedStyle(one).color)"
+        )
+        assert len(colours) == 2
+        assert colours[0] == colours[1]
+
+
+async def test_series_keeps_its_colour_when_its_rank_changes(
+    browser: Browser, figures: str
+) -> None:
+    calls = {"a": 9, "b": 8, "c": 7, "d": 6, "e": 5, "f": 4, "g": 3}
+
+    async def ranked(route: Route) -> None:
+        answer = await (await route.fetch()).json()
+        answer["rows"] = [
+            {"at": answer["since"], "reason": reason, "rejected": rejected}
+            for reason, rejected in calls.items()
+        ]
+        await route.fulfill(json=answer)
+
+    async with looking(browser, figures, visit=False) as page:
+        await page.route(re.compile(r"/quarantine-by-reason\?.*by=at"), ranked)
+        await page.goto(f"{figures}/?show=quarantine&last=1h")
+        await fully_drawn(page)
+        before = await page.evaluate(_COLOURS)
+        calls |= {"a": 1, "e": 20, "g": 30}
+        await page.wait_for_selector("#over-time .legend >> text=g")
+        after = await page.evaluate(_COLOURS)
+
+    assert list(before) == ["a", "b", "c", "d", "e", "all others"]
+    assert list(after) == ["g", "e", "b", "c", "d", "all others"]
+    assert len(set(before.values())) == len(before)
+    assert after.pop("g") == before.pop("a")
+    assert after == before
+
+
+_COLOURS: Final = """
+    () => Object.fromEntries([...document.querySelectorAll("#over-time .legend a")]
+        .map((one) => [one.textContent, one.dataset.colour]))
+"""
 
 
 @pytest.mark.parametrize("width", [390, 768])
@@ -290,5 +333,6 @@ async def test_head_of_a_panel_and_of_the_page_have_room(
         )
         assert all(rows.count(row) > 1 for row in rows)
         if width == 390:
+            assert await page.locator("#head").evaluate("(one) => one.offsetHeight") < 180
             panels = await page.evaluate(_HEADS)
             assert [title for title, below in panels if not below] == []

@@ -97,7 +97,8 @@ function drawTree(tree, address) {
       "aria-current": row.execution_id === address.execution ? "true" : null },
     h("span", {}, ended(row)), row.execution_id === address.execution ? h("b", { class: "id" }, row.execution_id) : linkTo(address, row.execution_id),
     h("span", {}, row.playbook || "(unknown)"), row.duration_s === null ? null : h("small", {}, span(row.duration_s)),
-    row.failed_calls ? h("small", { class: "bad" }, plural(row.failed_calls, "failed call")) : null)))];
+    row.failed_calls ? h("small", { class: "bad" }, plural(row.failed_calls, "failed call")) : null,
+    row.waits_for && row.execution_id !== address.execution ? h("small", {}, stuckReason(row, address)) : null)))];
 }
 
 function drawLoops(loops, expanded) {

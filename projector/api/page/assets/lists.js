@@ -122,7 +122,8 @@ export function stuckReason(row, address) {
   if (!row.waits_for) return null;
   if (row.waits_child) return ["No call is open, and its child ", execution(address, row.waits_child), " is stuck too"];
   if (row.waits_for === "next") {
-    return ["No call is open. Its last event is ", h("b", {}, row.last_event_type), row.waits_step ? [" of ", h("b", {}, row.waits_step)] : null];
+    // An execution's tree doesn't say which event was its last.
+    return ["No call is open", row.last_event_type && [". Its last event is ", h("b", {}, row.last_event_type), row.waits_step ? [" of ", h("b", {}, row.waits_step)] : null]];
   }
   return [
     h("a", { href: link(address, { show: "execution", execution: row.execution_id, command: row.waits_command, try: row.waits_attempts }) }, row.waits_step || "(no step)"),

@@ -15,7 +15,8 @@ const FIGURES_SHOWN = 120;
 export const FEW_CALLS = 20;
 /** Calls at the rate of all that are mixed into a rate, so that few calls say little and none say nothing. */
 const CALLS_OF_ALL = 10;
-const SERIES = ["s1", "s2", "s3", "s4", "s5", "s6"];
+const SERIES = ["s1", "s2", "s3", "s4", "s5"];
+const ALL_OTHERS = "s6";
 export const sum = (rows, name) => rows.reduce((total, row) => total + Number(row[name] ?? 0), 0);
 
 export const rateOf = (rows) => { const calls = sum(rows, "calls"); return calls ? sum(rows, "failed") / calls : null; };
@@ -158,6 +159,22 @@ export const unreadIf = (isNothing, answer, since = answer.since) =>
 /** Until when minutes are full: the begin of the running one. */
 export const fullMinute = (at) => Math.floor(at / STEP_MS.minute) * STEP_MS.minute;
 
+/** The colour of each series, by what it is one of: it keeps its colour whatever its rank. */
+const coloursOf = new Map();
+
+/** The colours of these series. A new one gets that of a series which isn't drawn, if none is free. */
+function keptColours(name, series) {
+  if (!coloursOf.has(name)) coloursOf.set(name, new Map());
+  const kept = coloursOf.get(name);
+  for (const one of series.filter((other) => !kept.has(other))) {
+    const gone = kept.size < SERIES.length ? null : [...kept.keys()].find((other) => !series.includes(other));
+    const colour = kept.get(gone) ?? SERIES.find((free) => ![...kept.values()].includes(free));
+    kept.delete(gone);
+    kept.set(one, colour);
+  }
+  return series.map((one) => kept.get(one));
+}
+
 /** Rows of (at, name, value) as stacked series until `now`: the greatest ones, and all others as one. */
 export function stacked(answer, name, value, as, now = knownUntil(answer)) {
   const step = STEP_MS[answer.every];
@@ -165,7 +182,7 @@ export function stacked(answer, name, value, as, now = knownUntil(answer)) {
   const totals = new Map();
   for (const row of answer.rows) totals.set(row[name], (totals.get(row[name]) ?? 0) + Number(row[value]));
   const order = [...totals].sort((a, b) => b[1] - a[1]).map(([one]) => one);
-  const own = order.slice(0, order.length > SERIES.length ? SERIES.length - 1 : SERIES.length);
+  const own = order.slice(0, SERIES.length);
   const position = new Map(own.map((one, n) => [one, n]));
   const index = new Map(x.map((at, n) => [at, n]));
   const names = order.length > own.length ? [...own, "all others"] : own;
@@ -174,10 +191,11 @@ export function stacked(answer, name, value, as, now = knownUntil(answer)) {
     const n = index.get(new Date(row.at).getTime());
     if (n !== undefined) y[position.get(row[name]) ?? own.length][n] += Number(row[value]);
   }
+  const colours = [...keptColours(name, own), ALL_OTHERS];
   const word = (one) => one || "(none)";
   return {
-    entries: names.map((one, n) => [word(one), SERIES[n]]),
-    spec: { x, step, now, traces: names.map((one, n) => ({ name: word(one), colour: SERIES[n], as, y: y[n] })) },
+    entries: names.map((one, n) => [word(one), colours[n]]),
+    spec: { x, step, now, traces: names.map((one, n) => ({ name: word(one), colour: colours[n], as, y: y[n] })) },
   };
 }
 

@@ -109,11 +109,13 @@ def _failures(report: Path) -> Iterator[tuple[str, list[str]]]:
 
 def complaints(mutant: Mutant, run: TestRun, green: Collection[str]) -> list[str]:
     """Yield why this run isn't as the mutant says. Nothing if it is."""
-    wrong = [f"{name} did not run" for name in (*mutant.tests, *green) if name not in run.failures]
-    for name in mutant.tests:
-        reports = run.failures.get(name, ())
-        if not reports:
-            wrong.append(f"{name} stayed green")
-        wrong += [f"{name} failed of something else" for one in reports if mutant.fails not in one]
+    ran = (mutant.test, *green)
+    wrong = [f"{name} did not run" for name in ran if name not in run.failures]
+    reports = run.failures.get(mutant.test, ())
+    if not reports:
+        wrong.append(f"{mutant.test} stayed green")
+    wrong += [
+        f"{mutant.test} failed of something else" for one in reports if mutant.fails not in one
+    ]
     wrong += [f"{name} failed too" for name in green if run.failures.get(name)]
     return wrong

@@ -67,137 +67,93 @@ def _success(last_week: float, recent: float) -> Series:
     }
 
 
-# Alert: what makes it red, what leaves it green, and the labels that it then carries.
-CASES: Final[dict[str, tuple[Series, Series, dict[str, str]]]] = {
-    "NormalizerDown": ({_UP: "0x60"}, {_UP: "1x60"}, _HERE),
-    "NormalizerLoopDead": (
-        {'normalizer_heartbeat_age_seconds{instance="a"}': "0+60x60"},
-        {'normalizer_heartbeat_age_seconds{instance="a"}': "0.5x60"},
-        _HERE,
+Case = tuple[Series, Series, dict[str, str]]
+"""What makes an alert red, what leaves it green, and the labels that it then carries."""
+
+
+def _one(series: str, red: str, green: str, labels: dict[str, str] | None = None) -> Case:
+    return {series: red}, {series: green}, labels or {}
+
+
+def _here(metric: str, red: str, green: str) -> Case:
+    """One series of one instance."""
+    return _one(f'{metric}{{instance="a"}}', red, green, _HERE)
+
+
+def _beside(same: Series, case: Case) -> Case:
+    """Red or green in a series, with others that stay as they are."""
+    red, green, labels = case
+    return {**same, **red}, {**same, **green}, labels
+
+
+CASES: Final[dict[str, Case]] = {
+    "NormalizerDown": _one(_UP, "0x60", "1x60", _HERE),
+    "NormalizerLoopDead": _here("normalizer_heartbeat_age_seconds", "0+60x60", "0.5x60"),
+    "NormalizerDatabaseAway": _one("normalizer_database_up", "0x60", "1x60"),
+    "NormalizerDatabaseReadOnly": _beside(
+        {"normalizer_database_up": "1x60"}, _one("normalizer_database_writable", "0x60", "1x60")
     ),
-    "NormalizerDatabaseAway": (
-        {"normalizer_database_up": "0x60"}, {"normalizer_database_up": "1x60"}, {},
-    ),
-    "NormalizerDatabaseReadOnly": (
-        {"normalizer_database_up": "1x60", "normalizer_database_writable": "0x60"},
-        {"normalizer_database_up": "1x60", "normalizer_database_writable": "1x60"},
-        {},
-    ),
-    "NormalizerBrokerAway": (
-        {"normalizer_broker_up": "0x60"}, {"normalizer_broker_up": "1x60"}, {},
-    ),
-    "NormalizerNotReady": (
-        {'normalizer_ready{instance="a"}': "0x60"},
-        {'normalizer_ready{instance="a"}': "0x4 1x56"},
-        _HERE,
-    ),
-    "NormalizerDegraded": (
-        {'normalizer_degraded{instance="a"}': "1x60"},
-        {'normalizer_degraded{instance="a"}': "1x4 0x56"},
-        _HERE,
-    ),
-    "NormalizerBatchBlocked": (
-        {'normalizer_open_batch_seconds{instance="a"}': "0+60x60"},
-        {'normalizer_open_batch_seconds{instance="a"}': "0x60"},
-        _HERE,
-    ),
+    "NormalizerBrokerAway": _one("normalizer_broker_up", "0x60", "1x60"),
+    "NormalizerNotReady": _here("normalizer_ready", "0x60", "0x4 1x56"),
+    "NormalizerDegraded": _here("normalizer_degraded", "1x60", "1x4 0x56"),
+    "NormalizerBatchBlocked": _here("normalizer_open_batch_seconds", "0+60x60", "0x60"),
     "NormalizerDataCorrupted": (
         {'normalizer_retries_total{sqlstate_class="XX001",instance="a"}': "0x30 1+1x30"},
         {'normalizer_retries_total{sqlstate_class="XX",instance="a"}': "0x30 1+1x30"},
         {"sqlstate_class": "XX001", **_HERE},
     ),
-    "NormalizerPartitionStopped": (
-        {'normalizer_partitions{state="stopped",instance="a"}': "1x60"},
-        {'normalizer_partitions{state="stopped",instance="a"}': "0x60"},
+    "NormalizerPartitionStopped": _one(
+        'normalizer_partitions{state="stopped",instance="a"}',
+        *("1x60", "0x60"),
         {"state": "stopped", **_HERE},
     ),
-    "NormalizerPartitionStuck": (
-        {
-            f"normalizer_lag_records{_AT}": "5x60",
-            f"normalizer_next_offset{_AT}": "7x60",
-            **_ENDS_UP,
-        },
-        {
-            f"normalizer_lag_records{_AT}": "5x60",
-            f"normalizer_next_offset{_AT}": "7+10x60",
-            **_ENDS_UP,
-        },
-        _THERE,
+    "NormalizerPartitionStuck": _beside(
+        {f"normalizer_lag_records{_AT}": "5x60", **_ENDS_UP},
+        _one(f"normalizer_next_offset{_AT}", "7x60", "7+10x60", _THERE),
     ),
-    "NormalizerLagging": (
-        {f"normalizer_lag_seconds{_AT}": "0+60x60"},
-        {f"normalizer_lag_seconds{_AT}": "2x60"},
-        {"topic": "noetl.events"},
+    "NormalizerLagging": _one(
+        f"normalizer_lag_seconds{_AT}", "0+60x60", "2x60", {"topic": "noetl.events"}
     ),
-    "NormalizerRecordsExpire": (
-        {
-            f"normalizer_lag_records{_AT}": "5x60",
-            f"normalizer_time_to_expiry_seconds{_AT}": "600x60",
-        },
-        {
-            f"normalizer_lag_records{_AT}": "0x60",
-            f"normalizer_time_to_expiry_seconds{_AT}": "600x60",
-        },
-        _THERE | {"job": "normalizer"},
+    "NormalizerRecordsExpire": _beside(
+        {f"normalizer_time_to_expiry_seconds{_AT}": "600x60"},
+        _one(f"normalizer_lag_records{_AT}", "5x60", "0x60", _THERE | {"job": "normalizer"}),
     ),
-    "NormalizerRecordsLost": (
-        {'normalizer_gaps_total{instance="a"}': "0x50 1x10"},
-        {'normalizer_gaps_total{instance="a"}': "1x60"},
-        _HERE,
-    ),
-    "NormalizerExpiredUnread": (
-        {'normalizer_expired_unread_total{instance="a"}': "0x50 1x10"},
-        {'normalizer_expired_unread_total{instance="a"}': "1x60"},
-        _HERE,
-    ),
+    "NormalizerRecordsLost": _here("normalizer_gaps_total", "0x50 1x10", "1x60"),
+    "NormalizerExpiredUnread": _here("normalizer_expired_unread_total", "0x50 1x10", "1x60"),
     "NormalizerPoisonFlood": (
-        {_EVENTS: "0+60x60", _REFUSED: "0+60x60"}, {_EVENTS: "0+6000x60", _REFUSED: "0+6x60"}, {},
-    ),
-    "NormalizerQuarantined": (
-        {'normalizer_quarantined_total{reason="too_deep"}': "0x30 1x30"},
-        {'normalizer_quarantined_total{reason="too_deep"}': "1x60"},
-        {"reason": "too_deep"},
-    ),
-    "NormalizerDrift": (
-        {'normalizer_drift_found_total{shape="worker",kind="unknown_key"}': "0x30 1x30"},
-        {'normalizer_drift_found_total{shape="worker",kind="unknown_key"}': "0x60"},
-        {"shape": "worker", "kind": "unknown_key"},
-    ),
-    "NormalizerLanePanicked": (
-        {'normalizer_lane_panics_total{instance="a"}': "0x30 1x30"},
-        {'normalizer_lane_panics_total{instance="a"}': "2x60"},
-        _HERE,
-    ),
-    "NormalizerRebalances": (
-        {"normalizer_rebalances_total": "0+1x60"}, {"normalizer_rebalances_total": "3x60"}, {},
-    ),
-    "NormalizerViewsDiverge": (
-        {"normalizer_divergent_rows": "2x60"}, {"normalizer_divergent_rows": "0x60"}, {},
-    ),
-    "NormalizerSnapshotHeld": (
-        {"normalizer_oldest_snapshot_seconds": "0+60x60"},
-        {"normalizer_oldest_snapshot_seconds": "8x60"},
+        {_EVENTS: "0+60x60", _REFUSED: "0+60x60"},
+        {_EVENTS: "0+6000x60", _REFUSED: "0+6x60"},
         {},
     ),
+    "NormalizerQuarantined": _one(
+        'normalizer_quarantined_total{reason="too_deep"}',
+        *("0x30 1x30", "1x60"),
+        {"reason": "too_deep"},
+    ),
+    "NormalizerDrift": _one(
+        'normalizer_drift_found_total{shape="worker",kind="unknown_key"}',
+        *("0x30 1x30", "0x60"),
+        {"shape": "worker", "kind": "unknown_key"},
+    ),
+    "NormalizerLanePanicked": _here("normalizer_lane_panics_total", "0x30 1x30", "2x60"),
+    "NormalizerRebalances": _one("normalizer_rebalances_total", "0+1x60", "3x60"),
+    "NormalizerViewsDiverge": _one("normalizer_divergent_rows", "2x60", "0x60"),
+    "NormalizerSnapshotHeld": _one("normalizer_oldest_snapshot_seconds", "0+60x60", "8x60"),
     "ProjectorLogNotRead": (
         {'projector_partitions{state="dead"}': "3x60"},
         {'projector_partitions{state="caught_up"}': "3x60"},
         {"state": "dead"},
     ),
-    "NormalizerJobInterrupted": (
-        {'normalizer_jobs{kind="backfill",state="interrupted"}': "1x60"},
-        {'normalizer_jobs{kind="backfill",state="interrupted"}': "0x60"},
+    "NormalizerJobInterrupted": _one(
+        'normalizer_jobs{kind="backfill",state="interrupted"}',
+        *("1x60", "0x60"),
         {"kind": "backfill"},
     ),
-    "NormalizerRestarts": (
-        {'process_start_time_seconds{job="normalizer",instance="a"}': "0+60x60"},
-        {'process_start_time_seconds{job="normalizer",instance="a"}': "7x57 8x3"},
-        _HERE,
+    "NormalizerRestarts": _one(
+        'process_start_time_seconds{job="normalizer",instance="a"}', "0+60x60", "7x57 8x3", _HERE
     ),
-    "ProjectorNotMaintained": (
-        {'normalizer_unverified_seconds{scope="sample"}': "9999x60"},
-        {'normalizer_unverified_seconds{scope="sample"}': "900x60"},
-        {},
+    "ProjectorNotMaintained": _one(
+        'normalizer_unverified_seconds{scope="sample"}', "9999x60", "900x60"
     ),
     "RelayDown": (
         {'normalizer_ready{job="relay",instance="a"}': "0x60"},
@@ -209,46 +165,29 @@ CASES: Final[dict[str, tuple[Series, Series, dict[str, str]]]] = {
         {f"normalizer_lag_seconds{_AT}": "0+60x60"},
         {"topic": "noetl.events"},
     ),
-    "ProjectorDown": (
-        {'up{job="projector",instance="a"}': "0x60"},
-        {'up{job="projector",instance="a"}': "1x60"},
-        {"job": "projector", "instance": "a"},
+    "ProjectorDown": _one(
+        'up{job="projector",instance="a"}', "0x60", "1x60", {"job": "projector", "instance": "a"}
     ),
-    "ProjectorFiguresOld": (
-        {"projector_figures_age_seconds": "0+60x60"},
-        {"projector_figures_age_seconds": "2x60"},
-        {},
-    ),
-    "ProjectorErrorRate": (
-        {**_calls((60, 20), (10, 10)), **_limit("error_rate", 0.3)},
-        {**_calls((60, 19), (10, 10)), **_limit("error_rate", 0.3)},
-        {},
+    "ProjectorFiguresOld": _one("projector_figures_age_seconds", "0+60x60", "2x60"),
+    "ProjectorErrorRate": _beside(
+        _limit("error_rate", 0.3), (_calls((60, 20), (10, 10)), _calls((60, 19), (10, 10)), {})
     ),
     "ProjectorStepFails": (_step(20, 20), _step(21, 20), {"step": "load"}),
-    "ProjectorRetryRatio": (
-        {**_calls((30, 10), (10, 10)), **_limit("retry_ratio", 0.5)},
-        {**_calls((31, 10), (10, 10)), **_limit("retry_ratio", 0.5)},
-        {},
+    "ProjectorRetryRatio": _beside(
+        _limit("retry_ratio", 0.5), (_calls((30, 10), (10, 10)), _calls((31, 10), (10, 10)), {})
     ),
-    "ProjectorStuckExecutions": (
-        {
-            'projector_stuck_executions{silent_for="under 1 h"}': "15x60",
-            'projector_stuck_executions{silent_for="under 7 days"}': "5x60",
-            **_limit("stuck", 20),
-        },
-        {
-            'projector_stuck_executions{silent_for="under 1 h"}': "15x60",
-            'projector_stuck_executions{silent_for="7 days and more"}': "500x60",
-            **_limit("stuck", 20),
-        },
-        {},
+    "ProjectorStuckExecutions": _beside(
+        {'projector_stuck_executions{silent_for="under 1 h"}': "15x60", **_limit("stuck", 20)},
+        (
+            {'projector_stuck_executions{silent_for="under 7 days"}': "5x60"},
+            {'projector_stuck_executions{silent_for="7 days and more"}': "500x60"},
+            {},
+        ),
     ),
-    "ProjectorFirstAttemptsWorse": (
-        {**_calls((30, 10), (0, 0)), **_success(0.9, 0.75)},
-        {**_calls((30, 10), (0, 0)), **_success(0.9, 0.85)},
-        {},
+    "ProjectorFirstAttemptsWorse": _beside(
+        _calls((30, 10), (0, 0)), (_success(0.9, 0.75), _success(0.9, 0.85), {})
     ),
-}  # fmt: skip
+}
 
 
 def test_every_alert_goes_red_and_green(tmp_path: Path) -> None:

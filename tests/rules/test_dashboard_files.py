@@ -37,12 +37,7 @@ def test_each_is_in_the_short_form(path: Path) -> None:
 def test_each_works_with_any_data_source_and_leads_to_the_page(path: Path) -> None:
     dashboard = read(path)
     variables = {one["name"]: one for one in dashboard["templating"]["list"]}
-    sources = [
-        used["datasource"]["uid"]
-        for panel in dashboard["panels"]
-        for used in (panel, *panel.get("targets", ()))
-        if "datasource" in used
-    ]
+    sources = [panel["datasource"]["uid"] for panel in dashboard["panels"] if "datasource" in panel]
 
     assert set(sources) == {"${datasource}"}
     assert variables["datasource"]["type"] == "datasource"

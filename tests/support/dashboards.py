@@ -47,7 +47,7 @@ def queries() -> Iterator[Query]:
                 yield Query(
                     dashboard=path.stem,
                     panel=panel["title"],
-                    source=_SOURCES[target["datasource"]["type"]],
+                    source=_SOURCES[panel["datasource"]["type"]],
                     text=target.get("rawSql") or target["expr"],
                     kind=panel["type"],
                     format=target.get("format", "table"),
@@ -111,7 +111,7 @@ def filled(text: str, since: datetime, until: datetime, **values: str) -> str:
 
 
 def _named(panel: Mapping[str, Any]) -> tuple[str, ...]:
-    overrides = [one["matcher"]["options"] for one in panel["fieldConfig"]["overrides"]]
+    overrides = [one["matcher"]["options"] for one in panel["fieldConfig"].get("overrides", ())]
     changes = [
         name for one in panel.get("transformations", ()) for name in one["options"]["fields"]
     ]

@@ -21,7 +21,7 @@ from normalizer.jsontext import (
     MAX_POWER_OF_TEN,
     canonical_number,
     is_deeper,
-    parse_canonical_json,
+    parse_into_canonical,
     quote,
     write_json,
 )
@@ -172,7 +172,7 @@ def canonical_json(value: bytes) -> bytes:
     if len(value) <= MAX_POWER_OF_TEN or not _LONG_NUMBER.search(value):
         with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return _sorting_encoder.encode(_exact_decoder.decode(value))
-    return write_json(parse_canonical_json(value.decode())).encode()
+    return write_json(parse_into_canonical(value.decode())).encode()
 
 
 def meta_with_attempts(meta: bytes, attempts: int) -> bytes:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from normalizer.core.identity import merge as joins
 from normalizer.core.identity.digests import Digest, DigestCache, digest_jsonb_text
 from normalizer.envelope import Envelope
-from normalizer.jsontext import Json, parse_canonical_json, quote, write_json
+from normalizer.jsontext import Json, parse_into_canonical, quote, write_json
 
 
 class KnownDigests(DigestCache):
@@ -27,7 +27,7 @@ def merge(stored: Envelope, report: Envelope) -> Envelope:
 
 def jsonb_text(value: bytes) -> bytes:
     """The value as jsonb writes it: shorter keys first, blanks after colons and commas."""
-    return _text(parse_canonical_json(value.decode())).encode()
+    return _text(parse_into_canonical(value.decode())).encode()
 
 
 def _text(tree: Json) -> str:

@@ -107,7 +107,7 @@ class ErrorGroupParams(WindowParams, frozen=True, kw_only=True):
     error_class: Annotated[Text, Meta(description="The error text of the group.")]
 
 
-class CallsOf(msgspec.Struct, frozen=True, kw_only=True):
+class CallsByValue(msgspec.Struct, frozen=True, kw_only=True):
     """How many of the counted calls have this value."""
 
     value: str
@@ -123,11 +123,11 @@ class ErrorGroupDetail(ErrorGroup, frozen=True, kw_only=True):
     """
 
     counted: int
-    by_step: list[CallsOf]
-    by_playbook: list[CallsOf]
-    by_attempts: list[CallsOf]
-    by_status: list[CallsOf]
-    by_worker: list[CallsOf]
+    by_step: list[CallsByValue]
+    by_playbook: list[CallsByValue]
+    by_attempts: list[CallsByValue]
+    by_status: list[CallsByValue]
+    by_worker: list[CallsByValue]
 
 
 async def error_group(
@@ -248,10 +248,10 @@ def _most(where: Iterable[Mapping[str, Any]], key: str) -> list[Any]:
     return [value for value, times in calls.most_common(_MOST_LISTED_GROUPS) if times > 0]
 
 
-def _count_by(calls: Iterable[Mapping[str, Any]], key: str) -> list[CallsOf]:
+def _count_by(calls: Iterable[Mapping[str, Any]], key: str) -> list[CallsByValue]:
     counted = Counter("" if row[key] is None else str(row[key]) for row in calls)
     return [
-        CallsOf(value=value, calls=times)
+        CallsByValue(value=value, calls=times)
         for value, times in counted.most_common(_MOST_LISTED_GROUPS)
     ]
 

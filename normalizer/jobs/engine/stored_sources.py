@@ -15,7 +15,7 @@ from normalizer.store.claim import Claim
 from normalizer.store.read_only import read_only_connection
 
 
-class KnownSources(msgspec.Struct, frozen=True, kw_only=True):
+class StoredSources(msgspec.Struct, frozen=True, kw_only=True):
     """What the database knew about sources when the job began.
 
     - `live` has the positions of Kafka partitions, including deleted positions.
@@ -87,13 +87,13 @@ _LAST_READ: Final = """
 _CLUSTERS_OF_TOPICS: Final = "select topic, cluster_id from normalizer.source_topics"
 
 
-async def read_known_sources(database_url: str) -> KnownSources:
+async def read_stored_sources(database_url: str) -> StoredSources:
     """Read the state. Raises StoreUnavailableError and FatalError."""
     async with read_only_connection(database_url) as connection:
         last_read = await connection.fetch(_LAST_READ)
         clusters = await connection.fetch(_CLUSTERS_OF_TOPICS)
         file_topics = await _read_file_topics(connection)
-    return KnownSources(
+    return StoredSources(
         live=tuple(_claim(row) for row in last_read if row["is_in_kafka"]),
         clusters={row["topic"]: row["cluster_id"] for row in clusters},
         incarnations={

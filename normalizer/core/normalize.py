@@ -17,7 +17,7 @@ from normalizer.core.decode.levels import unstorable_coercions
 from normalizer.core.decode.samples import safe_sample
 from normalizer.core.decode.shape_table import ShapeTable
 from normalizer.core.decode.wire_event import WireEvent
-from normalizer.core.decode.wire_values import RecordIgnoredError, RecordRejectedError
+from normalizer.core.decode.wire_values import RecordIgnoredError, RecordRejectedError, Value
 from normalizer.core.evidence import Evidence
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.redaction.sanitize import Sanitizer
@@ -30,6 +30,7 @@ from normalizer.core.rules.durations import resolve_duration
 from normalizer.core.rules.error_text import resolve_error
 from normalizer.core.rules.identifiers import (
     keep_child_execution_id,
+    parse_execution_id,
     resolve_event_id,
     resolve_execution_id,
     resolve_parent_execution_id,
@@ -131,7 +132,9 @@ class _EventRules(msgspec.Struct, frozen=True, gc=False):
         """Return the outcome of one event."""
         record = self.record
         if isinstance(event, UndecodableItem):
-            return _rejected(record, event.reason, event.detail, "", event.index)
+            return _rejected(
+                record, event.reason, event.detail, "", event.index, event.execution_id
+            )
         # The shape of a stored row is known, and its fields have the documented names already. A
         # table that has changed since must not give it another shape.
         shape = record.shape or ""
@@ -145,8 +148,8 @@ class _EventRules(msgspec.Struct, frozen=True, gc=False):
             shape = shape or detect_shape(event.key_shape(), event_type)
             return self._envelope(event, event_type, shape)
         except RecordRejectedError as why:
-            rejected = _rejected(record, why.reason, why.detail, shape, event.index)
-            return msgspec.structs.replace(rejected, execution_id=_readable_execution_id(event))
+            named = event.sent.execution_id
+            return _rejected(record, why.reason, why.detail, shape, event.index, named)
 
     def _envelope(self, event: WireEvent, event_type: str, shape: str) -> Envelope:
         """Apply the rules that follow `resolve_event_type`, which may reject the event too (#l2).
@@ -240,13 +243,6 @@ class _EventRules(msgspec.Struct, frozen=True, gc=False):
         )
 
 
-def _readable_execution_id(event: WireEvent) -> int | None:
-    try:
-        return resolve_execution_id(event)
-    except RecordRejectedError:
-        return None
-
-
 def _encode_meta(event: WireEvent, attempts: int) -> bytes:
     meta = bytes(event.meta_sent)
     return meta if meta_has_attempts(event, attempts) else meta_with_attempts(meta, attempts)
@@ -264,7 +260,12 @@ def _encode_coercions(coercions: list[dict[str, object]]) -> bytes:
 
 
 def _rejected(
-    record: RawRecord, reason: Reason, detail: str, shape: str, index: int = 0
+    record: RawRecord,
+    reason: Reason,
+    detail: str,
+    shape: str,
+    index: int = 0,
+    execution_id: Value = None,
 ) -> Rejected:
     # A record's only event has index 0 too, so the first event of a batch isn't named either.
     item = f" events[{index}]" if index else ""
@@ -273,6 +274,7 @@ def _rejected(
         detail=f"{record.coordinates}{item}: {detail}",
         shape=shape,
         index=record.index + index,
+        execution_id=parse_execution_id(execution_id),
     )
 
 

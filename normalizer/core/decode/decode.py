@@ -47,6 +47,8 @@ from normalizer.core.decode.wire_event import WireEvent
 from normalizer.core.decode.wire_values import (
     NULL,
     RecordRejectedError,
+    Value,
+    decode_raw_value,
     first_byte,
     same_json,
 )
@@ -71,11 +73,15 @@ _BEFORE_LIST: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?=[ \t\r\n]*\[)")
 
 
 class UndecodableItem(msgspec.Struct, frozen=True, gc=False):
-    """An event of a batch that was rejected before it was decoded."""
+    """An event of a batch that was rejected before it was decoded.
+
+    `execution_id` is the value that it has itself or inherits from its batch, or None.
+    """
 
     index: int
     reason: Reason
     detail: str
+    execution_id: Value
 
 
 def decode_events(
@@ -92,16 +98,16 @@ def decode_events(
         value = strip_schema_header(value)
     if not value.isascii():
         _reject_invalid_utf8(value)
-    has_sign = sanitizer.find_signs(value)
-    if has_sign is None and begins_an_object:
+    sign_search = sanitizer.find_signs(value)
+    if sign_search is None and begins_an_object:
         fields = decode_object_or_text(value)
         if not isinstance(fields, str) and has_event_type(fields) and not cloudevent:
             # The order is that of `_parse_text`: invalid JSON, then too deep, then long numbers.
             check_depth(value, MAX_EVENT_DEPTH)
-            if len(value) > NUMBER_CHECK_MIN_BYTES:
+            if len(value) > NUMBER_CHECK_MIN_BYTES:  # saves a call for nearly every record
                 reject_long_numbers(value)
             return (WireEvent.read(value, fields),)  # nothing to open, as in nearly every record
-    return _RecordDecoder(sanitizer).decode(value, has_sign, cloudevent)
+    return _RecordDecoder(sanitizer).decode(value, sign_search, cloudevent)
 
 
 class _CleanText(msgspec.Struct, frozen=True, gc=False):
@@ -162,17 +168,21 @@ class _RecordDecoder:
         self._sanitizer = sanitizer
 
     def decode(
-        self, value: bytes, has_sign: HasSign | None, cloudevent: Mapping[str, str]
+        self, value: bytes, sign_search: HasSign | None, cloudevent: Mapping[str, str]
     ) -> Iterable[WireEvent | UndecodableItem]:
         """Return the record's events, as `decode_events` does.
 
-        Pass what the search of `value` for signs returned, so that it isn't searched twice.
+        `sign_search` is what `find_signs` returned for `value`, so that it isn't searched twice.
         """
-        record = _parse_text(_list_to_batch(value), has_sign)
+        record = _parse_text(_list_to_batch(value), sign_search)
         level = self._open_feed_wrapper(self._open_envelopes(record))
         key = find_batch_key(level.fields)
         if key is not None:
-            # The attributes belong to one event, so a batch takes none of them (#w7, #w8).
+            # The id, type, and time in the headers belong to one event, so a batch takes none of
+            # them (#w8). Its events store the headers as they are. A structured CloudEvent is
+            # another case. `_open_envelopes` has made its attributes a wrapper of the batch, and
+            # `extra` keeps them, because no header does. Like any wrapper of a batch, it supplies
+            # an execution_id (#w5), but no id, type, or time (#w7).
             return self._split_batch(level, key)
         if cloudevent:
             attributes = self._decode_attributes(msgspec.json.encode(cloudevent))
@@ -209,6 +219,8 @@ class _RecordDecoder:
             return level
         others = dict(level.fields)
         payload = others.pop("payload")
+        # These two decoders can't raise. The payload is a member of a level, so msgspec has read it
+        # before with its escapes and brackets, and cleaning has replaced lone surrogates.
         match first_byte(payload):
             case b'"':
                 opened = self._decode_string(_text_decoder.decode(payload))
@@ -279,6 +291,8 @@ class _RecordDecoder:
         This rejects each event instead of the record, because another reason may come first (#l2).
         """
         text = bytes(item)
+        own: Mapping[str, Raw] = {}
+        inner: Mapping[str, Raw] = {}
         try:
             content = decode_object_or_text(text)
             if isinstance(content, str):
@@ -286,15 +300,27 @@ class _RecordDecoder:
             else:
                 replaced = batch.replaced_in_item(index)
                 level = JsonLevel(text, content, batch.may_be_deep, replaced)
+            own = level.fields
             level = self._open_feed_wrapper(level)
+            inner = level.fields
             if are_deep:  # checked now, because bad JSON in an item's string comes first
                 raise too_deep_error()
             return build_wire_event(level, batch=batch, index=index, shared=shared)
         except RecordRejectedError as why:
-            return UndecodableItem(index, why.reason, why.detail)
+            execution_id = _first_execution_id(inner, own, shared)
+            return UndecodableItem(index, why.reason, why.detail, execution_id)
 
 
-def _parse_text(text: bytes, has_sign: HasSign | None) -> _ParsedText:
+def _first_execution_id(*levels: Mapping[str, Raw]) -> Value:
+    """Return the execution_id of the first level that has one, or None."""
+    for fields in levels:
+        if (raw := fields.get("execution_id", NULL)) != NULL:
+            # No object or list is an id, so don't decode one, which may be large.
+            return None if first_byte(raw) in b"{[" else decode_raw_value(raw)
+    return None
+
+
+def _parse_text(text: bytes, sign_search: HasSign | None) -> _ParsedText:
     """Parse and check a text. Invalid JSON comes first, then its depth, then long numbers (#l2).
 
     `reject_long_numbers` checks all three if the text may have long numbers.
@@ -303,9 +329,23 @@ def _parse_text(text: bytes, has_sign: HasSign | None) -> _ParsedText:
     if bom:
         text = text[len(UTF8_BOM) :]
     reject_long_numbers(text)
-    if has_sign is None:
-        return _CleanText(text, decode_object_or_text(text), _may_be_deep(text), bom)
-    return _SuspiciousText(text, parse_parts(text, has_sign), _may_be_deep(text), bom, has_sign)
+    if sign_search is None:
+        clean = decode_object_or_text(text)
+        return _CleanText(text, clean, _check_record_depth(text), bom)
+    suspicious = parse_parts(text, sign_search)
+    return _SuspiciousText(text, suspicious, _check_record_depth(text), bom, sign_search)
+
+
+def _check_record_depth(text: bytes) -> bool:
+    """Raise RecordRejectedError if this JSON is nested more deeply than any record may be.
+
+    Returns whether it's nested more deeply than a single event may be. A batch or a wrapper may be,
+    because the events inside are checked separately.
+    """
+    is_deeper_than_event = is_deeper(text, MAX_EVENT_DEPTH)
+    if is_deeper_than_event:
+        check_depth(text, MAX_RECORD_DEPTH)
+    return is_deeper_than_event
 
 
 def _list_to_batch(value: bytes) -> bytes:
@@ -355,19 +395,6 @@ def _reject_invalid_utf8(value: bytes) -> None:
         value.decode()
     except UnicodeDecodeError as error:
         raise RecordRejectedError("invalid_utf8", f"byte {error.start} is not UTF-8") from None
-
-
-def _may_be_deep(text: bytes) -> bool:
-    """Return whether this JSON is nested more deeply than a single event may be.
-
-    A batch or a wrapper may exceed the limit of an event, because the events inside are checked
-    separately. Raises RecordRejectedError if the JSON exceeds even the limit for batches and
-    wrappers.
-    """
-    if not is_deeper(text, MAX_EVENT_DEPTH):
-        return False
-    check_depth(text, MAX_RECORD_DEPTH)
-    return True
 
 
 _members_decoder: Final[msgspec.json.Decoder[dict[str, Raw]]] = msgspec.json.Decoder(dict[str, Raw])

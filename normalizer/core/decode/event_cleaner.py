@@ -48,19 +48,19 @@ class EventCleaner:
         if len(text) > MAX_CLEANED_BYTES:
             return None
         sanitizer = self._sanitizer
-        has_sign = sanitizer.find_signs(text)
-        if has_sign is None:
+        sign_search = sanitizer.find_signs(text)
+        if sign_search is None:
             return text
-        if has_sign == sanitizer.has_sign or may_have_extreme_number(text):
+        if sign_search == sanitizer.has_sign or may_have_extreme_number(text):
             return None
         try:
-            tree = parse_parts(text, has_sign)
+            tree = parse_parts(text, sign_search)
             if not _holds_no_text_to_decode(tree):
                 return None
             check_depth(text, MAX_RECORD_DEPTH)  # a secret may be deeper than what's left
         except RecordRejectedError:
             return None
-        cleaned = sanitizer.clean(text.decode(), tree, has_sign)
+        cleaned = sanitizer.clean(text.decode(), tree, sign_search)
         assert not cleaned.replaced  # unstorable text is always escaped
         return cleaned.text.encode()
 

@@ -49,6 +49,14 @@ def resolve_execution_id(event: WireEvent) -> int:
     )
 
 
+def parse_execution_id(value: Value) -> int | None:
+    """Return the execution's id, as `resolve_execution_id` does, or None if it can't be one."""
+    sent = _parse_id_value(value)
+    if isinstance(sent, int):
+        return sent
+    return hash_text_id(sent.text) if sent.kind == "opaque" else None
+
+
 def resolve_event_id(event: WireEvent) -> int | None:
     """Return the producer's id of the event, or None. Raises RecordRejectedError (#i3)."""
     sent = _parse_id_value(event.sent.event_id)

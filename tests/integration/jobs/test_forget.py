@@ -236,6 +236,27 @@ async def test_no_replay_brings_it_back(
     assert await ledger_mistakes(database) == []
 
 
+async def test_a_replay_keeps_no_undecodable_item_of_its_batches(
+    connection: asyncpg.Connection, database: Database
+) -> None:
+    """Only the batch names the execution, because the item isn't even an object."""
+    batches = [
+        {"execution_id": GONE, "events": [f"{MARK} {{"]},
+        {"execution_id": KEPT, "events": ["nothing {"]},
+    ]
+    sent = [raw_record(number, batch, key=None) for number, batch in enumerate(batches)]
+    await read(database, sent, topic="batches")
+    entries = "select execution_id from normalizer.quarantine where source_topic = 'batches'"
+    await forgotten(database)
+
+    await read(database, sent, topic="batches")
+
+    assert await where(connection, MARK) == set()
+    named = await connection.fetch(f"{entries} order by source_offset")
+    assert [row["execution_id"] for row in named] == [None, KEPT, KEPT]
+    assert await ledger_mistakes(database) == []
+
+
 async def test_killed_after_any_transaction_it_ends_the_same(
     connection: asyncpg.Connection, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,7 @@ from normalizer.envelope import (
     Rejected,
     to_canonical,
 )
+from normalizer.snowflake import hash_text_id
 
 
 def _alike(bits: int) -> list[bytes]:
@@ -144,6 +145,51 @@ def test_a_rejected_item_names_its_place_in_the_batch() -> None:
     assert isinstance(second, Rejected)
     assert (second.index, second.shape) == (1, "python_request")
     assert second.detail == "noetl.events[3]@42 events[1]: execution_id: expected an id, got none"
+
+
+DEEP = json.loads("[" * 130 + "]" * 130)
+"""Levels that a batch may have, but none of its events."""
+
+
+@pytest.mark.parametrize(
+    ("item", "execution_id"),
+    [
+        (5, 7),
+        ("{broken", 7),
+        ({"event_type": "x", "context": DEEP}, 7),
+        ({"event_type": "x", "context": DEEP, "execution_id": None}, 7),
+        ({"event_type": "x", "context": DEEP, "execution_id": "8"}, 8),
+        ({"event_type": "x", "context": DEEP, "execution_id": [8]}, None),
+        ({"transaction_id": 1, "execution_id": 8, "payload": "{broken"}, 8),
+        (
+            {
+                "transaction_id": 1,
+                "execution_id": 8,
+                "payload": json.dumps({"event_type": "x", "execution_id": 9, "context": DEEP}),
+            },
+            9,
+        ),
+    ],
+)
+def test_an_undecodable_item_has_the_execution_of_its_batch_unless_it_has_its_own(
+    item: Any, execution_id: int | None
+) -> None:
+    batch = {"events": [item]}
+
+    (in_batch,) = outcomes(batch | {"execution_id": 7})
+    (in_wrapper,) = outcomes({"global_sequence": 1, "execution_id": 7, "payload": batch})
+
+    for outcome in (in_batch, in_wrapper):
+        assert isinstance(outcome, Rejected)
+        assert outcome.reason in {"not_an_event", "invalid_json", "too_deep"}
+        assert outcome.execution_id == execution_id
+
+
+def test_an_undecodable_item_has_the_hash_of_an_execution_that_is_no_number() -> None:
+    (outcome,) = outcomes({"execution_id": "cli-local-1", "events": [5]})
+
+    assert isinstance(outcome, Rejected)
+    assert outcome.execution_id == hash_text_id("cli-local-1")
 
 
 def test_a_line_of_a_file_names_its_number() -> None:

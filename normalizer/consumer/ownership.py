@@ -1,8 +1,8 @@
 """Keeps the state of each partition: whether this process may read and write it, and why not.
 
-`partition_state` has the table of states, and `claims` talks to PostgreSQL and Kafka. Nothing in
-this module awaits, so each change is complete before another task runs, and other threads may read
-the state at any time.
+`partition_state` has the table of states, and `partition_claimer` talks to PostgreSQL and Kafka.
+Nothing in this module awaits, so each change is complete before another task runs, and other
+threads may read the state at any time.
 """
 
 import time

@@ -7,9 +7,11 @@ Crash      loses nothing. The next owner reads from the stored position, a few r
            find one that kills its process (see `suspects`).
 Outage     of the database: the batch is retried, and reading pauses when the next one is full.
            Of Kafka: claims stay valid, and fetching is retried until a broker responds.
-SIGTERM    writes the open batches within a deadline. In an outage of the database each gets one
-           more try. Then the process leaves the group. At the deadline, open transactions are
-           rolled back, and the next owner reads their records again.
+SIGTERM    ends the retries. A try that is running is its batch's last, and a batch that waits for
+           its next try gets that one now. Then the next batch gets one try, without the partitions
+           of a batch that failed. A part set aside gets no further try. Then the process leaves the
+           group, after a deadline at the latest, at which it rolls back open transactions. The next
+           owner reads again what wasn't committed.
 
 `membership` claims partitions, `batch_filler` fills batches, and this module writes them one after
 the other. A batch has a part for each of its partitions. At most two batches are in memory: one
@@ -243,7 +245,10 @@ class Service:
             # Only the relay's store raises this. The parts that aren't lost are committed.
             lost = error.reasons
         except (PositionError, RetryableError) as error:
-            # A claim was lost, or a stop or a rebalance has ended the retries.
+            # A claim was lost, or a stop or a rebalance has ended the retries. If the batch was
+            # halved, earlier pieces of it stay committed. `count_commit` has counted their records,
+            # but the batch isn't counted as written. Their offsets aren't committed to the group
+            # here either, because the next claim starts there and commits its first offset.
             self._membership.on_rollback(self._in_flight.without_set_aside(batch), error)
             return
         self._filler.note_write_duration(self._clock() - begun_s)
@@ -263,7 +268,7 @@ class Service:
         if writing is None:
             return False
         # Start the task with an empty context. Otherwise it would inherit the batch's tracing span,
-        # which ends before this write does.
+        # which ends before this write does. So the tries of a part set aside are in no span.
         self._tasks.create_task(writing, name="write set aside", context=Context())
         return True
 

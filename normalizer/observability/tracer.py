@@ -13,7 +13,11 @@ WriteSpans = Callable[[Batch], AbstractContextManager[None]]
 
 
 class Tracer(Protocol):
-    """Is notified of what happens to the batches of one process."""
+    """Is notified of what happens to the batches of one process.
+
+    A part that's set aside is written outside of every block. A tracer must accept `note_failure`
+    and `note_commit` there too, and can't tell to which batch they belong.
+    """
 
     def begin_batch(self) -> WriteSpans:
         """Note that a batch begins to fill. Write it in the block that the result returns.
@@ -25,10 +29,13 @@ class Tracer(Protocol):
         """Note that a stage of that batch has just taken this long. `stage` is one of STAGES."""
 
     def note_failure(self, error: RetryableError, /) -> None:
-        """Note that writing failed and will be retried. Called inside the block."""
+        """Note that a try to write failed, inside the block unless the part was set aside."""
 
     def note_commit(self, written: CommittedBatch, /) -> Mapping[str, str] | None:
-        """Note a committed transaction, inside the block. Returns labels for its exemplar."""
+        """Note a committed transaction, inside the block unless the part was set aside.
+
+        Returns labels for its exemplar.
+        """
 
     def close(self) -> None:
         """Send unsent spans, for a few seconds at most."""

@@ -161,7 +161,7 @@ class _EventRules(msgspec.Struct, frozen=True, gc=False):
         # Called first, as in native/lane. Both must write the members of `extra` in one order.
         keep_child_execution_id(event)
 
-        # Of the rules below, only these may reject the event. The first that does gives the reason.
+        # Only the rules of this block may reject the event. The first that does gives the reason.
         command_id = resolve_command_id(event)
         step = resolve_step(event, command_id)
         worker_id = resolve_worker_id(event)

@@ -248,9 +248,9 @@ class Store:
     async def _write(self, batch: Batch, *, projections: bool) -> OutcomeTotals:
         """Run transactions until the batch is committed.
 
-        A transaction that has only updated stored rows is followed by one that writes the rest. One
-        that lost a race is repeated. After one with a rejected row, another one first finds all
-        such rows, so that the next try puts them into quarantine.
+        A transaction that has only updated stored rows is followed by one that writes the rest. A
+        transaction that lost a race is repeated. After one with a rejected row, another one first
+        finds all such rows, so that the next try puts them into quarantine.
         """
         progress = WriteProgress()
         failure: BaseException | None = None

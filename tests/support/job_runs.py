@@ -189,7 +189,7 @@ async def table_contents(connection: asyncpg.Connection) -> dict[str, Any]:
 
 
 async def ledger_mistakes(database: Database) -> list[str]:
-    """What `ledger verify`, without a broker, and `projector verify` find wrong."""
+    """Return the mistakes that `ledger verify`, without a broker, and `projector verify` find."""
     found = [
         text async for explained in verify_ledger(database.url, None) for text in explained.wrong
     ]

@@ -76,6 +76,11 @@ def lane() -> NativeLane:
     return native_lane()
 
 
+def test_the_module_needs_no_library_of_one_python() -> None:
+    """Its wheel is for every Python from 3.11 on, and many have no such library."""
+    assert b"libpython" not in Path(str(native_module().__file__)).read_bytes()
+
+
 def test_the_tables_are_those_of_the_rules() -> None:
     assert TABLES.read_text() == tables(), "run: python -m tests.support.lane_tables"
 

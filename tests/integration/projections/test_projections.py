@@ -9,14 +9,11 @@ import asyncpg
 import pytest
 
 from normalizer.core.evidence import Evidence, Rank
-from normalizer.core.normalize import Normalizer
-from normalizer.envelope import Envelope
 from projector.verify.queries.call_queries import CALL_FACTS
 from projector.verify.queries.execution_queries import EXECUTION_FACTS
 from simulator.view_fold import Row
 from tests.support import view_rows
 from tests.support.event_kinds import EVENT_KINDS, list_spellings
-from tests.support.factories import raw_record
 from tests.support.stack import Database
 from tests.support.view_rows import T0, event, view_differences
 
@@ -111,74 +108,6 @@ EVENTS_READ: Final = """
     from   pg_stat_xact_user_tables
     where  relid = 'normalizer.events'::regclass
 """
-
-ISSUERS: Final[dict[str, dict[str, Any]]] = {
-    "python_row": {"event_time": "2025-11-24T16:00:00", "node_name": "fetch", "meta.attempt": 2},
-    "python_emit": {"node_name": "fetch", "meta.attempts": 1, "created_at": 1_764_000_000},
-    "python_request": {"step": "fetch", "name": "command.issued", "payload.attempt": 2},
-    "rust_row": {"prev_event_id": None, "node_name": "fetch", "meta.attempt": 2},
-    "rust_request": {"step": "fetch", "result_kind": "data", "meta.attempts": 1},
-    "executor": {"step": "fetch", "status": "PENDING", "meta.attempts": 1},
-    "unnumbered": {"step": "fetch", "status": "PENDING"},
-}
-WORKERS: Final[dict[str, dict[str, Any]]] = {
-    "worker": {"payload.result": {"status": "success"}},
-    "python_request": {"step": "fetch", "name": "call.done", "payload.attempt": 2},
-    "python_2025": {"node_name": "fetch", "meta.queue_meta": {"attempts": 2}},
-    "rust_request": {"step": "fetch", "result_kind": "data", "meta.attempts": 1},
-    "executor": {"step": "fetch", "status": "COMPLETED", "meta.attempts": 1, "created_at": "now"},
-    "unnumbered": {"step": "fetch", "payload.x": 1},
-}
-
-
-@pytest.mark.parametrize("in_order", [True, False])
-async def test_a_retry_is_one_call_for_every_pair_of_shapes(
-    in_order: bool, connection: asyncpg.Connection
-) -> None:
-    """Every pair of shapes for the issuer and the worker of one retry, each its own execution."""
-    pairs = list(product(ISSUERS, WORKERS))
-    issued, done = (
-        [
-            as_reported(number, at, kind, shapes[pair[at - 1]])
-            for number, pair in enumerate(pairs, start=1)
-        ]
-        for at, kind, shapes in ((1, "command.issued", ISSUERS), (2, "call.done", WORKERS))
-    )
-    for reports in (issued, done) if in_order else (done, issued):
-        await view_rows.insert(connection, reports)
-
-    calls = await connection.fetch(
-        "select execution_id, attempts, status, issued_at is not null from projector.calls"
-    )
-
-    assert sorted(tuple(row) for row in calls) == [
-        (number, int(is_numbered(pair)), "COMPLETED", True)
-        for number, pair in enumerate(pairs, start=1)
-    ]
-
-
-def is_numbered(pair: tuple[str, str]) -> bool:
-    """Whether either side says which try it was."""
-    words = [*ISSUERS[pair[0]], *WORKERS[pair[1]]]
-    return any(word.endswith(("attempt", "attempts", "queue_meta")) for word in words)
-
-
-def as_reported(execution_id: int, number: int, kind: str, words: dict[str, Any]) -> Row:
-    """The core's result for a producer's words. A dotted word is one inside another."""
-    command_id = f"{execution_id}:fetch:9"
-    value: dict[str, Any] = {"execution_id": execution_id}
-    context = "context" if "status" in words else "payload"
-    value[context] = {"command_id": command_id}
-    if "name" not in words:
-        value["event_type"] = kind
-    for word, what in words.items():
-        inside, _, name = word.rpartition(".")
-        (value.setdefault(inside, {}) if inside else value)[name] = what
-    (outcome,) = Normalizer().normalize(raw_record(number, value))
-    assert isinstance(outcome, Envelope)
-    columns = {name: getattr(outcome, name) for name in view_rows.COLUMNS}
-    event_id = 10 * execution_id + number
-    return event(**columns | {"event_id": event_id, "context": None, "coercions": None})
 
 
 async def test_events_tell_attempt_0_from_a_number_that_nobody_sent(

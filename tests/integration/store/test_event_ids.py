@@ -90,23 +90,6 @@ async def test_a_look_up_of_ids_uses_the_index_and_plans_without_them(
     assert str(ids[0]) not in lines
 
 
-@oldest_in_soak
-async def test_a_reader_sees_the_timeline_of_ids_of_every_layout(
-    store: Store, connection: asyncpg.Connection
-) -> None:
-    ids = [snowflake(), DERIVED_FROM | snowflake(), HASHED_FROM + 1]
-    claim = await claimed(store)
-    reports = [_call(one, "issued", 0, execution_id=9) for one in ids]
-    await store.write(make_batch(*reports, claim=claim))
-
-    await connection.execute("set role projector_reader")
-    shown = await connection.fetch(
-        "select event_id from projector.execution_timeline where execution_id = $1", 9
-    )
-
-    assert sorted(event_id for (event_id,) in shown) == ids
-
-
 def _call(event_id: int, what: str, attempts: int, **fields: object) -> Outcomes:
     """Declared attempts outrank defaulted ones, so the second report changes the row."""
     return envelope(

@@ -40,24 +40,6 @@ def python_ids(instants_ms: list[int], node: int) -> list[int]:
     return [generator.next_id() for _ in instants_ms]
 
 
-@newest_postgres
-async def test_ids_of_both_generators_at_the_same_instants_tell_the_same_times_and_interleave(
-    database: Database,
-) -> None:
-    instants = [RECORDED_MS + 7 * at for at in range(200)]
-    async with connected(database) as connection:
-        theirs = await minted_at(connection, instants)
-    ours = python_ids(instants, node=5)
-
-    times = [
-        [found.time_ms if (found := decode_id(one)) else None for one in ids]
-        for ids in (theirs, ours)
-    ]
-    assert times == [instants, instants]
-    merged = sorted(theirs + ours)
-    assert merged == [one for pair in zip(ours, theirs, strict=True) for one in pair]
-
-
 @every_postgres
 @pytest.mark.parametrize(
     "steps",
@@ -120,15 +102,6 @@ async def test_a_row_by_hand_gets_its_id_without_naming_a_schema(database: Datab
         assert minted < await connection.fetchval("select gen_snowflake()")
     finally:
         await connection.close()
-
-
-async def test_100_000_ids_in_a_row_are_unique_and_ascend(database: Database) -> None:
-    async with connected(database) as connection:
-        rows = await connection.fetch("select gen_snowflake() from generate_series(1, 100000)")
-
-    ids = [row[0] for row in rows]
-    assert len(ids) == 100_000
-    assert all(a < b for a, b in pairwise(ids))
 
 
 @every_postgres

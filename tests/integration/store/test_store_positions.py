@@ -28,6 +28,7 @@ from tests.support.factories import (
     together,
 )
 from tests.support.lossy_proxy import Proxy, Then
+from tests.support.machine_database import CrashError, Writer
 from tests.support.stack import Database
 from tests.support.table_rows import (
     assert_ledger_holds,
@@ -485,6 +486,22 @@ async def test_an_event_that_another_writer_stores_first_is_a_report_of_it(
         await assert_ledger_holds(connection)
 
 
+async def test_a_crash_before_the_commit_leaves_neither_rows_nor_position(
+    database: Database,
+) -> None:
+    writer = Writer(database.url, "one")
+    batch = make_batch(envelope(0), rejected(), claim=await writer.claim(0))
+
+    with pytest.raises(CrashError):
+        await writer.write(batch, crash="before the commit")
+    writer.die()
+
+    async with connected(database) as connection:
+        assert await count(connection, "normalizer.events") == 0
+        assert await count(connection, "normalizer.quarantine") == 0
+        assert (await read_position(connection))["next_offset"] == 0
+
+
 @pytest.mark.parametrize(
     ("dedup_offset", "crashes", "merged"), [(0, True, 1), (100, False, 1), (100, True, 0)]
 )
@@ -502,16 +519,20 @@ async def test_a_merge_in_the_first_of_two_transactions_counts_once(
             "update normalizer.source_positions set dedup_offset = $1 where partition = 1",
             dedup_offset,
         )
-        batch = make_batch(envelope(event_id=snowflake(0), error="e"), envelope(1), claim=claim)
-        writing = asyncio.ensure_future(store.write(batch))
+        reports = (envelope(event_id=snowflake(0), error="e"), envelope(1))
+        writing = asyncio.ensure_future(store.write(make_batch(*reports, claim=claim)))
         await wait_for_lock(connection, "one")
         assert await count(connection, "normalizer.merged_records") == 1
-        if crashes:
+        if not crashes:
+            await open_gate(connection)
+            totals = await writing
+        else:
             writing.cancel()
             await asyncio.gather(writing, return_exceptions=True)
-        await open_gate(connection)
-
-        totals = await (store.write(batch) if crashes else writing)
+            await open_gate(connection)
+            async with open_store(database, "another") as another:
+                claim = await claimed(another, 1)
+                totals = await another.write(make_batch(*reports, claim=claim))
 
         assert (totals.stored, totals.merged, totals.duplicate) == (1, merged, 1 - merged)
         assert await count(connection, "normalizer.merged_records") == 1

@@ -94,30 +94,34 @@ begin
             ) as record
             where  kind.subject = 'call'
         ),
-        -- 2. First what the events of each command have in common. `is_repeated` is about one role:
-        -- the command has two issues, claims, or starts, at different times.
-        compared_event as (
-            select *,
-                   coalesce(max(number) over of_command > 0, false) as has_retry_number,
-                   bool_or(number is null) over of_command as lacks_numbers,
-                   min(log) over of_command = max(log) over of_command as is_in_one_log,
-                   role in ('issued', 'claimed', 'started')
-                   and min(created_at) over of_role < max(created_at) over of_role as is_repeated
-            from   stored_event
-            window of_command as (partition by nth_command),
-                   of_role as (partition by nth_command, role)
+        -- 2. What the events of each command have in common. A second claim or start may be another
+        -- worker's after the first one lost its lease. So without a number, only a second issue puts
+        -- the command in doubt.
+        command as (
+            select nth_command, is_in_one_log,
+                   coalesce(
+                       has_retry_number or has_two_issues or has_two_claims or has_two_starts, false
+                   ) as may_be_retried,
+                   lacks_numbers and coalesce(has_retry_number or has_two_issues, false)
+                       as is_in_doubt
+            from   (
+                       select   nth_command, bool_or(number is null) as lacks_numbers,
+                                max(number) > 0 as has_retry_number,
+                                min(log) = max(log) as is_in_one_log,
+                                min(created_at) filter (where role = 'issued')
+                                < max(created_at) filter (where role = 'issued') as has_two_issues,
+                                min(created_at) filter (where role = 'claimed')
+                                < max(created_at) filter (where role = 'claimed') as has_two_claims,
+                                min(created_at) filter (where role = 'started')
+                                < max(created_at) filter (where role = 'started') as has_two_starts
+                       from     stored_event
+                       group by nth_command
+                   ) as compared_command
         ),
-        -- A second claim or start may be another worker's after the first one lost its lease, so
-        -- without a number only a second issue puts the command in doubt.
-        event as materialized (
-            select *,
-                   has_retry_number or bool_or(is_repeated) over (partition by nth_command)
-                       as may_be_retried,
-                   lacks_numbers and (
-                       has_retry_number
-                       or bool_or(is_repeated and role = 'issued') over (partition by nth_command)
-                   ) as is_in_doubt
-            from   compared_event
+        event as (
+            select *
+            from   stored_event
+            join   command using (nth_command)
         ),
         -- 3. Offsets of different logs can't be compared, so they count only if all events of the
         -- command that have one are in one log. The columns are cast to call_event by position
@@ -142,8 +146,8 @@ begin
             from   event
             left join resolved_event on resolved_event.event_id = event.event_id
         )
-        -- 4. The least of each ranked value wins (end_rank, encode_time). `change` in project_calls
-        -- aggregates new events in the same way, so change both together.
+        -- 4. The least of each value wins, as in project_calls, whose lines these are
+        -- (tests/rules/test_migrations.py).
         select   execution_id, command_id collate "C", attempts,
                  min(created_at) as begun_at,
                  min(created_at) filter (where role = 'issued') as issued_at,

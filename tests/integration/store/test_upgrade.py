@@ -64,8 +64,8 @@ NEW_BODY: Final = (
     ("normalizer/runtime/version.py", '"0.98.0"', '"0.99.0"'),
     (
         "migrations/functions/project_counters.sql",
-        "    -- 1. Events by hour.",
-        "    -- The next body.\n    -- 1. Events by hour.",
+        "    -- 1. Events by minute.",
+        "    -- The next body.\n    -- 1. Events by minute.",
     ),
 )
 

@@ -105,16 +105,41 @@ create function projector.to_hour(moment timestamptz) returns timestamptz
     return date_bin('1 hour', moment, '2000-01-01 00:00:00+00');
 
 
--- The value in a ranked value.
+-- Returns a part of a ranked value of call_facts. No other function knows the positions of the parts.
+-- A ranked value begins with its rank, and the value itself follows. These are the three layouts,
+-- with an example of each, in which spaces separate the parts:
+--     outcome_ranked, error_ranked: 20 characters of rank (end_rank)
+--         0 0 10002f93cbbf3060a 0 HTTP 500
+--         | |                 | | 21 the value
+--         | |                 | 20 outcome
+--         | |                 3 to 19 end time
+--         | 2 reporter
+--         1 end class
+--     duration_ranked: the reporter and the time
+--         0 10002f93cbbf3060a 000000000007a120
+--     step_ranked, worker_ranked, max_attempts_ranked: the time
+--         10002f93cbbf3060a fetch
+create function projector.ranked_part(ranked text, part text) returns text
+    language sql immutable parallel safe
+    return case part
+        when 'end class' then left(ranked, 1)
+        when 'end time' then substr(ranked, 3, 17)
+        when 'outcome' then substr(ranked, 20, 1)
+        when 'value after end' then substr(ranked, 21)
+        when 'value after reporter' then substr(ranked, 19)
+        when 'value after time' then substr(ranked, 18)
+    end;
+
+
+-- The name of a step or worker, or an encoded number, after the time at which it was said.
 create function projector.ranked_value(ranked text) returns text
     language sql immutable parallel safe
-    return substr(ranked, 18);
+    return projector.ranked_part(ranked, 'value after time');
 
 
--- The error text after the rank of its end (end_rank).
 create function projector.call_error(error_ranked text) returns text
     language sql immutable parallel safe
-    return substr(error_ranked, 21);
+    return projector.ranked_part(error_ranked, 'value after end');
 
 
 -- Returns whether the attempt ended FAILED, ERROR, or CANCELLED, according to the rank of the end
@@ -122,7 +147,7 @@ create function projector.call_error(error_ranked text) returns text
 -- cancelled one.
 create function projector.call_failed(outcome_ranked text) returns boolean
     language sql immutable parallel safe
-    return left(outcome_ranked, 1) <> '2';
+    return projector.ranked_part(outcome_ranked, 'end class') <> '2';
 
 
 -- A transaction takes a shard by locking its row here. An advisory lock wouldn't be safe, because

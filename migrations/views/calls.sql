@@ -43,7 +43,9 @@ from   (
                       when claimed_at is not null then 'CLAIMED'
                       else 'PENDING'
                   end as status,
-                  projector.call_duration_us(duration_ranked) as reported_duration_us,
+                  projector.decode_bigint(
+                      projector.ranked_part(duration_ranked, 'value after reporter')
+                  ) as reported_duration_us,
                   projector.call_error(error_ranked) as error,
                   projector.ranked_value(worker_ranked) as worker_id,
                   projector.decode_bigint(projector.ranked_value(max_attempts_ranked))

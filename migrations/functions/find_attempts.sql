@@ -3,26 +3,27 @@
 -- next function, correct_begins, corrects where those attempts began whose issues were recorded
 -- late. An issue is an event with the role `issued`. It's numbered if it declares its number.
 --
--- For example, a worker numbers its retry, and nobody else numbers anything. From these events
+-- For example, a worker numbers its retry, and nobody else numbers anything:
 --     role    | created_at | declared_number
 --     issued  | 09:00:00   |
 --     done    | 09:00:05   |
 --     issued  | 09:00:20   |
 --     started | 09:00:21   | 1
--- come these attempts:
+-- Each step adds what it finds. Steps 1 to 4 find which attempts there are (R1):
+--     1. The end at 09:00:05 ends its attempt. There are two issues without a number.
+--     2. A number reveals attempt 1. It was taken at 09:00:21, and has no numbered issue (R1a).
+--     3. So one of the two issues must be that of attempt 1. The other one reveals an attempt (R1a),
+--        which gets the lowest number that nobody declares, 0 (R1b).
+--     4. Attempt 0 is known, so its end has nothing to reveal. Without the first issue, the end at
+--        09:00:05 would reveal attempt 0, because it came before attempt 1 was taken (R1c).
+-- Steps 5 and 6 find when they began (R2):
+--     5. In order, attempt 0 gets the issue of 09:00:00, and attempt 1 that of 09:00:20 (R1b).
+--     6. Attempt 0 begins at its issue, and attempt 1 at its numbered start. An attempt with neither
+--        would begin just after the end of the one before it.
+-- The result:
 --     number | nth_attempt | begun_at | unnumbered_issue_at
 --          0 |           1 | 09:00:00 | 09:00:00
 --          1 |           2 | 09:00:21 | 09:00:20
--- The number reveals attempt 1. It has no numbered issue, so one of the two issues must be its
--- issue, and the other one reveals attempt 0. In order, the first issue belongs to attempt 0.
--- Rule R1, which attempts there are:
---     1. find the ends after which an attempt is over, and the issues without a number
---     2. find the attempts whose numbers are declared (R1a)
---     3. find the attempts that only an issue reveals (R1a), and their numbers (R1b)
---     4. find an attempt that only its end reveals (R1c)
--- Rule R2, when they began:
---     5. match attempts with the issues without a number (R1b)
---     6. find when the other attempts began
 create or replace function projector.find_attempts(events projector.call_event[])
     returns setof projector.call_attempt
     language plpgsql stable
@@ -31,7 +32,6 @@ as $$
 #variable_conflict use_column
 begin
     return query
-        -- ---- R1. Which attempts there are ----
         -- 1. An end doesn't end its attempt if the next one is the end of a later call. An end that
         -- declares a number is compared only with ends of the same number, because other attempts
         -- may have other clocks. correct_begins has the same rule for the order of the log. An end
@@ -167,7 +167,6 @@ begin
                        and    event.created_at < first_attempt.taken_at
                    )
         ),
-        -- ---- R2. When they began ----
         -- 5. Number the attempts of a command, and those without a numbered issue among them, to
         -- match these with the issues without a number (R1b).
         ordered_attempt as (

@@ -12,11 +12,15 @@
 -- That becomes attempt 0 of the command in call_facts, and adds 1 to the failed calls of that hour.
 -- The view finished_calls (views/finished_calls.sql) says which attempts the roll-ups count.
 -- If another statement inserts a second command.issued later, step 2 sees that the stored issued_at
--- differs. So step 3 rebuilds the command from all three events, which makes two attempts.
+-- differs. So step 3 rebuilds the command from all three events, which makes two attempts, and step
+-- 5 subtracts the failed call and adds it again. It stays attempt 0, so its counts cancel out.
 --     1. reduce what the rows say to one entry of `changes` for each command
---     2. read the stored attempts of these commands, and decide which commands to rebuild
+--     2. read the stored attempts of these commands, decide which commands to rebuild, and note what
+--        the roll-ups must subtract for the attempts as they were
 --     3. write the attempts: rebuild those commands, and merge the changes of the others
---     4. correct which failure came before each retry, and add the differences to the roll-ups
+--     4. correct which failure came before each retry
+--     5. update the roll-ups: subtract the attempts as they were, and add them as they are now.
+--        add_call_counts writes call_hours, call_times, worker_hours, error_hours, and retry_minutes.
 -- Only step 1 reads the rows. The other steps read `changes`.
 --
 -- Writing attempts never waits for a lock, so their order can't cause a deadlock. The trigger
@@ -52,6 +56,8 @@ declare
     to_recount           call_id[];
     to_relink            call_id[];
     merged               record;  -- the results of merge_calls
+    relinked             call_id[];
+    counts               call_delta[];
 begin
     if current_setting('projector.off', true) = 'on' then
         return null;
@@ -112,12 +118,13 @@ begin
             event.error, event.context, event.result
         ) as report
     ),
-    -- The least of each ranked value wins (call_facts_from_event). aggregate_calls aggregates the
-    -- events of a rebuilt attempt in the same way, and merge_calls merges by the same rule, so
-    -- change all three together. The columns are cast to call_change by position
-    -- (tests/rules/test_migrations.py compares their names).
+    -- The least of each value wins. aggregate_calls has the same lines for the events of a rebuilt
+    -- attempt, and merge_calls merges by the same rule. Both read other tables, so they can't share
+    -- a function without copying every event into an array. tests/rules/test_migrations.py checks
+    -- that the three agree, and that `change` has the columns of call_change, to which it's cast.
     change as (
-        select   execution_id, command_id, min(created_at) as begun_at,
+        select   execution_id, command_id,
+                 min(created_at) as begun_at,
                  min(created_at) filter (where role = 'issued') as issued_at,
                  min(created_at) filter (where role = 'claimed') as claimed_at,
                  min(created_at) filter (where role = 'started') as started_at,
@@ -184,7 +191,8 @@ begin
         old_counts := array(select counted from call_deltas(-1, old_finished) as counted);
     end if;
 
-    -- 3. Write the attempts. Both functions return those to recount and to relink (step 4).
+    -- 3. Write the attempts. Both functions return those to recount (step 5), and the retries and
+    -- failures among them (step 4).
     if to_rebuild is not null then
         select rebuilt.to_recount, rebuilt.to_relink
         into   to_recount, to_relink
@@ -196,8 +204,23 @@ begin
         to_relink := to_relink || merged.to_relink;
     end if;
 
-    -- 4. The failure before each retry, and the roll-ups.
-    perform update_call_rollups(old_counts, to_recount, to_relink, old_failures);
+    -- 4. The failure before each retry. Other retries than those of step 3 may be affected.
+    if to_relink is not null or old_failures is not null then
+        select retry.relinked, old_counts || retry.was_counted
+        into   relinked, old_counts
+        from   relink_retries(to_relink, old_failures, to_recount) as retry;
+    end if;
+
+    -- 5. The roll-ups.
+    counts := old_counts || array(
+        select counted
+        from   call_deltas(
+                   1, array(select distinct id from unnest(to_recount || relinked) as id)
+               ) as counted
+    );
+    if cardinality(counts) > 0 then
+        perform add_call_counts(counts);
+    end if;
     return null;
 end
 $$;

@@ -126,6 +126,20 @@ def test_a_row_that_is_cast_by_position_has_the_columns_of_its_type(
     assert re.findall(r"(\w+)\s*(?:,|$)", columns) == re.findall(r"(?m)^ +(\w+) ", declared[1])
 
 
+def test_an_attempt_is_the_least_of_its_values_in_each_of_the_three_places() -> None:
+    """Over new events, over stored events, and over the stored attempt and a change."""
+    new, stored, merged = (
+        (FOLDER / "functions" / f"{name}.sql").read_text()
+        for name in ("project_calls", "aggregate_calls", "merge_calls")
+    )
+
+    lines = re.findall(r"(?m)^ +(min\(.* as (\w+)),$", new[new.index("    change as (") :])
+    names = [name for _, name in lines]
+    assert len(lines) == 11
+    assert re.findall(r"(?m)^ +(min\(.* as (\w+)),$", stored[stored.rindex("-- 4.") :]) == lines
+    assert re.findall(r"(\w+) += least\(\s*stored\.\1, excluded\.\1\s*\)", merged) == names
+
+
 def test_each_trigger_function_has_a_file() -> None:
     text = (FOLDER / "0008_create_triggers.sql").read_text()
     names = re.findall(r"execute function (\w+)\.(\w+)\(", text)

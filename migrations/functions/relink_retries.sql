@@ -1,0 +1,51 @@
+-- Corrects `previous_failure_at` of the retries for which an earlier attempt has changed, and returns
+-- these retries (step 4 of project_calls). The roll-ups count how long each retry has waited since
+-- that time. So `was_counted` returns what to subtract for them, except for those in `recounted`,
+-- which the caller has subtracted already.
+--
+-- For example, a step sends each attempt as a command of its own. The command 7:a:1, attempt 0,
+-- failed at 09:00:05, and the command 7:a:2, attempt 1, began at 09:00:20. Now a report arrives that
+-- says 7:a:1 had already failed at 09:00:03. All arguments have 7:a:1 and not 7:a:2. But 7:a:2 was
+-- counted with a wait of 15 s, and must count with one of 17 s. So it's returned.
+--     1. find the retries with a wrong `previous_failure_at`
+--     2. read how they were counted, and correct them
+create or replace function projector.relink_retries(
+    changed projector.call_id[], old_failures projector.call_failure[],
+    recounted projector.call_id[],
+    out relinked projector.call_id[], out was_counted projector.call_delta[]
+)
+    language plpgsql volatile
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+declare
+    right_times timestamptz[];
+begin
+    -- 1. The retries, and their right `previous_failure_at`.
+    select array_agg((execution_id, command_id, attempts)::call_id), array_agg(previous_failure_at)
+    into   relinked, right_times
+    from   previous_failure_corrections(relink_retries.changed, relink_retries.old_failures);
+    if relinked is null then
+        return;
+    end if;
+
+    -- 2. How they were counted. Then correct them.
+    was_counted := array(
+        select counted
+        from   call_deltas(-1, relinked) as counted
+        where  (counted.execution_id, counted.command_id, counted.attempts) not in (
+                   select execution_id, command_id, attempts from unnest(relink_retries.recounted)
+               )
+    );
+    update call_facts as stored
+    set    previous_failure_at = retry.previous_failure_at
+    from   unnest(relinked, right_times)
+               as retry (execution_id, command_id, attempts, previous_failure_at)
+    where  stored.execution_id = retry.execution_id
+    and    stored.command_id = retry.command_id collate "C"
+    and    stored.attempts = retry.attempts;
+end
+$$;
+
+revoke execute on function projector.relink_retries(
+    projector.call_id[], projector.call_failure[], projector.call_id[]
+) from public;

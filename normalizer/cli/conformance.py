@@ -63,10 +63,15 @@ class ConformanceCase(msgspec.Struct, frozen=True):
 
 
 class VectorMismatch(msgspec.Struct, frozen=True):
-    """A case in which the program wrote other lines."""
+    """A case in which the program wrote other lines.
+
+    `answered` is False if it wrote none for this case and for all later ones. A program that dies
+    leaves such cases: it was reading the first of them, unless it hadn't flushed its output.
+    """
 
     case: ConformanceCase
     given: tuple[str | ExpectedRejection, ...]
+    answered: bool = True
 
 
 def read_cases(level: Level) -> list[ConformanceCase]:
@@ -121,6 +126,8 @@ def run_program(
             output, failure = _read_output(program, within_s)
         finally:
             program.kill()
+    if failure:  # then the last line may be half of one
+        output = output[: output.rfind(b"\n") + 1]
     return list(_mismatches(cases, output)), failure
 
 
@@ -143,10 +150,12 @@ def _read_output(program: subprocess.Popen[bytes], within_s: float) -> tuple[byt
 
 
 def format_mismatch(mismatch: VectorMismatch) -> Iterator[str]:
-    """Describe a mismatch: the record, and the expected and actual lines."""
+    """Describe a mismatch: the record, and the expected and actual lines if it was answered."""
     case, given = mismatch.case, mismatch.given
     yield f"{case.id}: {case.about}" if case.about else case.id
     yield f"  read      {_shortened(_text(case.given))}"
+    if not mismatch.answered:
+        return
     for number in range(max(len(case.expected), len(given))):
         wanted, got = (
             _as_printed(lines[number]) if number < len(lines) else "nothing"
@@ -173,9 +182,13 @@ def _mismatches(cases: Sequence[ConformanceCase], output: bytes) -> Iterator[Vec
             begun = printed[number]
         else:
             begun.append(_rejection_or_line(line))
+    last = max((number for number, found in enumerate(markers) if found), default=-1)
     for number, case in enumerate(cases):
-        if markers[number] != [marker := _marker(number)]:
-            before = ConformanceCase(f"the event before {case.id}", "", marker.encode(), (marker,))
+        if number > last or (number == last and case.expected and not printed[number]):
+            yield VectorMismatch(case, (), answered=False)
+        elif markers[number] != [marker := _marker(number)]:
+            name = f"the event that conform adds before {case.id}"
+            before = ConformanceCase(name, "", marker.encode(), (marker,))
             yield VectorMismatch(before, tuple(markers[number]))
         elif (given := tuple(printed[number])) != case.expected:
             yield VectorMismatch(case, given)

@@ -125,11 +125,18 @@ def conform(
         mismatches, failure = conformance.run_program(command, cases, within_s=within)
     except ConfigurationError as error:
         exit_with_error(error)
-    for mismatch in mismatches[:show]:
+    unanswered = [mismatch for mismatch in mismatches if not mismatch.answered]
+    for mismatch in mismatches[: min(show, len(mismatches) - len(unanswered))]:
         click.echo("\n".join(conformance.format_mismatch(mismatch)))
     click.echo(f"{len(cases) - len(mismatches)} of {len(cases)} the same, up to level {level}")
     if failure:
         click.echo(f"{command[0]} {failure}")
+    if unanswered and show:
+        click.echo(
+            f"It wrote nothing for the last {len(unanswered)} lines. This was the first, unless it "
+            "read on before it flushed its output:"
+        )
+        click.echo("\n".join(conformance.format_mismatch(unanswered[0])))
     raise SystemExit(PROBLEM_FOUND if mismatches or failure else 0)
 
 

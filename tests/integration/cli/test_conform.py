@@ -12,6 +12,7 @@ from normalizer.cli.conformance import (
     ConformanceCase,
     ExpectedRejection,
     format_mismatch,
+    read_cases,
     run_program,
 )
 from normalizer.errors import ConfigurationError
@@ -62,7 +63,7 @@ def _bytes_program(code: str) -> tuple[str, ...]:
 @pytest.mark.parametrize(
     ("code", "named"),
     [
-        ("out.write(b'started\\n' + given)", "the event before one"),
+        ("out.write(b'started\\n' + given)", "the event that conform adds before one"),
         ("out.write(given.replace(b'\\n', b'\\n\\n'))", "one"),
         ("out.write(given.replace('\ufffd'.encode(), b'\\xff'))", "two"),
     ],
@@ -76,6 +77,31 @@ def test_other_bytes_are_a_difference_wherever_they_stand(code: str, named: str)
     assert named in [one.case.id for one in differences]
     said = "\n".join(line for one in differences for line in format_mismatch(one))
     assert said.encode()
+
+
+def test_a_program_that_dies_is_reported_with_the_line_that_it_was_reading(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    cases = read_cases("lines")
+    reading = cases[10]
+    # 20 lines for 10 cases, a marker, and then the case. Half a line is left unfinished.
+    program = _program(
+        "    count = globals().get('count', 0) + 1\n"
+        "    if count == 22: sys.stdout.write(line[:9]); sys.exit('no such key')\n"
+        "    print(line, flush=True)"
+    )
+
+    answer = CliRunner().invoke(main, ["conform", "--", *program])
+
+    assert answer.exit_code == 1
+    assert capfd.readouterr().err == "no such key\n"
+    assert answer.output.splitlines()[:2] == [
+        f"10 of {len(cases)} the same, up to level lines",
+        f"{sys.executable} ended with 1",
+    ]
+    assert f"\n{reading.id}: {reading.about}\n" in answer.output
+    assert answer.output.count("  read      ") == 1
+    assert "got       " not in answer.output
 
 
 def test_a_program_that_cannot_be_started_is_a_mistake_of_the_caller() -> None:

@@ -47,6 +47,7 @@ _FORMATS: Final[Mapping[str, Callable[[Envelope], bytes]]] = {
     "--execution",
     "executions",
     type=ID_TYPE,
+    metavar="ID",
     multiple=True,
     help="Export only the events of this execution, for example 481036337152. Repeat the option "
     "for several executions. By default, the events of all executions are exported.",

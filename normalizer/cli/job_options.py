@@ -16,7 +16,7 @@ from normalizer.runtime.command_line import FiniteRange, NonEmptyPath
 # or the job would wait for a row that can't exist.
 NON_NEGATIVE_INT32_TYPE: Final = click.IntRange(0, (1 << 31) - 1)
 OFFSET_TYPE: Final = click.IntRange(0, (1 << 63) - 1)
-ID_TYPE: Final = click.IntRange(-(1 << 63), (1 << 63) - 1)
+ID_TYPE: Final = click.IntRange(1, (1 << 63) - 1)
 LIMIT_TYPE: Final = click.IntRange(1, (1 << 31) - 1)
 
 

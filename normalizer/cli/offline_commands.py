@@ -101,7 +101,7 @@ def schema() -> None:
     type=SECONDS_TYPE,
     default=600,
     show_default=True,
-    metavar="SECONDS_TYPE",
+    metavar="SECONDS",
     help="Kill the program if it's still running after this many seconds.",
 )
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)

@@ -166,6 +166,7 @@ def show_quarantined(*, number: int, raw: bool) -> None:
     "--id",
     "ids",
     type=ID_TYPE,
+    metavar="ID",
     multiple=True,
     help="Try only the quarantine entry with this id, for example 17. `normalizer quarantine list` "
     "prints the ids. Repeat the option for several entries.",

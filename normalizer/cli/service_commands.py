@@ -197,7 +197,7 @@ def _run_several(settings: Settings, arguments: list[str], processes: int) -> No
     "--for",
     "for_s",
     type=SECONDS_TYPE,
-    metavar="SECONDS_TYPE",
+    metavar="SECONDS",
     help="Stop everything after this many seconds, for example 60. By default, the stack runs "
     "until Ctrl-C.",
 )

@@ -60,9 +60,24 @@ class Program(click.Group):
         return found
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command. Ctrl-C ends it with exit code 130."""
+        """Run the command. Ctrl-C ends it with exit code 130.
+
+        An unknown option is answered with the options that there are. Click would suggest those
+        that are spelled alike, for example --help instead of --where.
+        """
         try:
             return super().invoke(ctx)
+        except click.NoSuchOption as error:
+            if not error.ctx:
+                raise
+            known = sorted(
+                name
+                for option in error.ctx.command.get_params(error.ctx)
+                for name in option.opts
+                if name.startswith("--")
+            )
+            message = f"{error.message} It has {', '.join(known)}."
+            raise click.NoSuchOption(error.option_name, message, ctx=error.ctx) from error
         except KeyboardInterrupt:
             raise SystemExit(INTERRUPTED) from None
 

@@ -217,6 +217,19 @@ def test_each_help_teaches_by_example(path: tuple[str, ...]) -> None:
     assert "normalizer " in result.output.partition("Usage:")[2].partition("\n")[2]
 
 
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        (("export",), "--execution ID "),
+        (("quarantine", "redrive"), "--id ID "),
+        (("conform",), "--within SECONDS "),
+        (("up",), "--for SECONDS "),
+    ],
+)
+def test_help_shows_what_an_option_takes(path: tuple[str, ...], shown: str) -> None:
+    assert f"  {shown}" in run(*path, "--help").output
+
+
 def test_a_long_line_is_cut_by_one_byte_too_many() -> None:
     stream = io.BufferedReader(io.BytesIO(b"x" * (MAX_LINE_BYTES + 99) + b"\ny"))
 

@@ -30,7 +30,7 @@ from normalizer.core.identity.coordinates import (
     source_key,
 )
 from normalizer.core.identity.reconcile import reconcile
-from normalizer.core.identity.stored_events import WritePlan
+from normalizer.core.identity.stored_events import Placement, WritePlan
 from normalizer.envelope import Rejected
 from normalizer.errors import FatalError
 from normalizer.store.event_exclusions import EventExclusions
@@ -88,6 +88,22 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
             merged=self.merged.union(record for record, _ in self.merges_of_first_transaction()),
             merged_first=frozenset(),
         )
+
+    def placements_with_earlier_merges(self) -> list[Placement]:
+        """Return the placement of each event, which is "merged" for the records in `merged`.
+
+        A second transaction may have to plan the batch again. `reconcile` then finds that the
+        records in `merged` are stored, and returns them as duplicates.
+        """
+        placements = self.write_plan.placements
+        if not self.merged:
+            return placements
+        return [
+            ("merged", row)
+            if placed == "duplicate" and source_coordinates(event) in self.merged
+            else (placed, row)
+            for event, (placed, row) in zip(self.sorted_outcomes.events, placements, strict=True)
+        ]
 
     def is_still_valid(self, dedup_horizon: DedupHorizon, exclusions: EventExclusions) -> bool:
         """Return whether a later transaction can write this plan without making a new one.

@@ -15,7 +15,12 @@ import msgspec
 
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
 from normalizer.core.encoded_events import Event, recorded_or_created_at
-from normalizer.core.identity.coordinates import Coordinates, DedupHorizon, source_coordinates
+from normalizer.core.identity.coordinates import (
+    Coordinates,
+    DedupHorizon,
+    is_below_horizon,
+    source_coordinates,
+)
 from normalizer.core.identity.stored_events import Placement
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.rules.timestamps import to_recorded_at
@@ -108,11 +113,11 @@ def sort_outcomes(
                     continue
                 if horizon is not None and is_expired(record, outcome, horizon):
                     source = (record.topic, record.incarnation, record.partition)
-                    excluded[*source, record.offset, _index_in_record(outcome)] = _EXPIRED
+                    coordinates = (*source, record.offset, _index_in_record(outcome))
+                    excluded[coordinates] = _EXPIRED
                     ignored_in_part += 1
                     expired += 1
-                    # Only below the dedup horizon may the record have been read before.
-                    expired_unread += record.offset >= dedup_horizon.get(source, 0)
+                    expired_unread += not is_below_horizon(coordinates, dedup_horizon)
                     continue
                 match outcome:
                     case Rejected():

@@ -5,13 +5,19 @@ the events with the stored rows, copies new rows, updates changed rows, and stor
 in quarantine. Finally it advances the positions, together with their running totals.
 
 `Store.write` begins the transaction, and commits it. If anything here raises, or if the process
-dies, the server rolls everything back. Until then it holds locks that other writers may wait for,
-and every batch takes these in one order: positions by their key, dedup horizons, stored rows, and
-rows of the projections, which triggers of the COPY and the UPDATE lock. One transaction with both
-would lock projections twice, so a batch whose rows are shared takes two (see `batch_plan`).
-Quarantine, gaps, and merged records have rows by the record's coordinates, so another writer of the
-same ones already waits for the position or the dedup horizon. `jobs.renormalize`, which updates
-rows too, takes the locks in the same order. `reconcile` says in which order it locks stored rows.
+dies, the server rolls everything back. Until then it holds locks that other writers may wait for.
+Every batch takes these in one order, and so does `jobs.renormalize`, which updates rows too:
+
+1. positions, by their key
+2. dedup horizons, by their key
+3. stored rows that change, in the order that `reconcile` describes
+4. rows of the projections, executions first and by their id, and then a counter shard, by triggers
+   of the COPY and the UPDATE (see 0008_create_triggers.sql and take_shard.sql)
+
+A transaction with both a COPY and an UPDATE would take step 4 twice, so a batch whose rows are
+shared takes two transactions (see `batch_plan`). Rows of the quarantine, gaps, merged_records, and
+assigned_ids need no place in the order. They belong to one record, or to the records of one
+partition, and another writer of the same ones already waits for the position or the dedup horizon.
 If two writers deadlock all the same, PostgreSQL ends one of them, and `write_retry` writes its
 batch again.
 """
@@ -25,7 +31,7 @@ import msgspec
 
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
 from normalizer.core.encoded_events import Event
-from normalizer.core.identity.coordinates import DedupHorizon, source_coordinates
+from normalizer.core.identity.coordinates import DedupHorizon, is_below_horizon
 from normalizer.core.identity.stored_events import Placement
 from normalizer.store.batch_plan import BatchPlan, BatchPlanner, WriteProgress
 from normalizer.store.event_exclusions import read_batch_id_and_exclusions
@@ -94,9 +100,10 @@ class WriteTransaction:
         rejects a row, FatalError for expired events that the planner doesn't accept, and the errors
         of asyncpg, which `Session` translates.
         """
-        dedup_horizon = await self._positions.lock(connection, batch.parts)
-        if isinstance(dedup_horizon, AlreadyCommitted):
-            return dedup_horizon
+        locked = await self._positions.lock(connection, batch.parts)
+        if isinstance(locked, AlreadyCommitted):
+            return locked
+        dedup_horizon = locked
         batch_id, exclusions = await read_batch_id_and_exclusions(connection, batch)
         plan = progress.plan
         if plan is None or not plan.is_still_valid(dedup_horizon, exclusions):
@@ -142,7 +149,7 @@ class WriteTransaction:
         self, connection: asyncpg.Connection, plan: BatchPlan, batch_id: int
     ) -> list[Placement]:
         """Insert and change the rows of the plan. Returns the placement of each event."""
-        write_plan, merged = plan.write_plan, plan.merged
+        write_plan = plan.write_plan
         self._may_normalize.set()
         try:
             await copy_rows(connection, write_plan.inserts, batch_id)
@@ -151,20 +158,13 @@ class WriteTransaction:
         await update_rows(connection, write_plan.updates)
         await insert_merged_records(
             connection,
-            [(record, row) for record, row in write_plan.merged_records if record not in merged],
+            [
+                (record, row)
+                for record, row in write_plan.merged_records
+                if record not in plan.merged
+            ],
         )
-        if not merged:
-            return write_plan.placements
-        # This is the second of two transactions. Below a dedup horizon it has planned the batch
-        # again, and `reconcile` called the records that the first one has merged duplicates.
-        return [
-            ("merged", row)
-            if placed == "duplicate" and source_coordinates(event) in merged
-            else (placed, row)
-            for event, (placed, row) in zip(
-                plan.sorted_outcomes.events, write_plan.placements, strict=True
-            )
-        ]
+        return plan.placements_with_earlier_merges()
 
     async def _quarantine(
         self,
@@ -175,13 +175,14 @@ class WriteTransaction:
     ) -> list[bool]:
         """Store the rejections in quarantine, and return for each one whether it's new.
 
-        A record that today's rules reject may already have rows, because an earlier version of the
-        rules accepted it. Those rows stay, and the rejection isn't stored.
+        A rejection that's already in quarantine isn't new, and counts as a duplicate. Neither is
+        one whose record already has rows, because an earlier version of the rules accepted it.
+        Those rows stay, and the rejection isn't stored.
         """
         below = {
             rejection.coordinates
             for rejection in rejections
-            if rejection.record.offset < dedup_horizon.get(rejection.coordinates[:3], 0)
+            if is_below_horizon(rejection.coordinates, dedup_horizon)
         }
         stored_before = await StoredEventRows(connection).find_rows_at(below) if below else {}
         to_store = [one.coordinates not in stored_before for one in rejections]
@@ -197,7 +198,10 @@ def _count_outcomes(
     placements: Sequence[Placement],
     newly_quarantined: Sequence[bool],
 ) -> list[OutcomeTotals]:
-    """Count the outcomes of each part: where its events went, its rejections, what it ignores."""
+    """Count the outcomes of each part: where its events went, its rejections, what it ignores.
+
+    A rejection that isn't new counts as a duplicate, just as an event that's stored already does.
+    """
     placed, quarantined = iter(placements), iter(newly_quarantined)
     totals = []
     for part, sorted_part in zip(parts, sorted_outcomes.parts, strict=True):

@@ -111,9 +111,9 @@ MUTANTS: Final = (
         name="records below the position are not looked up",
         promise="One record, taken once",
         path="normalizer/core/identity/reconcile.py",
-        old="if event_id in again or "
-        "(dedup_horizon and is_below_horizon(events[number], dedup_horizon))",
-        new="if event_id in again",
+        old="or (dedup_horizon and "
+        "is_below_horizon(source_coordinates(events[number]), dedup_horizon))",
+        new="",
         test="test_a_position_set_back_by_hand_reads_no_record_twice",
         fails="assert again.duplicate == again.outcomes",
     ),

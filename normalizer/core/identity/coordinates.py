@@ -47,9 +47,9 @@ def source_key(event: Event) -> SourceKey:
     return source_coordinates(event)[:3]
 
 
-def is_below_horizon(event: Event, dedup_horizon: DedupHorizon) -> bool:
-    """Return whether an earlier batch may have stored the event's record."""
-    topic, incarnation, partition, offset, _ = source_coordinates(event)
+def is_below_horizon(coordinates: Coordinates, dedup_horizon: DedupHorizon) -> bool:
+    """Return whether an earlier batch may have stored the record at these coordinates."""
+    topic, incarnation, partition, offset, _ = coordinates
     return offset < dedup_horizon.get((topic, incarnation, partition), 0)
 
 

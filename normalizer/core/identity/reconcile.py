@@ -69,7 +69,8 @@ async def reconcile(
     doubtful = [
         number
         for number, event_id in enumerate(ids)
-        if event_id in again or (dedup_horizon and is_below_horizon(events[number], dedup_horizon))
+        if event_id in again
+        or (dedup_horizon and is_below_horizon(source_coordinates(events[number]), dedup_horizon))
     ]
     if not doubtful:
         rows = dict(zip(ids, events, strict=True))
@@ -155,9 +156,9 @@ class _Reconciler:
         unknown = [event for event in events if not self._is_stored(event)]
         if self._dedup_horizon:
             below = {
-                source_coordinates(one)
-                for one in unknown
-                if is_below_horizon(one, self._dedup_horizon)
+                coordinates
+                for coordinates in map(source_coordinates, unknown)
+                if is_below_horizon(coordinates, self._dedup_horizon)
             }
             self._row_ids = await self._stored.find_rows_at(below) if below else {}
         again = [event for event in unknown if source_coordinates(event) not in self._row_ids]

@@ -13,13 +13,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from normalizer.cli import main
-from normalizer.cli.explain import parse_coordinates
 from normalizer.cli.normalize_lines import normalize_lines
-from normalizer.errors import ConfigurationError
 from normalizer.files.record_lines import MAX_LINE_BYTES, parse_record_line, read_line_pages
 from projector.cli.repair_command import _repair_request
 from projector.cli.scope_options import parse_duration, parse_scope
-from tests.support.command_tree import subcommands
 
 GOOD = '{"execution_id":"7","name":"call.done","step":"s","payload":{}}'
 
@@ -49,6 +46,7 @@ COMMANDS = [
         "config", "", {"DATABASE_URL": SECRET_URL, "NORMALIZER_BATCH_ROW": "1"}, 0,
         ["DATABASE_URL=postgresql://u:***@127.0.0.1:1/n", "did you mean NORMALIZER_BATCH_ROWS?"],
     ),
+    ("explain t:1", "", {"DATABASE_URL": SECRET_URL}, 2, ["expected TOPIC:PARTITION:OFFSET"]),
     ("normalize --strict", GOOD, {}, 0, []),
     ("normalize --strict", f"{GOOD}\n{{\n", {}, 1, []),
     ("normalize --strict", "", {}, 0, []),
@@ -193,28 +191,6 @@ def test_a_reader_that_has_enough_ends_the_filter_quietly() -> None:
     filtering.stderr.close()
     with pytest.raises(BrokenPipeError):
         filtering.stdin.close()
-
-
-@pytest.mark.parametrize("text", ["noetl.events", "t:1", "t:x:1", ":1:2", "t:1:-2", "t:1:\u0664"])
-def test_coordinates_that_are_none_are_refused(text: str) -> None:
-    with pytest.raises(ConfigurationError, match="TOPIC:PARTITION:OFFSET"):
-        parse_coordinates(text)
-
-
-def every_command(group: click.Group, *path: str) -> list[tuple[str, ...]]:
-    found: list[tuple[str, ...]] = [path]
-    for name, command in subcommands(group).items():
-        here = (*path, name)
-        found += every_command(command, *here) if isinstance(command, click.Group) else [here]
-    return found
-
-
-@pytest.mark.parametrize("path", every_command(main), ids=" ".join)
-def test_each_help_teaches_by_example(path: tuple[str, ...]) -> None:
-    result = run(*path, "--help")
-
-    assert result.exit_code == 0
-    assert "normalizer " in result.output.partition("Usage:")[2].partition("\n")[2]
 
 
 @pytest.mark.parametrize(

@@ -61,17 +61,6 @@ def test_an_error_ends_either_program_by_the_same_code(error: NormalizerError, c
     assert getattr(theirs.value, "exit_code", None) == code
 
 
-def test_a_signal_ends_either_program_by_the_same_code() -> None:
-    async def interrupted() -> Never:
-        await asyncio.sleep(0)
-        raise KeyboardInterrupt
-
-    with pytest.raises(SystemExit) as ended:
-        run_command(interrupted())
-
-    assert ended.value.code == INTERRUPTED
-
-
 @pytest.mark.parametrize("program", ["normalizer", "projector"])
 def test_a_full_disk_ends_either_program_in_words(program: str) -> None:
     with Path("/dev/full").open("w") as full:

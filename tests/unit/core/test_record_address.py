@@ -23,7 +23,19 @@ def test_a_topic_may_contain_what_separates() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "a", "a:3", "a[3]", "a[3]:1042", "a:3@1042", "a[3@1042", ":3:1042", "a:3:-1", "a:x:1"],
+    [
+        "",
+        "a",
+        "a:3",
+        "a[3]",
+        "a[3]:1042",
+        "a:3@1042",
+        "a[3@1042",
+        ":3:1042",
+        "a:3:-1",
+        "a:x:1",
+        "a:1:\u0664",
+    ],
 )
 def test_anything_else_names_no_record(text: str) -> None:
     assert parse_record_address(text) is None

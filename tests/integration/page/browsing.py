@@ -3,16 +3,17 @@
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, ConsoleMessage, FloatRect, Page, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, FloatRect, Page, Route, async_playwright
 
 from tests.support.stack import skip_or_fail
 
@@ -23,6 +24,10 @@ PHONE = (390, 844)
 
 _FAILED_ANSWER = "Failed to load resource"
 """Chromium's own message about each answer that's an error."""
+_MODULE: Final = """
+    window.pageModule = (name) => import(new URL(name, document.scripts[1].src).href);
+"""
+"""Imports a module of the page by its name, for what no test can see from outside."""
 
 
 @contextlib.asynccontextmanager
@@ -49,8 +54,12 @@ async def looking(
     zone: str = "UTC",
     answers_fail: bool = False,
     visit: bool = True,
+    drawn: bool = True,
 ) -> AsyncIterator[Page]:
-    """A page with its own context. At the end no error was logged and no other host was called."""
+    """A page with its own context, drawn unless it's to be visited later, or is never `drawn`.
+
+    At the end no error was logged and no other host was called.
+    """
     context = await browser.new_context(
         viewport={"width": size[0], "height": size[1]},
         color_scheme=scheme,
@@ -59,6 +68,7 @@ async def looking(
     )
     context.set_default_timeout(60_000)
     page = await context.new_page()
+    await page.add_init_script(_MODULE)
     home = urlsplit(url).netloc
     trouble: list[str] = []
 
@@ -77,10 +87,34 @@ async def looking(
         ),
     )
     if visit:
-        await page.goto(url)
+        await (show(page, url) if drawn else page.goto(url))
     yield page
+    await page.unroute_all(behavior="ignoreErrors")
     await context.close()
     assert trouble == []
+
+
+async def show(page: Page, url: str) -> None:
+    """Go to the address, and wait until it's fully drawn."""
+    await page.goto(url)
+    await fully_drawn(page)
+
+
+async def change_answers(
+    page: Page, addresses: str | re.Pattern[str], change: Callable[[dict[str, Any], str], None]
+) -> None:
+    """Let `change` edit the content of each answer from these addresses. It gets the address too.
+
+    Answers come without an ETag, which would say that nothing has changed.
+    """
+
+    async def changed(route: Route) -> None:
+        answer = await route.fetch()
+        content = await answer.json()
+        change(content, route.request.url)
+        await route.fulfill(status=answer.status, json=content)
+
+    await page.route(addresses, changed)
 
 
 async def fully_drawn(page: Page) -> None:

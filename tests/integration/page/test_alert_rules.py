@@ -13,7 +13,7 @@ from playwright.async_api import Browser
 
 from normalizer.observability.metric_catalog import METRICS
 from projector.api.api_metrics import ApiMetrics
-from tests.integration.page.browsing import fully_drawn, looking, serving
+from tests.integration.page.browsing import looking, serving, show
 from tests.support.stack import Database, skip_or_fail
 from tests.support.table_rows import connected
 
@@ -62,8 +62,7 @@ async def test_panel_with_a_metric_gives_a_rule_with_its_filters(
         looking(browser, url, visit=False) as page,
     ):
         for screen, panels in expected.items():
-            await page.goto(f"{url}/?{screen}")
-            await fully_drawn(page)
+            await show(page, f"{url}/?{screen}")
             rules: dict[str, str] = await page.evaluate(_COPIED)
             titles = await page.locator(".rule").evaluate_all("all => all.map((one) => one.title)")
 
@@ -88,8 +87,7 @@ async def test_rule_of_a_step_fires_when_that_step_fails(
     browser: Browser, database: Database, promtool: str, tmp_path: Path
 ) -> None:
     async with serving(database.url) as url, looking(browser, url, visit=False) as page:
-        await page.goto(f"{url}/?step={_encoded(_STEP)}")
-        await fully_drawn(page)
+        await show(page, f"{url}/?step={_encoded(_STEP)}")
         rules = await page.evaluate(_COPIED)
     panels = ("rate", "errors", "first")
     for panel in panels:
@@ -165,7 +163,6 @@ async def test_state_leads_to_what_to_do_about_it(
         serving(database.url, PROJECTOR_DOCS=docs) as url,
         looking(browser, url) as page,
     ):
-        await fully_drawn(page)
         path = "docs/operate/page-is-old.md"
         if docs:
             await page.wait_for_selector(f"#banner a[href='{docs}{path}'] >> text=What to do")

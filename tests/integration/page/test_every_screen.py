@@ -7,14 +7,7 @@ from typing import Final
 import pytest
 from playwright.async_api import Browser, Page
 
-from tests.integration.page.browsing import (
-    CUT_FILTERS,
-    CUT_OFF,
-    PHONE,
-    axe,
-    fully_drawn,
-    looking,
-)
+from tests.integration.page.browsing import CUT_FILTERS, CUT_OFF, PHONE, axe, fully_drawn, looking
 from tests.integration.page.platform import Platform
 
 _TABLES: Final = {

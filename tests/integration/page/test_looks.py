@@ -25,6 +25,7 @@ from tests.integration.page.browsing import (
     fully_drawn,
     looking,
     serving,
+    show,
     take_picture,
 )
 from tests.integration.page.platform import Platform
@@ -74,7 +75,6 @@ async def test_charts_follow_the_theme_and_a_picture_is_taken(
 
 async def test_trend_says_its_axes_and_shows_them(browser: Browser, platform: Platform) -> None:
     async with looking(browser, platform.url) as page:
-        await fully_drawn(page)
         for place in (".headline", "#matrix", "#why"):
             trend = page.locator(f"{place} .spark").first
             said = await trend.get_attribute("title") or ""
@@ -96,8 +96,7 @@ async def test_no_screen_of_panels_has_a_hole_between_them(
     """The dashboard with retries and without any, and three screens of tables."""
     async with looking(browser, platform.url, visit=False) as page:
         for query in ("", "step=none", "show=retries", "show=workers", "show=producers"):
-            await page.goto(f"{platform.url}/?{query}")
-            await fully_drawn(page)
+            await show(page, f"{platform.url}/?{query}")
             # The page packs the panels in the frame in which their height changes.
             await page.evaluate("() => new Promise(requestAnimationFrame)")
             assert await page.evaluate(_HOLES) == [], query
@@ -118,8 +117,7 @@ async def test_figures_of_many_digits_stay_in_their_panels(browser: Browser, bus
     async with looking(browser, busy, visit=False) as page:
         for width, height in _SIZES.values():
             await page.set_viewport_size({"width": width, "height": height})
-            await page.goto(f"{busy}/?last=30d")
-            await fully_drawn(page)
+            await show(page, f"{busy}/?last=30d")
 
             assert re.search(r"\d{3},\d{3} of \d{3},\d{3}", await page.inner_text("#first"))
             assert await page.evaluate(_OUTSIDE) == []
@@ -139,8 +137,7 @@ async def test_no_name_moves_what_stands_beside_it(browser: Browser, database: D
                 *("", "show=calls", "show=executions", "show=execution&execution=1"),
                 *("show=errors", "show=retries"),
             ):
-                await page.goto(f"{url}/?{screen}")
-                await fully_drawn(page)
+                await show(page, f"{url}/?{screen}")
                 assert await page.evaluate(_WIDER, "html, .scroll, #event") == [], (width, screen)
             await page.goto(f"{url}/?show=execution&execution=2")
             await page.wait_for_selector(".event .status")
@@ -166,8 +163,7 @@ async def test_no_event_can_reverse_a_text(browser: Browser, database: Database)
             *(f"show=error&error_class={encoded}", f"show=calls&step={encoded}&attempts=0"),
             *(f"worker={encoded}&view=wall", "show=execution&execution=2&event=22"),
         ):
-            await page.goto(f"{url}/?{screen}")
-            await fully_drawn(page)
+            await show(page, f"{url}/?{screen}")
             if "view=wall" not in screen:
                 await page.fill("#search", "fdp.exe")
                 await page.wait_for_selector("#found li >> text=fdp.exe")
@@ -278,8 +274,7 @@ _MANY_TIMES: Final = "update projector.call_hours set calls = calls * 8000"
 
 _IN_THE_THEMES_COLOURS: Final = """
     async () => {
-        const module = new URL("charts.js", document.scripts[1].src).href;
-        const { drawn } = await import(module);
+        const { drawn } = await pageModule("charts.js");
         const { plot } = drawn.get(document.getElementById("chart-outcomes"));
         const ink = getComputedStyle(document.documentElement).getPropertyValue("--ink-2").trim();
         return plot.axes[1].stroke(plot, 1) === ink;
@@ -288,8 +283,7 @@ _IN_THE_THEMES_COLOURS: Final = """
 
 _CHART_FONT_PX: Final = """
     async () => {
-        const module = new URL("charts.js", document.scripts[1].src).href;
-        const { drawn } = await import(module);
+        const { drawn } = await pageModule("charts.js");
         return drawn.get(document.getElementById("chart-outcomes")).plot.axes[1].font[2];
     }
 """

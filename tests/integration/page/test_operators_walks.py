@@ -100,7 +100,6 @@ async def test_operator_finds_the_answer_in_three_clicks_or_one_paste(
     assert len(walk) <= (1 if walk[0][0].startswith("paste") else MOST_CLICKS)
 
     async with looking(browser, incident) as page:
-        await fully_drawn(page)
         for action, *patterns in walk:
             await _act(page, action)
             await page.wait_for_function(
@@ -130,7 +129,7 @@ async def _act(page: Page, action: str) -> None:
 
 _POLLED: Final = """
     async () => {
-        const { liveFigures } = await import(new URL("state.js", document.scripts[1].src).href);
+        const { liveFigures } = await pageModule("state.js");
         return liveFigures().perSecond !== null;
     }
 """

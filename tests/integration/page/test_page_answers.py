@@ -3,14 +3,14 @@
 import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 import pytest
-from playwright.async_api import Browser, Route
+from playwright.async_api import Browser
 
 from normalizer import Envelope, Normalizer, RawRecord
-from tests.integration.page.browsing import fully_drawn, looking, serving
+from tests.integration.page.browsing import change_answers, fully_drawn, looking, serving, show
 from tests.integration.page.platform import Platform
 from tests.integration.page.test_every_screen import OVERPRINTED
 from tests.support.stack import Database, Stack
@@ -66,7 +66,6 @@ async def test_stuck_execution_says_what_it_waits_for(
     }[screen]
 
     async with looking(browser, f"{stuck}{address}") as page:
-        await fully_drawn(page)
         where = {
             "summary": "#execution .body > :first-child",
             "executions": "#executions tbody",
@@ -89,7 +88,6 @@ async def test_execution_and_its_rejected_record_link_to_each_other(
     address = f"/?show=execution&execution={STUCK}"
 
     async with serving(database.url) as url, looking(browser, f"{url}{address}") as page:
-        await fully_drawn(page)
         assert "1 record of this execution was rejected" in await page.inner_text("#execution")
         await page.click("#rejected tbody a")
         await page.wait_for_selector("h1 >> text=Rejected record")
@@ -122,7 +120,6 @@ async def test_enter_opens_what_was_pasted(
     browser: Browser, stuck: str, pasted: str, title: str, panel: str
 ) -> None:
     async with looking(browser, stuck) as page:
-        await fully_drawn(page)
         await page.keyboard.press("/")
         await page.keyboard.insert_text(pasted)
         await page.keyboard.press("Enter")
@@ -175,7 +172,6 @@ async def test_any_panel_is_within_ten_keys_and_back_returns_the_focus(
     browser: Browser, stuck: str
 ) -> None:
     async with looking(browser, stuck) as page:
-        await fully_drawn(page)
         panels = await page.locator("#main .panel").evaluate_all(
             "(all) => all.map((one) => one.id)"
         )
@@ -214,12 +210,10 @@ async def test_empty_lists_blame_no_filter_that_nobody_set(
     browser: Browser, database: Database
 ) -> None:
     async with serving(database.url) as url, looking(browser, url) as page:
-        for show in ("calls", "executions"):
-            await page.goto(f"{url}/?show={show}")
-            await fully_drawn(page)
+        for listed in ("calls", "executions"):
+            await show(page, f"{url}/?show={listed}")
             assert "filter" not in await page.inner_text("#main")
-            await page.goto(f"{url}/?show={show}&playbook=none")
-            await fully_drawn(page)
+            await show(page, f"{url}/?show={listed}&playbook=none")
             assert "with these filters" in await page.inner_text("#main")
 
 
@@ -234,7 +228,6 @@ async def test_first_run_says_how_to_send_one_event(browser: Browser, database: 
         )
 
     async with serving(database.url) as url, looking(browser, url) as page:
-        await fully_drawn(page)
         text = await page.locator(".first-run pre").last.inner_text()
         assert "--topic noetl.events" in text
         sent = text.split("'")[1]
@@ -247,16 +240,13 @@ async def test_first_run_says_how_to_send_one_event(browser: Browser, database: 
 async def test_playbook_with_too_many_calls_says_since_when_they_are_counted(
     browser: Browser, stuck: str
 ) -> None:
-    async def cut(route: Route) -> None:
-        answer = await route.fetch()
-        partly = await answer.json() | {"truncated": True, "since": "2019-11-28T14:03:07Z"}
-        await route.fulfill(response=answer, json=partly)
+    def cut(content: dict[str, Any], _: str) -> None:
+        content |= {"truncated": True, "since": "2019-11-28T14:03:07Z"}
 
     async with looking(browser, stuck, visit=False) as page:
         for path in ("versions-of-playbook", "errors-by-version"):
-            await page.route(f"**/api/v1/{path}?*", cut)
-        await page.goto(f"{stuck}/?show=playbooks&playbook=team/flow")
-        await fully_drawn(page)
+            await change_answers(page, f"**/api/v1/{path}?*", cut)
+        await show(page, f"{stuck}/?show=playbooks&playbook=team/flow")
 
         since = "28 Nov 2019 14:03:07"
         for panel in ("#versions", "#version-errors"):
@@ -264,7 +254,6 @@ async def test_playbook_with_too_many_calls_says_since_when_they_are_counted(
             assert f"too many calls, so only executions since {since} are counted" in said
         said = await page.inner_text("#version-errors .body")
         assert said == f"No call of this playbook failed since {since}."
-        await page.unroute_all(behavior="ignoreErrors")
 
 
 @pytest.mark.parametrize(
@@ -283,7 +272,6 @@ async def test_name_leads_to_what_it_names(
     browser: Browser, stuck: str, screen: str, link: str, title: str
 ) -> None:
     async with looking(browser, f"{stuck}/?{screen}") as page:
-        await fully_drawn(page)
         await page.click(link)
         await page.wait_for_function(
             "([title]) => document.querySelector('h1').textContent === title", arg=[title]
@@ -292,7 +280,6 @@ async def test_name_leads_to_what_it_names(
 
 async def test_wall_cuts_no_legend_on_a_tablet(browser: Browser, platform: Platform) -> None:
     async with looking(browser, f"{platform.url}/?view=wall", size=(768, 1024)) as page:
-        await fully_drawn(page)
         cut = await page.evaluate(
             """() => [...document.querySelectorAll(".wall .legend")]
                 .filter((one) => one.scrollWidth > one.clientWidth + 1)
@@ -319,7 +306,6 @@ async def test_parent_is_stuck_if_its_child_is(
             float(6 * silent),
         )
     async with serving(database.url) as url, looking(browser, url) as page:
-        await fully_drawn(page)
         if not silent:
             assert "No execution is stuck." in await page.inner_text("#stuck")
             return
@@ -330,7 +316,6 @@ async def test_parent_is_stuck_if_its_child_is(
 
 async def test_timeline_of_a_running_execution_ends_now(browser: Browser, stuck: str) -> None:
     async with looking(browser, f"{stuck}/?show=execution&execution={STUCK}") as page:
-        await fully_drawn(page)
         await page.wait_for_selector(".timeline .claim")
         # The claim is 405 s ago, and the first event 500 s.
         open_bar = "(bar) => bar.getBoundingClientRect().width / bar.parentElement.clientWidth"
@@ -344,13 +329,11 @@ async def test_timeline_of_a_running_execution_ends_now(browser: Browser, stuck:
 async def test_ticks_of_a_timeline_keep_clear_of_its_ends(browser: Browser, stuck: str) -> None:
     address = f"{stuck}/?show=execution&execution={STUCK}"
     async with looking(browser, address) as page:
-        await fully_drawn(page)
         begin = int(await page.get_attribute(".timeline", "data-from") or "")
         for width in (768, 1180, 1440):
             await page.set_viewport_size({"width": width, "height": 900})
             for seconds in (21, 24, 25, 28, 70):
-                await page.goto(f"{address}&zoom={begin}~{begin + seconds * 1000}")
-                await fully_drawn(page)
+                await show(page, f"{address}&zoom={begin}~{begin + seconds * 1000}")
                 assert await page.evaluate(OVERPRINTED) == [], (width, seconds)
                 if width > 768:
                     assert await page.locator(".scale .ticks i").count() > 2, seconds
@@ -372,8 +355,7 @@ async def test_row_of_the_open_event_is_in_view(browser: Browser, database: Data
         )
     async with serving(database.url) as url, looking(browser, url, visit=False) as page:
         for event in (28, 120):
-            await page.goto(f"{url}/?show=execution&execution={STUCK}&event={event}")
-            await fully_drawn(page)
+            await show(page, f"{url}/?show=execution&execution={STUCK}&event={event}")
             await page.wait_for_selector("#as-sent")
             assert await page.evaluate("scrollY") == 0
             assert await page.evaluate(_IN_ITS_LIST), event
@@ -396,7 +378,6 @@ _IN_ITS_LIST: Final = """
 
 async def test_back_leads_to_where_the_reader_came_from(browser: Browser, stuck: str) -> None:
     async with looking(browser, f"{stuck}/?last=6h") as page:
-        await fully_drawn(page)
         await page.click("#stuck tbody th a")
         await page.wait_for_selector("#as-sent")
         await page.click(".events a >> nth=0")
@@ -421,10 +402,9 @@ async def test_hour_with_the_most_failures_leads_to_its_minutes(
                 "where finished_at >= now() - interval '20 hours' group by 1 "
                 "order by count(*) desc limit 1"
             )
-            await page.goto(
-                f"{platform.url}/?error_class={quote(kind)}{more}" if more else platform.url
+            await show(
+                page, f"{platform.url}/?error_class={quote(kind)}{more}" if more else platform.url
             )
-            await fully_drawn(page)
             assert "per hour" in await page.inner_text(f"#{panel} .legend")
             said = await page.inner_text(f"#{panel} .most")
             await page.click(f"#{panel} .most a")
@@ -438,36 +418,27 @@ async def test_hour_with_the_most_failures_leads_to_its_minutes(
 async def test_many_versions_draw_no_lines_through_the_figures(
     browser: Browser, platform: Platform, versions: int
 ) -> None:
-    async def begun(route: Route) -> None:
-        answer = await route.fetch()
+    def begun(content: dict[str, Any], _: str) -> None:
         now = datetime.now(UTC)
-        rows = [
-            {
-                "playbook": "p",
-                "version": str(n),
-                "first_at": (now - timedelta(minutes=n)).isoformat(),
-            }
-            for n in range(5, 5 + versions)
+        begins = {n: (now - timedelta(minutes=n)).isoformat() for n in range(5, 5 + versions)}
+        content["rows"] = [
+            {"playbook": "p", "version": str(n), "first_at": at} for n, at in begins.items()
         ]
-        await route.fulfill(response=answer, json=await answer.json() | {"rows": rows})
 
     async with looking(browser, platform.url, visit=False) as page:
-        await page.route("**/api/v1/deployments?*", begun)
-        await page.goto(f"{platform.url}/?last=1h")
-        await fully_drawn(page)
+        await change_answers(page, "**/api/v1/deployments?*", begun)
+        await show(page, f"{platform.url}/?last=1h")
         names = await page.inner_text("#rate .marks")
         assert f"All {versions} new versions" in names
         assert names.count(", ") == 1
         dashes = await page.evaluate(_DASHES)
         # A figure may have that colour too, but not at every mark.
         assert (min(dashes) > 0) == (versions == 5), dashes
-        await page.unroute_all(behavior="ignoreErrors")
 
 
 _DASHES: Final = """
     async () => {
-        const module = new URL("charts.js", document.scripts[1].src).href;
-        const { drawn } = await import(module);
+        const { drawn } = await pageModule("charts.js");
         const { plot, spec } = drawn.get(document.getElementById("chart-rate"));
         const { canvas } = plot.ctx;
         const copy = new OffscreenCanvas(canvas.width, canvas.height)
@@ -492,21 +463,18 @@ _DASHES: Final = """
 async def test_list_under_the_pointer_keeps_its_order(browser: Browser, stuck: str) -> None:
     worst = ["charge", "ship"]
 
-    async def changing(route: Route) -> None:
-        answer = await route.fetch()
+    def changing(content: dict[str, Any], _: str) -> None:
         rows = [
             {"step": step, "calls": 100, "succeeded": n + 50, "success_rate": n / 100 + 0.5}
             for n, step in enumerate(worst)
         ]
         young = {"step": "young", "calls": 15, "succeeded": 0, "success_rate": 0}
-        # Without its ETag, which would say that nothing has changed.
-        await route.fulfill(json=await answer.json() | {"rows": [*rows, young]})
+        content["rows"] = [*rows, young]
 
     async with looking(browser, stuck, visit=False) as page:
         page.set_default_timeout(20_000)
-        await page.route("**/api/v1/first-attempt-success?*", changing)
-        await page.goto(f"{stuck}/?last=15m")
-        await fully_drawn(page)
+        await change_answers(page, "**/api/v1/first-attempt-success?*", changing)
+        await show(page, f"{stuck}/?last=15m")
         order = page.locator("#first .what")
         assert await order.all_inner_texts() == ["young", "charge", "ship"]
 
@@ -517,7 +485,6 @@ async def test_list_under_the_pointer_keeps_its_order(browser: Browser, stuck: s
 
         await page.mouse.move(0, 0)
         await page.wait_for_selector("#first li:nth-child(2) .what >> text=ship")
-        await page.unroute_all(behavior="ignoreErrors")
 
 
 async def test_stuck_executions_say_how_long_and_lead_to_the_longest(
@@ -563,7 +530,6 @@ async def test_record_that_lacks_its_execution_is_redriven_with_one(
         )
     address = f"/?show=record&record={entry}"
     async with serving(database.url) as url, looking(browser, f"{url}{address}") as page:
-        await fully_drawn(page)
         commands = await page.inner_text("#commands")
         assert f"redrive --id {entry} --set execution_id=ID --dry-run" in commands
         assert f"redrive --id {entry}\n" not in commands

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 from playwright.async_api import Browser, Page
 
-from tests.integration.page.browsing import cells, fully_drawn, looking, texts
+from tests.integration.page.browsing import cells, looking, texts
 from tests.integration.page.platform import Platform
 from tests.support.service_runs import until
 
@@ -406,7 +406,6 @@ async def test_every_panel_agrees_with_sql_and_goes_on_doing_so(
     browser: Browser, platform: Platform
 ) -> None:
     async with looking(browser, platform.url) as page:
-        await fully_drawn(page)
         await page.evaluate("window.never = 'reloaded'")
         before = {panel: await agrees(panel, page, platform) for panel in PANELS}
 
@@ -423,7 +422,6 @@ async def test_coercions_on_the_screen_of_producers_agree_with_sql(
     browser: Browser, platform: Platform
 ) -> None:
     async with looking(browser, f"{platform.url}/?show=producers") as page:
-        await fully_drawn(page)
         await unfolded(page)
         shown, expected = await coercions(page, platform.connection)
         assert shown == expected != []
@@ -433,7 +431,6 @@ async def test_a_chart_draws_its_table_a_wide_table_fades_and_a_job_gets_a_panel
     browser: Browser, platform: Platform
 ) -> None:
     async with looking(browser, platform.url) as page:
-        await fully_drawn(page)
         await _a_chart_draws_what_its_table_says(page)
         await _a_table_that_is_wider_than_its_panel_fades_until_its_end(page)
         await _a_job_has_a_panel_once_there_is_one(page, platform)
@@ -442,8 +439,7 @@ async def test_a_chart_draws_its_table_a_wide_table_fades_and_a_job_gets_a_panel
 async def _a_chart_draws_what_its_table_says(page: Page) -> None:
     hours, bars = await page.evaluate(
         """async () => {
-            const module = new URL("charts.js", document.scripts[1].src).href;
-            const { drawn } = await import(module);
+            const { drawn } = await pageModule("charts.js");
             const { traces } = drawn.get(document.getElementById("chart-outcomes")).spec;
             const total = (name) => traces.find((one) => one.name === name).y
                 .reduce((sum, one) => sum + one, 0);
@@ -464,8 +460,7 @@ async def _a_chart_draws_what_its_table_says(page: Page) -> None:
 
 _NOT_WHERE_IT_STANDS: Final = """
     async () => {
-        const module = new URL("charts.js", document.scripts[1].src).href;
-        const { drawn } = await import(module);
+        const { drawn } = await pageModule("charts.js");
         const { plot, spec } = drawn.get(document.getElementById("chart-outcomes"));
         const { canvas } = plot.ctx;
         const copy = new OffscreenCanvas(canvas.width, canvas.height)

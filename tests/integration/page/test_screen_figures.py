@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 from playwright.async_api import Browser, Page
 
-from tests.integration.page.browsing import cells, fully_drawn, looking, serving
+from tests.integration.page.browsing import cells, looking, serving, show
 from tests.integration.page.platform import Platform
 from tests.integration.page.test_panels import attempt, count, named, percent, span
 from tests.support.api_client import insert_events
@@ -375,8 +375,7 @@ async def figures_agree(page: Page, url: str, connection: asyncpg.Connection) ->
     """Compare every panel of these screens. Returns how many rows each had."""
     rows = {}
     for screen, panels in SCREENS.items():
-        await page.goto(f"{url}/?show={screen}")
-        await fully_drawn(page)
+        await show(page, f"{url}/?show={screen}")
         for panel, (writes, query) in panels.items():
             rows[panel] = len(await agree(page, panel, connection, writes, query))
         if screen == "retries":
@@ -391,8 +390,7 @@ async def figures_agree(page: Page, url: str, connection: asyncpg.Connection) ->
         limit    1
         """
     )
-    await page.goto(f"{url}/?{urlencode({'show': 'playbooks', 'playbook': playbook})}")
-    await fully_drawn(page)
+    await show(page, f"{url}/?{urlencode({'show': 'playbooks', 'playbook': playbook})}")
     await agree(page, "versions", connection, _AS_VERSIONS, _ONE_PLAYBOOK, playbook)
     by_error = {
         re.split(" only | all on ", error)[0].strip(): sum(
@@ -432,8 +430,7 @@ async def _dashboard_marks(page: Page, url: str, connection: asyncpg.Connection)
         f"select playbook, version, first_at from projector.deployments where {_DAY} "
         "order by first_at desc, playbook, version"
     )
-    await page.goto(url)
-    await fully_drawn(page)
+    await show(page, url)
     for chart in ("outcomes", "rate"):
         drawn: list[float] = await page.evaluate(_MARKS, f"chart-{chart}")
         assert drawn == [int(row["first_at"].timestamp() * 1000) for row in marks]
@@ -447,8 +444,7 @@ async def _dashboard_marks(page: Page, url: str, connection: asyncpg.Connection)
 
 _MARKS: Final = """
     async (id) => {
-        const module = new URL("charts.js", document.scripts[1].src).href;
-        const { drawn } = await import(module);
+        const { drawn } = await pageModule("charts.js");
         return drawn.get(document.getElementById(id)).spec.marks.map(({ at }) => at);
     }
 """
@@ -456,8 +452,7 @@ _MARKS: Final = """
 
 _TRIANGLES: Final = """
     async (id) => {
-        const module = new URL("charts.js", document.scripts[1].src).href;
-        const { drawn } = await import(module);
+        const { drawn } = await pageModule("charts.js");
         const { plot, spec } = drawn.get(document.getElementById(id));
         const { canvas } = plot.ctx;
         const copy = new OffscreenCanvas(canvas.width, canvas.height)
@@ -484,8 +479,7 @@ async def _rates_agree(page: Page, url: str, connection: asyncpg.Connection) -> 
     until = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     bounds = {"since": until - HOUR, "until": until}
     query = {name: f"{at:%Y-%m-%dT%H:%M:%SZ}" for name, at in bounds.items()}
-    await page.goto(f"{url}/?{urlencode(query)}")
-    await fully_drawn(page)
+    await show(page, f"{url}/?{urlencode(query)}")
     lines = await page.evaluate(_LINES)
     for line, (since, end) in zip(
         lines, ((until - HOUR, until), (until - 2 * HOUR, until - HOUR)), strict=True
@@ -514,8 +508,7 @@ async def _rates_agree(page: Page, url: str, connection: asyncpg.Connection) -> 
 
 _LINES: Final = """
     async () => {
-        const module = new URL("charts.js", document.scripts[1].src).href;
-        const { drawn } = await import(module);
+        const { drawn } = await pageModule("charts.js");
         const { traces } = drawn.get(document.getElementById("chart-rate")).spec;
         return traces.map(({ y }) => y);
     }

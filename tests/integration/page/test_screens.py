@@ -10,7 +10,7 @@ import pytest
 from playwright.async_api import Browser, Page, Response, Route
 
 from projector.api.endpoints import ENDPOINTS
-from tests.integration.page.browsing import cells, fully_drawn, looking, texts
+from tests.integration.page.browsing import cells, change_answers, fully_drawn, looking, show, texts
 from tests.integration.page.platform import Platform
 from tests.integration.page.test_panels import error_text
 
@@ -27,7 +27,6 @@ async def test_from_the_wall_to_a_failing_event_as_it_was_sent_in_three_clicks(
     browser: Browser, platform: Platform
 ) -> None:
     async with looking(browser, f"{platform.url}/?view=wall", size=WALL) as page:
-        await fully_drawn(page)
         figures = await page.evaluate(
             """() => [...document.querySelectorAll(".big b")]
                 .map((one) => parseFloat(getComputedStyle(one).fontSize))"""
@@ -55,7 +54,6 @@ async def test_the_wall_says_its_filters_and_what_is_not_filtered(
     browser: Browser, platform: Platform
 ) -> None:
     async with looking(browser, f"{platform.url}/?step=fetch", size=WALL) as page:
-        await fully_drawn(page)
         await page.click("#wall")
         await page.wait_for_selector("#storm[aria-busy=false]")
 
@@ -80,7 +78,6 @@ async def test_the_answer_for_what_was_typed_before_is_not_followed(
             await route.fulfill(json=_found(word))
 
     async with looking(browser, platform.url) as page:
-        await fully_drawn(page)
         await page.route("**/api/v1/search?*", search)
         await page.fill("#search", "fet")
         first = await held
@@ -103,7 +100,6 @@ async def test_a_hit_is_chosen_by_keyboard_and_a_pasted_id_leads_to_the_first_er
         "select max(execution_id) from projector.calls where error <> '' and status <> 'COMPLETED'"
     )
     async with looking(browser, platform.url) as page:
-        await fully_drawn(page)
         # The list follows the keys, and closes behind them.
         await page.route(
             "**/api/v1/search?*",
@@ -160,17 +156,12 @@ def _found(*steps: str) -> dict[str, Any]:
 async def test_steps_that_never_succeeded_come_first(browser: Browser, platform: Platform) -> None:
     row = {"step": "never", "tries": 9, "succeeded": 0, "attempts_per_success": None}
     async with looking(browser, f"{platform.url}/?show=retries", visit=False) as page:
-
-        async def with_never(route: Route) -> None:
-            answer = await route.fetch()
-            content = await answer.json()
-            await route.fulfill(response=answer, json=content | {"rows": [*content["rows"], row]})
-
-        await page.route("**/api/v1/attempts-per-success?*", with_never)
+        await change_answers(
+            page, "**/api/v1/attempts-per-success?*", lambda content, _: content["rows"].append(row)
+        )
         await page.goto(f"{platform.url}/?show=retries")
         await page.wait_for_selector("#per-success tbody tr")
         rows = await cells(page, "#per-success")
-        await page.unroute_all(behavior="ignoreErrors")
 
     assert rows[0] == ["never", "9", "0", "\N{EN DASH}"]
     assert len(rows) > 1
@@ -181,13 +172,11 @@ async def test_an_empty_list_of_playbooks_names_the_days_that_were_counted(
 ) -> None:
     """The server counts only the last 7 days of a longer window."""
 
-    async def without_rows(route: Route) -> None:
-        answer = await route.fetch()
-        await route.fulfill(response=answer, json=await answer.json() | {"rows": []})
-
     words = {"7d": "in the last 7 days.", "30d": "in the last 7 days of this window."}
     async with looking(browser, platform.url, visit=False) as page:
-        await page.route("**/api/v1/*version*", without_rows)
+        await change_answers(
+            page, "**/api/v1/*version*", lambda content, _: content["rows"].clear()
+        )
         for last, when in words.items():
             for playbook, panel, said in (
                 ("", "versions", "No execution began"),
@@ -196,7 +185,6 @@ async def test_an_empty_list_of_playbooks_names_the_days_that_were_counted(
             ):
                 await page.goto(f"{platform.url}/?show=playbooks&last={last}{playbook}")
                 assert await page.inner_text(f"#{panel} .empty:not(.loading)") == f"{said} {when}"
-        await page.unroute_all(behavior="ignoreErrors")
 
 
 async def test_walk_new_errors_of_the_last_hour_and_their_steps(
@@ -206,7 +194,6 @@ async def test_walk_new_errors_of_the_last_hour_and_their_steps(
     window = {"since": until - timedelta(hours=1), "until": until}
     hour = urlencode({name: f"{at:%FT%T.000Z}" for name, at in window.items()})
     async with looking(browser, f"{platform.url}/?{hour}&show=errors") as page:
-        await fully_drawn(page)
         rows = await cells(page, "#groups")
         new = sum(row[1] == "new" for row in rows)
         assert re.search(rf"\b{new} new\b", await page.inner_text("#groups p >> nth=1"))
@@ -226,7 +213,6 @@ async def test_walk_rejected_records_and_their_commands(
     browser: Browser, platform: Platform
 ) -> None:
     async with looking(browser, platform.url) as page:
-        await fully_drawn(page)
         await page.click("#quarantine li a")
         await page.wait_for_selector("#records tbody tr")
         # No panel here has a filter.
@@ -255,7 +241,6 @@ async def test_error_groups_and_rejected_records_of_a_month_agree_with_sql(
     browser: Browser, platform: Platform
 ) -> None:
     async with looking(browser, f"{platform.url}/?last=30d&show=errors") as page:
-        await fully_drawn(page)
         groups = await cells(page, "#groups")
         rows = await platform.connection.fetch(
             """
@@ -270,8 +255,7 @@ async def test_error_groups_and_rejected_records_of_a_month_agree_with_sql(
             for row in rows
         }
 
-        await page.goto(f"{platform.url}/?last=30d&show=quarantine")
-        await fully_drawn(page)
+        await show(page, f"{platform.url}/?last=30d&show=quarantine")
         rejected = await platform.connection.fetchval(
             "select sum(rejected) from projector.quarantine_by_reason"
         )
@@ -290,7 +274,6 @@ def _endpoint(response: Response) -> str:
 
 async def test_a_window_is_dragged_typed_and_moved(browser: Browser, platform: Platform) -> None:
     async with looking(browser, platform.url) as page:
-        await fully_drawn(page)
         box = await page.locator("#chart-outcomes .u-over").bounding_box()
         assert box is not None
         await _drag(
@@ -392,7 +375,6 @@ async def test_tables_sort_and_are_saved_and_legends_hide(
     browser: Browser, platform: Platform
 ) -> None:
     async with looking(browser, f"{platform.url}/?show=executions") as page:
-        await fully_drawn(page)
         await page.click("#executions thead >> text=Events")
         events = [int(row[6].replace(",", "")) for row in await cells(page, "#executions")]
         assert events == sorted(events, reverse=True)
@@ -409,13 +391,11 @@ async def test_tables_sort_and_are_saved_and_legends_hide(
         rows = await cells(page, "#executions")
         assert [int(row[6].replace(",", "")) for row in rows] == sorted(events)
 
-        await page.goto(platform.url)
-        await fully_drawn(page)
+        await show(page, platform.url)
         await page.click("#outcomes .legend >> text=completed")
         drawn = await page.evaluate(
             """async () => {
-                const module = new URL("charts.js", document.scripts[1].src).href;
-                const { drawn } = await import(module);
+                const { drawn } = await pageModule("charts.js");
                 const { spec } = drawn.get(document.getElementById("chart-outcomes"));
                 return spec.traces.map((one) => one.name);
             }"""
@@ -428,7 +408,6 @@ async def test_a_bar_leads_to_the_executions_that_ended_in_it(
     browser: Browser, platform: Platform
 ) -> None:
     async with looking(browser, f"{platform.url}/?last=7d") as page:
-        await fully_drawn(page)
         await page.click("#outcomes .figures summary")
         rows = await cells(page, "#outcomes .figures")
         # The oldest hour in which one ended: that in which the traffic begins may have no end, and
@@ -451,7 +430,6 @@ async def test_the_longest_axis_ends_now_ratios_may_be_above_one_and_no_text_is_
     browser: Browser, platform: Platform
 ) -> None:
     async with looking(browser, platform.url) as page:
-        await fully_drawn(page)
         bins = await page.evaluate(_LONGEST_AXIS)
         assert bins == {"number": 6_000, "last": "2026-07-09T00:00:00.000Z"}
         assert await page.evaluate(_AS_WORDS) == [
@@ -474,8 +452,7 @@ async def test_the_longest_axis_ends_now_ratios_may_be_above_one_and_no_text_is_
 
 _AS_WORDS: Final = """
     async () => {
-        const module = new URL("format.js", document.scripts[1].src).href;
-        const { earliest, percent } = await import(module);
+        const { earliest, percent } = await pageModule("format.js");
         const first = earliest(["2026-07-10T09:00:00.5Z", null, "2026-07-10T09:00:00Z"]);
         return [...[0, 0.0001, 0.9999, 1, 1.0001, 1.2, 8].map(percent), first.slice(-3)];
     }
@@ -484,8 +461,7 @@ _AS_WORDS: Final = """
 
 _LONGEST_AXIS: Final = """
     async () => {
-        const module = new URL("panel_parts.js", document.scripts[1].src).href;
-        const { bins } = await import(module);
+        const { bins } = await pageModule("panel_parts.js");
         const window = { every: "day", since: "1970-01-01T00:00:00Z" };
         const all = bins({ ...window, until: "2026-07-10T00:00:00Z" });
         return { number: all.length, last: new Date(all.at(-1)).toISOString() };
@@ -495,8 +471,7 @@ _LONGEST_AXIS: Final = """
 
 _SAVE_FORMULAS: Final = """
     async () => {
-        const { exportTable, table } = await import(
-            new URL("tables.js", document.scripts[1].src).href);
+        const { exportTable, table } = await pageModule("tables.js");
         const columns = ["Text", "Number"].map((name, n) =>
             ({ name, value: (row) => row[n], cell: (row) => String(row[n]) }));
         const rows = [["=1", 1], ["-2+3", -2], ["+4", null], ["@a", 0], ["a=1", 1.5], ["a;=2", 2],
@@ -513,8 +488,7 @@ async def test_sorting_leaves_the_line_of_all_where_it_is(
     async with looking(browser, platform.url) as page:
         for panel, column, at in (("matrix", "COMPLETED", -1), ("errors", "Step", 0)):
             # Among the others it would be the first by its figure, the last by its name.
-            await page.goto(f"{platform.url}/?sort={panel}:{column}:down")
-            await fully_drawn(page)
+            await show(page, f"{platform.url}/?sort={panel}:{column}:down")
             assert await page.locator(f"#{panel} th[aria-sort]").count() == 1
             lines = await page.locator(f"#{panel} tbody th").all_inner_texts()
             assert len(lines) > 2
@@ -530,20 +504,17 @@ async def test_two_screens_have_every_answer_and_every_table_can_be_copied_and_s
         page.on("response", lambda one: requested.add(_endpoint(one)))
         screens = ("", "show=retries", "show=workers", "show=producers", "show=playbooks")
         for screen in (*screens, "show=playbooks&playbook=none", "show=errors", "show=quarantine"):
-            await page.goto(f"{platform.url}/?{screen}")
-            await fully_drawn(page)
+            await show(page, f"{platform.url}/?{screen}")
             assert await page.evaluate(_WITHOUT_TOOLS) == [], screen
             assert await page.locator(".panel[data-state=bad]").count() == 0
             for name in ("recovery", "workers"):
                 if await page.locator(f"#{name}").count():
                     assert await page.locator(f"#{name} tbody tr").count() > 0
-        await page.goto(f"{platform.url}/?show=executions")
-        await fully_drawn(page)
+        await show(page, f"{platform.url}/?show=executions")
         # Every other question is on one of these screens.
         assert every - requested <= ELSEWHERE
 
-        await page.goto(platform.url)
-        await fully_drawn(page)
+        await show(page, platform.url)
         shown = await page.locator("#matrix tbody b").all_inner_texts()
         async with page.expect_download() as started:
             await page.click("#matrix button[data-as=csv]")
@@ -598,9 +569,7 @@ async def test_an_execution_is_zoomed_compared_and_downloaded(
 
 _DIFFERENCE: Final = """
     async () => {
-        const module = new URL("tables.js", document.scripts[1].src).href
-            .replace("tables.js", "json_tree.js");
-        const { difference } = await import(module);
+        const { difference } = await pageModule("json_tree.js");
         const sent = '{"error": {"code": 7}, "step": null}';
         const kept = '{"error": "7", "context": null}';
         return difference(sent, kept).rows.map((row) => [row.path, row.kindBefore ?? null]).sort();

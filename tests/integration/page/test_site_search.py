@@ -97,7 +97,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 async def test_search_finds_the_page_of_each_question(site: str, browser: Browser) -> None:
     hits: dict[str, list[str]] = {}
-    async with looking(browser, site) as page:
+    async with looking(browser, site, drawn=False) as page:
         box, links = page.locator(".md-search__input"), page.locator(".md-search-result__item > a")
         for question in QUESTIONS:
             await box.fill("")

@@ -7,14 +7,22 @@ import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Final, get_args
+from typing import Any, Final, get_args
 
 import pytest
 from playwright.async_api import APIResponse, Browser, Page, Route
 
 from normalizer.errors import REASONS
 from projector.api.parameters import Shapes
-from tests.integration.page.browsing import cells, fully_drawn, looking, serving, texts
+from tests.integration.page.browsing import (
+    cells,
+    change_answers,
+    fully_drawn,
+    looking,
+    serving,
+    show,
+    texts,
+)
 from tests.integration.page.platform import Platform
 from tests.support.lossy_proxy import Proxy
 from tests.support.stack import Database, Stack
@@ -46,8 +54,6 @@ async def empty(stack: Stack) -> AsyncIterator[str]:
 
 async def test_an_empty_database_is_said_to_be_empty(browser: Browser, empty: str) -> None:
     async with looking(browser, empty) as page:
-        await fully_drawn(page)
-
         said = await page.evaluate(
             """() => [...document.querySelectorAll(".grid .panel .body")]
                 .map((one) => one.textContent)"""
@@ -61,8 +67,7 @@ async def test_an_empty_database_is_said_to_be_empty(browser: Browser, empty: st
         assert "Nothing received yet" in await page.inner_text(".first-run")
         assert await page.inner_text(".first-run pre") == "normalizer run"
 
-        await page.goto(f"{empty}/?view=wall")
-        await fully_drawn(page)
+        await show(page, f"{empty}/?view=wall")
         # Not a scale of billionths.
         assert min(await page.evaluate(_ENDS_OF_SCALES)) >= 1
 
@@ -90,8 +95,6 @@ async def test_a_delay_below_zero_is_shown_below_zero(browser: Browser, database
             """
         )
     async with serving(database.url) as url, looking(browser, url) as page:
-        await fully_drawn(page)
-
         ((*_, delay, _),) = await cells(page, "#freshness")
 
     assert delay == "\N{MINUS SIGN}60 min"
@@ -99,8 +102,7 @@ async def test_a_delay_below_zero_is_shown_below_zero(browser: Browser, database
 
 _ENDS_OF_SCALES: Final = """
     async () => {
-        const module = new URL("charts.js", document.scripts[1].src).href;
-        const { drawn } = await import(module);
+        const { drawn } = await pageModule("charts.js");
         return [...drawn.values()].map(({ plot }) => plot.scales.y.max);
     }
 """
@@ -112,7 +114,6 @@ async def test_a_database_that_stops_is_said_and_its_figures_stay(
     async with contextlib.AsyncExitStack() as reachable:
         proxy = await reachable.enter_async_context(Proxy(platform.database.url))
         async with serving(proxy.url) as url, looking(browser, url, answers_fail=True) as page:
-            await fully_drawn(page)
             figures = await page.inner_text("#errors table")
 
             await reachable.aclose()
@@ -141,8 +142,6 @@ async def test_a_database_that_stops_is_said_and_its_figures_stay(
 
 async def test_a_server_that_is_gone_is_said(browser: Browser, platform: Platform) -> None:
     async with looking(browser, platform.url, answers_fail=True) as page:
-        await fully_drawn(page)
-
         await page.context.set_offline(offline=True)
         await page.evaluate(_EVERY_QUERY_EACH_SECOND)
         await page.wait_for_selector(
@@ -242,7 +241,7 @@ async def test_page_polls_less_often_in_an_outage(browser: Browser, platform: Pl
 
 _NO_QUERY_IS_SENT: Final = """
     async () => {
-        const { page } = await import(new URL("state.js", document.scripts[1].src).href);
+        const { page } = await pageModule("state.js");
         return [...page.queries.values()].every((one) => one.sentAt === null);
     }
 """
@@ -265,7 +264,6 @@ async def test_a_late_answer_is_awaited_aloud(browser: Browser, platform: Platfo
         # The others come meanwhile.
         await page.wait_for_selector("#first[aria-busy=false]")
         await fully_drawn(page)
-        await page.unroute_all(behavior="ignoreErrors")
 
 
 async def test_long_windows_are_polled_less_often(browser: Browser, platform: Platform) -> None:
@@ -278,13 +276,11 @@ async def test_long_windows_are_polled_less_often(browser: Browser, platform: Pl
     async with looking(browser, platform.url, visit=False) as page:
         await page.clock.install()
         await page.route("**/api/v1/*", noted)
-        await page.goto(f"{platform.url}/?last=30d")
-        await fully_drawn(page)
+        await show(page, f"{platform.url}/?last=30d")
         await page.clock.fast_forward(6_000)
         await until(partial(_times, requested, "stuck-executions"), is_so=lambda times: times >= 2)
 
         assert requested.count("error-rate-by-attempt") == 4 * requested.count("tiles") == 4
-        await page.unroute_all(behavior="ignoreErrors")
 
 
 async def test_the_sleep_of_a_laptop_is_no_outage(browser: Browser, platform: Platform) -> None:
@@ -308,7 +304,6 @@ async def test_the_sleep_of_a_laptop_is_no_outage(browser: Browser, platform: Pl
         said = await page.locator("#banner >> text=hasn't answered").inner_text()
 
         assert re.search(r" for 3\d s", said), said
-        await page.unroute_all(behavior="ignoreErrors")
 
 
 async def test_the_answers_of_a_poll_are_drawn_together(
@@ -333,8 +328,7 @@ async def test_the_answers_of_a_poll_are_drawn_together(
     async with looking(browser, platform.url, visit=False) as page:
         await page.add_init_script(_COUNT_DRAWINGS)
         await page.route("**/api/v1/*", note)
-        await page.goto(platform.url)
-        await fully_drawn(page)
+        await show(page, platform.url)
         await page.route("**/api/v1/*", hold)
         # Six are sent less often: settings, choices, deployments, events, and the window before.
         await until(count_held, is_so=lambda count: count >= len(requested) - 6)
@@ -348,7 +342,6 @@ async def test_the_answers_of_a_poll_are_drawn_together(
         await page.wait_for_function("before => drawings > before", arg=before)
         drawings = await page.evaluate("drawings") - before
         took_s = time.monotonic() - began_s
-        await page.unroute_all(behavior="ignoreErrors")
 
     assert len(answers) > 10
     # Each second also shows how old everything is.
@@ -357,7 +350,7 @@ async def test_the_answers_of_a_poll_are_drawn_together(
 
 _READ_AT: Final = """
     async () => {
-        const { page } = await import(new URL("state.js", document.scripts[1].src).href);
+        const { page } = await pageModule("state.js");
         return [...page.queries.values()]
             .filter((one) => one.answer?.read_at)
             .map((one) => [one.address, one.answer.read_at]);
@@ -378,39 +371,32 @@ async def test_unread_figures_are_not_shown_as_zero(
 ) -> None:
     """The log was read up to five hours ago, or one partition never: charts end there."""
 
-    async def as_if_nobody_read(route: Route) -> None:
-        answer = await route.fetch()
-        content = await answer.json()
+    def as_if_nobody_read(content: dict[str, Any], address: str) -> None:
         if "as_of" in content:
             read_at = datetime.fromisoformat(content["read_at"])
             content["as_of"] = (read_at - timedelta(hours=5)).isoformat()
-            if "/freshness" in route.request.url:
+            if "/freshness" in address:
                 for row in content["rows"]:
                     row["as_of"] = content["as_of"]
             if not claimed:
                 content["as_of"] = None
-        await route.fulfill(response=answer, json=content)
 
     async with looking(browser, platform.url, visit=False) as page:
-        await page.route("**/api/v1/*", as_if_nobody_read)
-        await page.goto(platform.url)
-        await fully_drawn(page)
+        await change_answers(page, "**/api/v1/*", as_if_nobody_read)
+        await show(page, platform.url)
         charts, trends = await page.evaluate(_ENDS)
         assert charts == [5, 5, 5]
         # 19 of 24 hours.
         assert len(trends) > 10
         assert max(trends) < 85
 
-        await page.goto(f"{platform.url}/?view=wall")
-        await fully_drawn(page)
+        await show(page, f"{platform.url}/?view=wall")
         assert min((await page.evaluate(_ENDS))[0]) >= 5
-        await page.unroute_all(behavior="ignoreErrors")
 
 
 _ENDS: Final = """
     async () => {
-        const module = new URL("charts.js", document.scripts[1].src).href;
-        const { drawn } = await import(module);
+        const { drawn } = await pageModule("charts.js");
         const plots = [...drawn.values()].map(({ plot }) => plot);
         const after = (values) => values.length - 1 - values.findLastIndex((one) => one !== null);
         const line = (one) => Math.max(...[...one.points].map((point) => point.x));
@@ -429,12 +415,10 @@ async def test_a_window_of_which_nothing_was_read_is_not_empty(
     """The slowest partition wasn't read, and the page shows the records of the others."""
     others_read = False
 
-    async def as_if_nobody_read(route: Route) -> None:
-        answer = await route.fetch()
-        content = await answer.json()
+    def as_if_nobody_read(content: dict[str, Any], address: str) -> None:
         read_at = datetime.fromisoformat(content["read_at"])
         content["as_of"] = (read_at - timedelta(hours=5)).isoformat()
-        path = answer.url.partition("/v1/")[2]
+        path = address.partition("/v1/")[2]
         if path.startswith("tiles"):
             rejected = 12 if others_read else 0
             for row in content["rows"]:
@@ -443,17 +427,15 @@ async def test_a_window_of_which_nothing_was_read_is_not_empty(
             content["rows"] = [_STORM]
         elif not path.startswith("freshness"):
             content["rows"] = []
-        await route.fulfill(response=answer, json=content)
 
     async with looking(browser, platform.url, visit=False) as page:
-        await page.route(re.compile("/api/v1/(?!settings|choices)"), as_if_nobody_read)
+        await change_answers(page, re.compile("/api/v1/(?!settings|choices)"), as_if_nobody_read)
         for others_read in (False, True):
             for screen, figures in (
                 ("?last=1h", ".headline [href='#storms'], .headline [href='#quarantine']"),
                 ("?last=1h&view=wall", "#storm .big, #rejected .big"),
             ):
-                await page.goto(f"{platform.url}/{screen}")
-                await fully_drawn(page)
+                await show(page, f"{platform.url}/{screen}")
                 shown = [text for (text,) in await texts(page, figures, "b")]
                 panels = await page.inner_text("#main")
 
@@ -461,7 +443,6 @@ async def test_a_window_of_which_nothing_was_read_is_not_empty(
                 assert not re.search(
                     r"No (event|call|record|execution began|first attempt)", panels
                 )
-        await page.unroute_all(behavior="ignoreErrors")
 
 
 _STORM: Final = {
@@ -502,7 +483,7 @@ async def test_a_token_is_requested_until_it_is_right_and_used(
 ) -> None:
     async with (
         serving(platform.database.url, PROJECTOR_TOKEN=_TOKEN) as url,
-        looking(browser, url, answers_fail=True) as page,
+        looking(browser, url, answers_fail=True, drawn=False) as page,
     ):
         # No header can carry the first one: it is wrong as any other.
         for typed in ("ключ", f" {_TOKEN} "):
@@ -540,7 +521,6 @@ async def test_a_verdict_says_how_much_was_compared_and_nothing_is_no_agreement(
         for rows in ([nothing], [some], [late], [("event_hours", "all", "match", 70, None, None)]):
             await connection.executemany(stored, rows)
             async with looking(browser, url) as page:
-                await fully_drawn(page)
                 verdict = page.locator("#freshness .verdict")
                 # The server keeps an answer for a second.
                 await page.wait_for_function(_OTHER_VERDICT, arg=[words for words, _ in seen])
@@ -566,6 +546,13 @@ _OTHER_VERDICT: Final = """
 """
 
 
+def _compared_now(content: dict[str, Any], _: str) -> None:
+    """As if the calls had been compared at the moment of the answer, and agreed."""
+    times = ("all_verified_at", "range_verified_at", "sample_verified_at")
+    row = {"projection": "calls", "verdict": "match", "divergent_since": None}
+    content["rows"] = [row | dict.fromkeys(times, content["read_at"])]
+
+
 async def test_how_long_ago_is_by_the_clock_of_the_database(
     browser: Browser, platform: Platform
 ) -> None:
@@ -573,14 +560,7 @@ async def test_how_long_ago_is_by_the_clock_of_the_database(
     async with looking(browser, platform.url, visit=False) as page:
         await page.clock.install(time=datetime.now(UTC) + timedelta(days=2))
 
-        async def compared_now(route: Route) -> None:
-            answer = await (await route.fetch()).json()
-            row = {"projection": "calls", "verdict": "match", "divergent_since": None}
-            times = ("all_verified_at", "range_verified_at", "sample_verified_at")
-            answer["rows"] = [row | dict.fromkeys(times, answer["read_at"])]
-            await route.fulfill(json=answer)
-
-        await page.route("**/api/v1/agreement", compared_now)
+        await change_answers(page, "**/api/v1/agreement", _compared_now)
         await page.goto(platform.url)
         await page.wait_for_selector("#freshness .verdict")
 
@@ -596,17 +576,13 @@ async def test_how_long_ago_is_by_the_clock_of_the_database(
 async def test_log_whose_projections_disagree_is_not_fine(
     browser: Browser, platform: Platform, screen: str, tile: str
 ) -> None:
-    async def divergent(route: Route) -> None:
-        answer = await (await route.fetch()).json()
-        row = {"projection": "calls", "verdict": "divergent", "divergent_since": answer["read_at"]}
-        times = ("all_verified_at", "range_verified_at", "sample_verified_at")
-        answer["rows"] = [row | dict.fromkeys(times, answer["read_at"])]
-        await route.fulfill(json=answer)
+    def divergent(content: dict[str, Any], address: str) -> None:
+        _compared_now(content, address)
+        content["rows"][0] |= {"verdict": "divergent", "divergent_since": content["read_at"]}
 
     async with looking(browser, platform.url, visit=False) as page:
-        await page.route("**/api/v1/agreement*", divergent)
-        await page.goto(f"{platform.url}/{screen}")
-        await fully_drawn(page)
+        await change_answers(page, "**/api/v1/agreement*", divergent)
+        await show(page, f"{platform.url}/{screen}")
         said = page.locator(tile)
         assert "1 projection disagrees" in await said.inner_text()
         assert await said.get_attribute("data-state") == "bad"
@@ -649,7 +625,6 @@ async def test_a_screen_that_is_opened_in_a_pause_is_read_until_it_is_answered(
             await route.fulfill(status=503, json={"status": 503, "reason": "busy"})
 
     async with looking(browser, platform.url, answers_fail=True) as page:
-        await fully_drawn(page)
         await page.click("#pause")
         await page.route("**/api/v1/error-groups*", fail_first)
         await page.click("nav.screens >> text=Errors")
@@ -681,8 +656,7 @@ async def test_a_wrong_address_falls_back_and_says_so(browser: Browser, platform
         assert await page.input_value("select[name=step]") == "a"
 
         # The API refuses these: 10,080 minutes are 7d.
-        await page.goto(f"{platform.url}/?last=10080m&attempts=007")
-        await fully_drawn(page)
+        await show(page, f"{platform.url}/?last=10080m&attempts=007")
         assert "last=10080m, attempts=007" in await page.inner_text("#banner")
 
         found = "select execution_id, event_id from projector.execution_timeline limit 1"
@@ -694,20 +668,17 @@ async def test_a_wrong_address_falls_back_and_says_so(browser: Browser, platform
             assert f"zoom={zoom}" in await page.inner_text("#banner")
 
         # The end of a window whose begin nobody said.
-        await page.goto(f"{platform.url}/?until=2026-07-11T09:00:00Z")
-        await fully_drawn(page)
+        await show(page, f"{platform.url}/?until=2026-07-11T09:00:00Z")
         said = await page.inner_text("#banner")
         assert "until=2026-07-11T09:00:00Z without since" in said
 
         # The page has one value of each, but the API may have more.
-        await page.goto(f"{platform.url}/?step=a&step=b&step=a")
-        await fully_drawn(page)
+        await show(page, f"{platform.url}/?step=a&step=b&step=a")
         assert (await page.inner_text("#banner")).endswith("doesn't know: step=b.")
         assert await page.input_value("select[name=step]") == "a"
 
         # Nor does the API know a time without a zone, or one that is only a day.
-        await page.goto(f"{platform.url}/?since=2026-07-10T09:00:00&until=2026-07-11&step=a")
-        await fully_drawn(page)
+        await show(page, f"{platform.url}/?since=2026-07-10T09:00:00&until=2026-07-11&step=a")
         said = await page.inner_text("#banner")
         assert "since=2026-07-10T09:00:00, until=2026-07-11" in said
         assert await page.input_value("select[name=step]") == "a"
@@ -726,8 +697,7 @@ async def test_an_empty_page_keeps_every_rule_of_pages(browser: Browser, empty: 
 
 
 async def _names_that_are_empty_have_an_address(page: Page, empty: str) -> None:
-    await page.goto(f"{empty}/?step=&worker=&show=calls")
-    await fully_drawn(page)
+    await show(page, f"{empty}/?step=&worker=&show=calls")
     assert await page.inner_text("h1") == "Calls of (no step) by an unknown worker"
     chosen = "document.querySelector('select[name=step]').selectedOptions[0].textContent"
     assert await page.evaluate(chosen) == "(none)"
@@ -744,8 +714,7 @@ async def _names_that_are_empty_have_an_address(page: Page, empty: str) -> None:
 async def test_the_window_before_is_before_the_one_of_now(browser: Browser, empty: str) -> None:
     async with looking(browser, f"{empty}/?last=15m", visit=False) as page:
         await page.clock.install()
-        await page.goto(f"{empty}/?last=15m")
-        await fully_drawn(page)
+        await show(page, f"{empty}/?last=15m")
         back = "nav.windows a[title='Step back']"
         first = await page.get_attribute(back, "href")
 
@@ -769,8 +738,7 @@ async def _what_has_the_focus_keeps_it_where_others_come_and_go(page: Page, empt
 
 _PATCHED: Final = """
     async ([before, after]) => {
-        const module = new URL("dom.js", document.scripts[1].src).href;
-        const { h, patch } = await import(module);
+        const { h, patch } = await pageModule("dom.js");
         const vars = { height: "20px", overflow: "auto" };
         const row = (key) => h("div", { "data-key": key, tabindex: "0", vars },
             h("p", { vars: { height: "300px" } }, key));
@@ -792,8 +760,7 @@ _PATCHED: Final = """
 
 async def _the_page_knows_what_the_api_refuses(page: Page, empty: str) -> None:
     rejected = ("reason=foo", "shape=bar", "failed=maybe", "since=0000-01-01T00:00:00Z")
-    await page.goto(f"{empty}/?show=quarantine&{'&'.join(rejected)}")
-    await fully_drawn(page)
+    await show(page, f"{empty}/?show=quarantine&{'&'.join(rejected)}")
     for one in rejected:
         assert one in await page.inner_text("#banner")
 
@@ -805,8 +772,7 @@ async def _the_page_knows_what_the_api_refuses(page: Page, empty: str) -> None:
 
 _IGNORED: Final = """
     async (query) => {
-        const module = new URL("router.js", document.scripts[1].src).href;
-        const router = await import(module);
+        const router = await pageModule("router.js");
         history.replaceState(null, "", `/?show=quarantine&${query}`);
         router.read();
         return router.ignored;
@@ -815,8 +781,7 @@ _IGNORED: Final = """
 
 
 async def _a_rule_leads_to_its_panel_without_loading_the_page_again(page: Page, empty: str) -> None:
-    await page.goto(f"{empty}/?show=calls")
-    await fully_drawn(page)
+    await show(page, f"{empty}/?show=calls")
     await page.evaluate(
         """() => {
             window.same = true;
@@ -866,17 +831,13 @@ async def test_a_day_that_is_none_here_is_written_with_its_time(
     browser: Browser, empty: str, zone: str, said: str
 ) -> None:
     """Days are counted by UTC."""
-    context = await browser.new_context(timezone_id=zone)
-    page = await context.new_page()
-    await page.goto(empty)
-    assert await page.evaluate(_WRITTEN_AS_A_DAY, "2019-11-28T00:00:00Z") == said
-    await context.close()
+    async with looking(browser, empty, zone=zone) as page:
+        assert await page.evaluate(_WRITTEN_AS_A_DAY, "2019-11-28T00:00:00Z") == said
 
 
 _WRITTEN_AS_A_DAY: Final = """
     async (time) => {
-        const module = new URL("panel_parts.js", document.scripts[1].src).href;
-        return (await import(module)).stamp(time, "day");
+        return (await pageModule("panel_parts.js")).stamp(time, "day");
     }
 """
 
@@ -884,8 +845,6 @@ _WRITTEN_AS_A_DAY: Final = """
 async def test_a_day_of_another_year_has_its_year(browser: Browser, platform: Platform) -> None:
     window = "since=2019-01-01T00:00:00Z&until=2020-01-01T00:00:00Z"
     async with looking(browser, f"{platform.url}/?{window}") as page:
-        await fully_drawn(page)
-
         said = await page.inner_text(".picker summary")
 
     assert said.startswith("01 Jan 2019 00:00 \N{EN DASH} 01 Jan 2020 00:00")
@@ -994,15 +953,12 @@ async def test_every_screen_says_what_was_not_read(
 async def test_the_state_of_the_log_is_said_in_a_word(browser: Browser, platform: Platform) -> None:
     state = ""
 
-    async def as_if(route: Route) -> None:
-        answer = await route.fetch()
-        content = await answer.json()
+    def as_if(content: dict[str, Any], _: str) -> None:
         for row in content["rows"]:
             row["state"] = state
-        await route.fulfill(response=answer, json=content)
 
     async with looking(browser, platform.url, visit=False) as page:
-        await page.route("**/api/v1/freshness", as_if)
+        await change_answers(page, "**/api/v1/freshness", as_if)
         for state, word in (
             ("dead", "No reader"),
             ("caught_up", "Caught up"),
@@ -1016,4 +972,3 @@ async def test_the_state_of_the_log_is_said_in_a_word(browser: Browser, platform
             waiting = {row[3] for row in await cells(page, "#freshness")}
             assert waiting
             assert all(one[0].isdigit() for one in waiting) == (state != "dead")
-        await page.unroute_all(behavior="ignoreErrors")

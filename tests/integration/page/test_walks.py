@@ -2,18 +2,20 @@
 
 import json
 import re
-from typing import Final
+from typing import Any, Final
 
 import pytest
-from playwright.async_api import Browser, Page, Route
+from playwright.async_api import Browser, Page
 
 from tests.integration.page.browsing import (
     CUT_FILTERS,
     CUT_OFF,
     DESK,
     PHONE,
+    change_answers,
     fully_drawn,
     looking,
+    show,
     texts,
 )
 from tests.integration.page.platform import Platform
@@ -35,8 +37,6 @@ async def test_a_red_cell_leads_to_the_error_text_in_one_click_and_to_the_event_
     browser: Browser, platform: Platform
 ) -> None:
     async with looking(browser, platform.url) as page:
-        await fully_drawn(page)
-
         await page.locator(_RED).nth(1).click()
         await page.wait_for_selector(".calls .error:not(.none)")
 
@@ -155,24 +155,20 @@ async def test_an_event_that_nobody_numbered_stands_in_the_row_of_its_call(
         attribution,
     )
 
-    async def ended_when_it_was_issued(route: Route) -> None:
+    def ended_when_it_was_issued(content: dict[str, Any], _: str) -> None:
         """As if the attempt before had ended at the microsecond in which the retry was issued."""
-        answer = await route.fetch()
-        content = await answer.json()
         own = {row["attempts"]: row for row in content["rows"] if row["command_id"] == command}
         own[attempts - 1]["finished_at"] = own[attempts]["issued_at"]
-        await route.fulfill(response=answer, json=content)
 
     address = f"{platform.url}/?show=execution&execution={execution}"
     async with looking(browser, address, visit=False) as page:
-        await page.route("**/calls?*", ended_when_it_was_issued)
+        await change_answers(page, "**/calls?*", ended_when_it_was_issued)
         await page.goto(address)
         await page.wait_for_selector("#as-sent .json")
 
         mark = page.locator(f'[data-key="mark-{event}"]')
         key = await page.locator(".timeline li", has=mark).get_attribute("data-key") or ""
         row = key.removeprefix(f"row-{command}-").split("-")
-        await page.unroute_all(behavior="ignoreErrors")
 
     assert row[1] == str(attempts)
 
@@ -184,21 +180,16 @@ async def test_events_of_calls_that_have_no_row_are_none_of_the_workflow(
         "select execution_id from projector.calls group by execution_id having count(*) > 1 limit 1"
     )
 
-    async def without_calls(route: Route) -> None:
-        """As if the calls were not among the first 500."""
-        answer = await route.fetch()
-        await route.fulfill(response=answer, json=await answer.json() | {"rows": []})
-
     address = f"{platform.url}/?show=execution&execution={execution}"
     async with looking(browser, address, visit=False) as page:
-        await page.route("**/calls?*", without_calls)
+        # As if the calls were not among the first 500.
+        await change_answers(page, "**/calls?*", lambda content, _: content["rows"].clear())
         await page.goto(address)
         await page.wait_for_selector("#as-sent .json")
 
         rows = await texts(page, ".timeline li", "b")
         marks = await page.locator(".timeline li >> nth=0 >> .mark").all()
         of_workflow = [await mark.get_attribute("title") or "" for mark in marks]
-        await page.unroute_all(behavior="ignoreErrors")
 
     assert rows == [["workflow"], ["other calls"]]
     assert not [words for words in of_workflow if words.startswith(("call.", "command."))]
@@ -216,20 +207,17 @@ async def test_the_event_that_opens_is_one_of_the_call_that_the_reader_came_from
         """
     )
 
-    async def changed(route: Route) -> None:
-        answer = await route.fetch()
-        content = await answer.json()
+    def changed(content: dict[str, Any], address: str) -> None:
         own = [row for row in content["rows"] if row["command_id"] == command]
         if case == "without an error text":
             for row in own:
                 row["error"] = None
-        elif case == "not stored" or "command=" not in route.request.url:
+        elif case == "not stored" or "command=" not in address:
             content["rows"] = [row for row in content["rows"] if row not in own]
-        await route.fulfill(response=answer, json=content)
 
     address = f"{platform.url}/?show=execution&execution={execution}&command={command}"
     async with looking(browser, address, visit=False) as page:
-        await page.route(re.compile(r"/(calls|events)\?"), changed)
+        await change_answers(page, re.compile(r"/(calls|events)\?"), changed)
         await page.goto(address)
         if case == "not stored":
             await page.wait_for_selector("#timeline >> text=No event of this call is stored")
@@ -239,7 +227,6 @@ async def test_the_event_that_opens_is_one_of_the_call_that_the_reader_came_from
             assert f"Command{command}" in (await page.text_content("#event .facts") or "")
             status = await page.locator("#event .status").get_attribute("data-status")
             assert status in {"FAILED", "ERROR"}
-        await page.unroute_all(behavior="ignoreErrors")
 
 
 async def test_an_event_is_shown_beside_or_below_the_list_it_is_chosen_in(
@@ -308,15 +295,12 @@ async def test_an_event_with_a_large_list_is_shown_and_says_what_is_left_out(
         "select execution_id from projector.executions where status = 'FAILED' limit 1"
     )
 
-    async def large(route: Route) -> None:
-        answer = await route.fetch()
-        content = await answer.json()
+    def large(content: dict[str, Any], _: str) -> None:
         content["rows"][0]["canonical"] = json.dumps({"list": [0] * 130_000, "text": ":" * 130_000})
-        await route.fulfill(response=answer, json=content)
 
     address = f"{platform.url}/?show=execution&execution={execution}"
     async with looking(browser, address, visit=False) as page:
-        await page.route(re.compile(r"/events/\d"), large)
+        await change_answers(page, re.compile(r"/events/\d"), large)
         await page.goto(address)
         await page.wait_for_selector("#canonical .json")
 
@@ -325,7 +309,6 @@ async def test_an_event_with_a_large_list_is_shown_and_says_what_is_left_out(
         )
         assert await page.locator("#difference tr").count() == 1_001
         assert "showing 1,000 of" in (await page.text_content("#difference") or "")
-        await page.unroute_all(behavior="ignoreErrors")
 
 
 async def test_the_count_of_all_statuses_leads_nowhere_unless_one_is_chosen(
@@ -333,32 +316,26 @@ async def test_the_count_of_all_statuses_leads_nowhere_unless_one_is_chosen(
 ) -> None:
     """The list of calls has open ones too."""
     async with looking(browser, platform.url) as page:
-        await fully_drawn(page)
         assert await page.locator("#matrix td:nth-last-child(2) a").count() > 0
         assert await page.locator("#matrix td:last-child b").count() > 0
         assert await page.locator("#matrix td:last-child a").count() == 0
 
-        await page.goto(f"{platform.url}/?status=COMPLETED")
-        await fully_drawn(page)
+        await show(page, f"{platform.url}/?status=COMPLETED")
         assert await page.locator("#matrix td:last-child a").count() > 0
 
 
 async def test_grafana_opens_with_the_window_and_filters_of_the_page(
     browser: Browser, platform: Platform
 ) -> None:
-
-    async def with_grafana(route: Route) -> None:
-        answer = await route.fetch()
-        content = await answer.json() | {"grafana": "https://grafana.example"}
-        await route.fulfill(response=answer, json=content)
+    def with_grafana(content: dict[str, Any], _: str) -> None:
+        content["grafana"] = "https://grafana.example"
 
     async with looking(browser, platform.url, visit=False) as page:
-        await page.route("**/settings", with_grafana)
+        await change_answers(page, "**/settings", with_grafana)
         await page.goto(
             f"{platform.url}/?since=2026-07-10T09:00:00Z&until=2026-07-10T10:00:00Z&step=fetch"
         )
         link = await page.get_attribute("#foot a[href*=grafana]", "href")
-        await page.unroute_all(behavior="ignoreErrors")
 
     assert link is not None
     assert "/d/workflows?from=1783674000000&to=1783677600000&var-step=fetch" in link
@@ -375,18 +352,15 @@ async def test_a_call_without_an_end_does_not_run_after_its_execution_has_ended(
         """
     )
 
-    async def without_ends(route: Route) -> None:
+    def without_ends(content: dict[str, Any], _: str) -> None:
         """As if of the first call the start, and of all calls the end was not read."""
-        answer = await route.fetch()
-        content = await answer.json()
         for row in content["rows"]:
             row |= {"claimed_at": row["begun_at"], "finished_at": None, "duration_s": None}
         content["rows"][0]["started_at"] = None
-        await route.fulfill(response=answer, json=content)
 
     address = f"{platform.url}/?show=execution&execution={execution}"
     async with looking(browser, address, visit=False) as page:
-        await page.route("**/calls?*", without_ends)
+        await change_answers(page, "**/calls?*", without_ends)
         await page.goto(address)
         await page.wait_for_selector("#as-sent .json")
 
@@ -394,14 +368,12 @@ async def test_a_call_without_an_end_does_not_run_after_its_execution_has_ended(
         assert await page.locator(".timeline li >> nth=1 >> .run").count() == 0
         assert await page.locator(".run").count() > 0
         assert await page.locator(".run:not([data-open])").count() == 0
-        await page.unroute_all(behavior="ignoreErrors")
 
 
 async def test_filters_are_in_the_address_and_its_next_reader_sees_the_same(
     browser: Browser, platform: Platform
 ) -> None:
     async with looking(browser, platform.url) as page:
-        await fully_drawn(page)
         step = await page.locator("#errors tbody tr:nth-child(2) th").inner_text()
 
         await page.select_option("select[name=step]", step)
@@ -433,8 +405,6 @@ async def test_filters_are_in_the_address_and_its_next_reader_sees_the_same(
 
 async def test_all_of_it_can_be_walked_by_keyboard(browser: Browser, platform: Platform) -> None:
     async with looking(browser, platform.url) as page:
-        await fully_drawn(page)
-
         await page.keyboard.press("Tab")
         assert await _focused(page) == "Skip to the figures"
         await page.keyboard.press("Enter")
@@ -474,8 +444,7 @@ async def test_all_of_it_can_be_walked_by_keyboard(browser: Browser, platform: P
 async def test_figures_can_be_held_and_let_go(browser: Browser, platform: Platform) -> None:
     async with looking(browser, platform.url, visit=False) as page:
         await page.clock.install()
-        await page.goto(platform.url)
-        await fully_drawn(page)
+        await show(page, platform.url)
 
         await page.click("button[title=Pause]")
         assert "You see the figures from" in await page.inner_text("#banner")
@@ -494,8 +463,6 @@ async def test_a_tile_leads_to_the_title_of_its_panel(
     browser: Browser, platform: Platform, size: tuple[int, int]
 ) -> None:
     async with looking(browser, platform.url, size=size) as page:
-        await fully_drawn(page)
-
         await page.click(".headline a[href='#freshness']")
 
         await page.wait_for_function("scrollY > 0")
@@ -510,7 +477,6 @@ async def test_a_tile_leads_to_the_title_of_its_panel(
 
 async def test_nothing_is_cut_off_on_a_zoomed_desk(browser: Browser, platform: Platform) -> None:
     async with looking(browser, platform.url, size=ZOOMED) as page:
-        await fully_drawn(page)
         await page.fill("#search", "demo")
         await page.wait_for_selector("#found li b")
         assert await page.evaluate("document.documentElement.scrollWidth") == ZOOMED[0]
@@ -520,8 +486,7 @@ async def test_nothing_is_cut_off_on_a_zoomed_desk(browser: Browser, platform: P
         assert await page.evaluate(_LEFT_EDGES, ".search input, #found") == 1
         await page.set_viewport_size({"width": ZOOMED[0], "height": ZOOMED[1]})
 
-        await page.goto(f"{platform.url}/?show=calls&failed=true")
-        await fully_drawn(page)
+        await show(page, f"{platform.url}/?show=calls&failed=true")
         assert await page.evaluate(CUT_OFF, ".calls") == []
         assert await page.evaluate(_BROKEN_NAMES) == []
         assert "took" in await page.inner_text(".calls .took >> nth=0")
@@ -531,14 +496,12 @@ async def test_nothing_is_cut_off_on_a_zoomed_desk(browser: Browser, platform: P
         assert await page.locator(".calls li").count() > 1
         assert await page.evaluate(_LEFT_EDGES, ".calls .when") == 1
 
-        await page.goto(f"{platform.url}/?show=error&error_class=connection%20refused")
-        await fully_drawn(page)
+        await show(page, f"{platform.url}/?show=error&error_class=connection%20refused")
         assert await page.locator("#where .what").count() > 10
         assert await page.evaluate(CUT_OFF, "#where") == []
 
         # Where a panel has the whole width, names have the room.
-        await page.goto(f"{platform.url}/?show=retries")
-        await fully_drawn(page)
+        await show(page, f"{platform.url}/?show=retries")
         assert await page.locator("#with-failures .cut").count() > 0
         assert await page.evaluate(CUT_OFF, "td .cut, td small") == []
 

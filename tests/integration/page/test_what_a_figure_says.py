@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 import pytest
-from playwright.async_api import Browser, Page, Route
+from playwright.async_api import Browser, Page
 
-from tests.integration.page.browsing import fully_drawn, looking, serving
+from tests.integration.page.browsing import change_answers, fully_drawn, looking, serving, show
 from tests.integration.page.test_page_answers import HISTORY, STUCK
 from tests.support.stack import Database, Stack
 from tests.support.table_rows import connected
@@ -142,13 +142,11 @@ async def test_worst_worker_is_first_whether_it_has_few_calls_or_many(
             step = f"step of {worker}"
             await connection.execute(_CALLS, number * 1000, step, 1, calls, failed, worker)
     async with serving(database.url) as url, looking(browser, url, visit=False) as page:
-        await page.goto(f"{url}/?show=workers")
-        await fully_drawn(page)
+        await show(page, f"{url}/?show=workers")
         shown = await page.locator("#workers tbody th").all_inner_texts()
         assert shown == ["bad", "once", "big", "usual"]
 
-        await page.goto(url)
-        await fully_drawn(page)
+        await show(page, url)
         shown = await page.locator("#first .what").all_inner_texts()
         assert shown == [f"step of {worker}" for worker in ("bad", "once", "big", "usual")]
 
@@ -158,18 +156,13 @@ async def test_stuck_executions_are_sorted_by_the_silence_that_is_shown(
 ) -> None:
     silences = [590, 587, 591]
 
-    async def changing(route: Route) -> None:
-        answer = await (await route.fetch()).json()
-        rows = [
-            row | {"silent_s": silent_s}
-            for row, silent_s in zip(answer["rows"], silences, strict=False)
-        ]
-        await route.fulfill(json=answer | {"rows": rows})
+    def changing(content: dict[str, Any], _: str) -> None:
+        for row, silent_s in zip(content["rows"], silences, strict=False):
+            row["silent_s"] = silent_s
 
     async with looking(browser, figures, visit=False) as page:
-        await page.route("**/api/v1/stuck-executions?*", changing)
-        await page.goto(figures)
-        await fully_drawn(page)
+        await change_answers(page, "**/api/v1/stuck-executions?*", changing)
+        await show(page, figures)
         silent = page.locator("#stuck tbody td:nth-child(2)")
         shown = await silent.all_inner_texts()
         assert len(shown) > 1
@@ -182,7 +175,6 @@ async def test_stuck_executions_are_sorted_by_the_silence_that_is_shown(
 
         await page.mouse.move(0, 0)
         await page.wait_for_selector("#stuck tbody tr:last-child >> text=9 min 59")
-        await page.unroute_all(behavior="ignoreErrors")
 
 
 async def test_quoted_part_of_an_error_is_no_question_mark(browser: Browser, figures: str) -> None:
@@ -232,7 +224,6 @@ async def test_share_of_completed_executions_is_of_those_that_ended(
 
 async def test_stuck_is_a_status_of_the_list_of_executions(browser: Browser, figures: str) -> None:
     async with looking(browser, f"{figures}/?show=executions&last=15m") as page:
-        await fully_drawn(page)
         await page.select_option("select[name=status]", "STUCK")
         await page.wait_for_selector("h1 >> text=Stuck executions")
         said = await _text(page, "#executions tbody")
@@ -272,7 +263,6 @@ async def test_last_commit_of_a_partition_without_a_reader_has_its_time(
 
 async def test_tile_says_on_one_line_that_it_lacks_a_filter(browser: Browser, figures: str) -> None:
     async with looking(browser, f"{figures}/?step=render") as page:
-        await fully_drawn(page)
         tile = page.locator(".headline li:has-text('Stuck executions')")
         heights = await tile.locator("small").evaluate_all(
             "all => all.map((one) => one.offsetHeight)"
@@ -292,18 +282,15 @@ async def test_series_keeps_its_colour_when_its_rank_changes(
 ) -> None:
     calls = {"a": 9, "b": 8, "c": 7, "d": 6, "e": 5, "f": 4, "g": 3}
 
-    async def ranked(route: Route) -> None:
-        answer = await (await route.fetch()).json()
-        answer["rows"] = [
-            {"at": answer["since"], "reason": reason, "rejected": rejected}
+    def ranked(content: dict[str, Any], _: str) -> None:
+        content["rows"] = [
+            {"at": content["since"], "reason": reason, "rejected": rejected}
             for reason, rejected in calls.items()
         ]
-        await route.fulfill(json=answer)
 
     async with looking(browser, figures, visit=False) as page:
-        await page.route(re.compile(r"/quarantine-by-reason\?.*by=at"), ranked)
-        await page.goto(f"{figures}/?show=quarantine&last=1h")
-        await fully_drawn(page)
+        await change_answers(page, re.compile(r"/quarantine-by-reason\?.*by=at"), ranked)
+        await show(page, f"{figures}/?show=quarantine&last=1h")
         before = await page.evaluate(_COLOURS)
         calls |= {"a": 1, "e": 20, "g": 30}
         await page.wait_for_selector("#over-time .legend >> text=g")
@@ -327,7 +314,6 @@ async def test_head_of_a_panel_and_of_the_page_have_room(
     browser: Browser, figures: str, width: int
 ) -> None:
     async with looking(browser, figures, size=(width, 900)) as page:
-        await fully_drawn(page)
         rows = await page.locator("nav.screens a").evaluate_all(
             "all => all.map((one) => Math.round(one.getBoundingClientRect().top))"
         )

@@ -90,16 +90,14 @@ begin
         select true as must_rebuild, execution_id, command_id, event_type, step, status, created_at,
                evidence, worker_id, max_attempts, iteration, duration, error, context, result
         from   before
-        where  role_by_type ? event_type
-        and    command_id <> ''
+        where  command_id <> ''
         and    (remaining_executions is null or execution_id = any(remaining_executions))
         union all
         select evidence_rank(evidence, 'attempts') > 0 and attempts > 0, execution_id, command_id,
                event_type, step, status, created_at, evidence, worker_id, max_attempts, iteration,
                duration, error, context, result
         from   after
-        where  role_by_type ? event_type
-        and    command_id <> ''
+        where  command_id <> ''
     ),
     -- `offset 0` makes PostgreSQL look up the role once, although call_facts_from_event reads it
     -- often.
@@ -117,6 +115,7 @@ begin
             event.evidence, event.step, event.worker_id, event.max_attempts, event.duration,
             event.error, event.context, event.result
         ) as report
+        where  event.role is not null
     ),
     -- The least of each value wins. aggregate_calls has the same lines for the events of a rebuilt
     -- attempt, and merge_calls merges by the same rule. Both read other tables, so they can't share

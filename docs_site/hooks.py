@@ -54,26 +54,29 @@ BOOSTS: Final = {
 and a newcomer asks how to send an event."""
 
 SYNONYMS: Final = {
+    "contract/csharp": "csharp",
     "operate/batch-waits": "deadlock lock locks poison skip",
     "operate/calls-fail": "hanging hung executions timeouts",
     "operate/job-interrupted": "backfill cancel resume",
     "operate/kafka-away": "brokers unavailable",
-    "operate/lag": "backlog throughput latency slow",
+    "operate/lag": "backlog throughput latency",
+    "operate/log-lines": "rotation logging",
     "operate/move": "replay reread migrate",
     "operate/not-assigned": "rebalancing members",
     "operate/number-looks-wrong": "duplicates duplicated",
-    "operate/page-is-old": "frozen refresh",
+    "operate/page-is-old": "frozen refresh slow timeout query load long",
     "operate/postgresql-away": "failover replica refused read-only",
-    "operate/process-ends": "oom memory crash crashed crashloop",
+    "operate/process-ends": "oom memory crash crashed crashing crashloop",
     "operate/quarantine": "quarantined reprocess dlq malformed",
     "operate/README": "readyz livez restart stop",
     "operate/records-expire": "lost reset",
     "operate/redact": "pii personal",
     "operate/retention": "purge prune cleanup",
     "operate/running": "pgbouncer pooler connections grant permission privileges readonly",
-    "operate/sign-in": "rotate credentials secret ssl expired",
+    "operate/sign-in": "credentials secret ssl expired",
     "operate/snapshot-held": "bloat",
     "operate/upgrade": "deploy version",
+    "reference/alerts": "silence mute",
 }
 """Words that operators type, by the page that they mean. The search knows a page by them too, and
 nobody sees them. Without a stemmer it finds `executions` only where that very word stands."""

@@ -199,7 +199,8 @@ def _metrics() -> Iterator[str]:
 def _alerts() -> Iterator[str]:
     yield "# Alerts: the list of all, with their thresholds\n"
     yield "The rules are in `deploy/prometheus/alerts.yml`. A page needs somebody now, a ticket"
-    yield "today. An info needs nobody.\n"
+    yield "today. An info needs nobody. To silence or mute one, match its `alertname` in"
+    yield "Alertmanager.\n"
     yield "| alert | severity | meaning | what to do |"
     yield "|---|---|---|---|"
     groups = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())["groups"]

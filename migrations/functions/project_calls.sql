@@ -83,7 +83,7 @@ begin
     into   role_by_type, outcome_by_type
     from   event_kinds
     where  subject = 'call';
-    -- The rows of events that belong to a command. A merge can't take back what an old row said,
+    -- The rows of events that name a command. A merge can't take back what an old row said,
     -- and writes only the first attempt. So the command must be rebuilt from its events if there is
     -- an old row, or if a new one declares that it's of a retry.
     with row_of_call as (
@@ -99,8 +99,8 @@ begin
         from   after
         where  command_id <> ''
     ),
-    -- `offset 0` makes PostgreSQL look up the role once, although call_facts_from_event reads it
-    -- often.
+    -- The role is null if the event isn't about a call. `offset 0` makes PostgreSQL look up the role
+    -- once, although call_facts_from_event reads it often.
     event as (
         select *, role_by_type ->> event_type as role
         from   row_of_call
@@ -117,10 +117,11 @@ begin
         ) as report
         where  event.role is not null
     ),
-    -- The least of each value wins. aggregate_calls has the same lines for the events of a rebuilt
-    -- attempt, and merge_calls merges by the same rule. Both read other tables, so they can't share
-    -- a function without copying every event into an array. tests/rules/test_migrations.py checks
-    -- that the three agree, and that `change` has the columns of call_change, to which it's cast.
+    -- The least of each value wins. aggregate_calls has the same lines for the stored events of a
+    -- rebuilt attempt, and merge_calls merges by the same rule. Only this function can read `after`,
+    -- so a shared function would need a copy of every event in an array. Instead,
+    -- tests/rules/test_migrations.py checks that the three agree, and that `change` has the columns
+    -- of call_change, to which it's cast.
     change as (
         select   execution_id, command_id,
                  min(created_at) as begun_at,

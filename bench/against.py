@@ -8,7 +8,6 @@ Each round runs `bench.drain` of both, and the order alternates. If the machine 
 it's slow for both, so the result is the median of the rounds' ratios and not of their times.
 """
 
-import argparse
 import contextlib
 import re
 import subprocess
@@ -21,7 +20,7 @@ from statistics import median
 from typing import Final, NamedTuple
 
 from bench.peers.costs import cpu_s, with_children
-from tests.support.results import command_line, write_results
+from tests.support.results import command_line, option_parser, write_results
 
 HERE: Final = Path(__file__).parent.parent
 _DRAIN: Final = re.compile(
@@ -146,9 +145,7 @@ def parse_run(said: str) -> Run | None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__)
     parser.add_argument("commit", help="the earlier commit")
     parser.add_argument("--events", type=int, default=300_000, help="default: 300000")
     parser.add_argument("--rounds", type=int, default=5, help="default: 5")

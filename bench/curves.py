@@ -32,7 +32,7 @@ from simulator.kafka_producer import producer, send_all
 from simulator.mix import CLEAN_MIX, SECOND_US, Mix
 from simulator.sent_record import SentRecord
 from simulator.topic_records import records
-from tests.support.results import command_line, write_results
+from tests.support.results import command_line, option_parser, write_results
 
 EVENTS: Final = 150_000
 LONGEST_BYTES: Final = 400_000_000
@@ -387,9 +387,7 @@ def _counts(text: str) -> list[int]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__, results=True)
     parser.add_argument("--events", type=int, default=EVENTS, help="of a drain; default: 150000")
     parser.add_argument("--rounds", type=int, default=3, help="default: 3")
     parser.add_argument(
@@ -407,7 +405,6 @@ if __name__ == "__main__":
         default=[100_000, 1_000_000, 10_000_000],
         help="events of one drain",
     )
-    parser.add_argument("--results", action="store_true", help="add rows to docs/results.csv")
     chosen = parser.parse_args()
     if unknown := set(chosen.only) - {curve.name for curve in curves(1, [0], [1])}:
         parser.error(f"unknown: {', '.join(sorted(unknown))}")

@@ -12,7 +12,6 @@ The clock starts when every process holds its partitions: starting up is not dra
 a process read before that moment are in neither the count nor the time.
 """
 
-import argparse
 import asyncio
 import gc
 import os
@@ -32,7 +31,7 @@ from normalizer.embedded import (
 from normalizer.runtime.child import ChildProcess, module_search_environment
 from normalizer.store.event_rows import COPIED_EVENT_COLUMNS
 from normalizer.store.migrate import migrate
-from tests.support.results import command_line, write_results
+from tests.support.results import command_line, option_parser, write_results
 
 TOPIC: Final = "noetl.events"
 PARTITIONS: Final = 6
@@ -307,9 +306,7 @@ _OUTCOMES: Final = """
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__, results=True)
     parser.add_argument("--events", type=int, default=300_000, help="default: 300000")
     parser.add_argument("--seed", type=int, default=1, help="default: 1")
     parser.add_argument(
@@ -318,7 +315,6 @@ if __name__ == "__main__":
         default=os.cpu_count() or 1,
         help="normalizers that share the topic; default: one a processor",
     )
-    parser.add_argument("--results", action="store_true", help="add rows to docs/results.csv")
     options = parser.parse_args()
     sys.exit(
         asyncio.run(main(options.events, options.seed, options.processes, results=options.results))

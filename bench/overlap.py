@@ -9,7 +9,6 @@ whether the process and its session want a processor (state R or D), so a busy m
 result little. The second asks PostgreSQL what the session waits for.
 """
 
-import argparse
 import asyncio
 import os
 import sys
@@ -23,6 +22,7 @@ import asyncpg
 from bench.drain import TOPIC, load, stack
 from bench.peers.costs import cpu_s
 from normalizer.runtime.child import ChildProcess, module_search_environment
+from tests.support.results import option_parser
 
 SAMPLE_S: Final = 0.002
 ASK_S: Final = 0.01
@@ -143,9 +143,7 @@ _ACTIVITY: Final = """
 """
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__)
     parser.add_argument("--events", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()

@@ -24,7 +24,7 @@ from playwright.async_api import Browser, async_playwright
 
 from bench.against import HERE, checkout
 from bench.views import postgres_server
-from tests.support.results import command_line, write_results
+from tests.support.results import command_line, option_parser, write_results
 
 MOST_REQUESTS: Final = 75
 MOST_KB: Final = 200
@@ -174,12 +174,9 @@ def _cpu_s(process: int) -> float:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__, results=True)
     parser.add_argument("commit", help="the earlier commit")
     parser.add_argument("--events", type=int, default=100_000, help="in one day; 100000")
     parser.add_argument("--rounds", type=int, default=5, help="default: 5")
     parser.add_argument("--idle", type=float, default=30, help="seconds; 30")
-    parser.add_argument("--results", action="store_true", help="add rows to docs/results.csv")
     sys.exit(asyncio.run(main(parser.parse_args())))

@@ -24,7 +24,7 @@ import asyncpg
 
 from bench.drain import Stack, connected, copy, drain, finished_rows, load, stack
 from normalizer.store.event_rows import COPIED_EVENT_COLUMNS
-from tests.support.results import command_line, write_results
+from tests.support.results import command_line, option_parser, write_results
 
 IN_FLIGHT: Final = 2_000
 BATCHES: Final = (500, 5_000)
@@ -224,10 +224,7 @@ _DEADLOCKS: Final = "select deadlocks from pg_stat_database where datname = curr
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__, results=True)
     parser.add_argument("--events", type=int, default=100_000)
     parser.add_argument("--long-events", type=int, default=LONG_EVENTS)
-    parser.add_argument("--results", action="store_true", help="add rows to docs/results.csv")
     sys.exit(asyncio.run(main(parser.parse_args())))

@@ -11,7 +11,6 @@ find no difference, and `normalizer ledger verify` must explain every row. Then 
 missing, or if the first of the two takes longer than 8 s.
 """
 
-import argparse
 import asyncio
 import math
 import os
@@ -38,7 +37,7 @@ from normalizer.store.claim import Claim
 from normalizer.store.migrate import migrate
 from normalizer.store.store import Store
 from tests.chaos.points import Point, gate_at
-from tests.support.results import command_line, write_results
+from tests.support.results import command_line, option_parser, write_results
 from tests.support.stack import Database
 
 RATE: Final = 2_000
@@ -422,9 +421,7 @@ _LARGE: Final = """
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__, results=True)
     parser.add_argument("--events", type=int, default=3_000_000, help="default: 3000000")
     parser.add_argument(
         "--large",
@@ -433,6 +430,5 @@ if __name__ == "__main__":
         default=list(LARGE),
         help="events of the large executions; default: 100000 1000000",
     )
-    parser.add_argument("--results", action="store_true", help="add rows to docs/results.csv")
     options = parser.parse_args()
     sys.exit(asyncio.run(main(options.events, large=options.large, results=options.results)))

@@ -22,7 +22,7 @@ from bench.history import make_history, repeat_history
 from bench.views import postgres_server
 from normalizer.store.migrate import migrate
 from tests.support.api_client import api_client
-from tests.support.results import command_line, write_results
+from tests.support.results import command_line, option_parser, write_results
 
 AIM_S: Final = 1.0
 REPEATS: Final = 20
@@ -126,9 +126,6 @@ def _questions(stored: dict[str, str]) -> list[tuple[str, str]]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__, results=True)
     parser.add_argument("--events", type=int, default=3_000_000, help="in 30 days; 3000000")
-    parser.add_argument("--results", action="store_true", help="add rows to docs/results.csv")
     sys.exit(asyncio.run(main(parser.parse_args())))

@@ -29,7 +29,7 @@ from bench.history import make_history
 from normalizer.embedded import PostgresServer, remove_server_folder
 from normalizer.store.migrate import migrate
 from projector.views.catalog import VIEWS
-from tests.support.results import command_line, write_results
+from tests.support.results import command_line, option_parser, write_results
 
 GROWTH: Final = 1.5
 SMALL_BUFFERS: Final = 64
@@ -168,9 +168,6 @@ async def postgres_server() -> AsyncIterator[PostgresServer]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__, results=True)
     parser.add_argument("--events", type=int, default=1_000_000, help="in 30 days; 1000000")
-    parser.add_argument("--results", action="store_true", help="add rows to docs/results.csv")
     sys.exit(asyncio.run(main(parser.parse_args())))

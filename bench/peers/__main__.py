@@ -15,6 +15,7 @@ from pathlib import Path
 
 from bench.peers.comparison import Options, run
 from bench.peers.contestants import CONTESTANTS
+from tests.support.results import option_parser
 
 NAMES = [who.name for who in CONTESTANTS]
 PARTS = ["drain", "latency", "poison"]
@@ -30,9 +31,7 @@ def _names(known: list[str]) -> Callable[[str], list[str]]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__, results=True)
     parser.add_argument("--events", type=int, default=300_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rate", type=float, default=1_000, help="records a second, for latency")
@@ -40,7 +39,6 @@ if __name__ == "__main__":
     parser.add_argument("--only", type=_names(NAMES), default=NAMES, help=", ".join(NAMES))
     parser.add_argument("--parts", type=_names(PARTS), default=PARTS, help=", ".join(PARTS))
     parser.add_argument("--installs", type=Path, default=Path.home() / ".cache" / "noetl-peers")
-    parser.add_argument("--results", action="store_true", help="add rows to docs/results.csv")
     given = parser.parse_args()
     if given.results and (given.only, given.parts) != (NAMES, PARTS):
         parser.error("--results writes the whole page: leave out --only and --parts")

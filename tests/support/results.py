@@ -1,5 +1,6 @@
 """Adds the figures of a run to docs/results.csv, with date, commit, and command."""
 
+import argparse
 import csv
 import io
 import shlex
@@ -42,6 +43,16 @@ def head_commit(root: Path) -> str:
 
 _COMMIT: Final = head_commit(_ROOT)
 """At the import: during a long run others may commit."""
+
+
+def option_parser(text: str | None, *, results: bool = False) -> argparse.ArgumentParser:
+    """A parser whose help shows the text as it's written, perhaps with the option to add rows."""
+    parser = argparse.ArgumentParser(
+        description=text, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    if results:
+        parser.add_argument("--results", action="store_true", help="add rows to docs/results.csv")
+    return parser
 
 
 def command_line() -> str:

@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaProducer
 
 from normalizer.config.settings import Settings
 from normalizer.kafka import KafkaPartition
-from tests.support.service_runs import Watcher, send, settings_for
+from tests.support.service_runs import Watcher, running, send, settings_for
 from tests.support.stack import Database, Topic
 
 
@@ -60,6 +60,13 @@ class Feed:
     async def until_read(self, next_offsets: Mapping[int, int]) -> None:
         """Wait until every one of these positions is reached."""
         await self.watcher.until_read(self.topic, next_offsets)
+
+    async def read_to(
+        self, next_offsets: Mapping[int, int], settings: Settings, **options: Any
+    ) -> None:
+        """Run a service until every one of these positions is reached, and stop it."""
+        async with running(settings, **options):
+            await self.until_read(next_offsets)
 
     async def until_owned(self, owners: set[str]) -> None:
         """Wait until exactly these processes hold the partitions."""

@@ -32,7 +32,6 @@ from tests.support.feed import Feed
 from tests.support.service_runs import (
     Watcher,
     recreate_topic,
-    running,
     send,
     watching,
 )
@@ -186,8 +185,7 @@ async def test_each_right_that_a_restore_lost_is_named(
 @ONE_PARTITION
 async def test_check_sees_a_topic_recreated(feed: Feed, settings: Settings) -> None:
     await feed.send(range(3))
-    async with running(settings):
-        await feed.until_read({0: 3})
+    await feed.read_to({0: 3}, settings)
     await feed.connection.execute(
         "update normalizer.source_positions set next_offset = 9, holes = 6"
     )
@@ -219,8 +217,7 @@ async def test_every_offset_is_explained(
         transactional.transaction(),
     ):
         await transactional.send_and_wait(feed.name, msgspec.json.encode(raw_event(3)))
-    async with running(settings):
-        await feed.until_read({0: 7})
+    await feed.read_to({0: 7}, settings)
     await feed.producer.send_and_wait(feed.name, b"{}")
 
     async def of(offset: int) -> str:
@@ -249,8 +246,7 @@ async def test_every_offset_is_explained(
     async with AIOKafkaProducer(bootstrap_servers=feed.bootstrap_servers) as to_the_new_one:
         await send(to_the_new_one, feed.topic, range(100, 110))
     assert "not read: offset 5 holds another record than the one that was read" in await of(0)
-    async with running(settings, accept_reset=True):
-        await feed.until_read({0: 10})
+    await feed.read_to({0: 10}, settings, accept_reset=True)
     assert "still there" in await of(0)
     said = await explained(settings, f"{feed.name}:0:0", incarnation=0)
     assert ("a later incarnation is there now" in said, "today's" in said) == (True, False)
@@ -262,8 +258,7 @@ async def test_the_quarantine_is_displayed_redacted_unless_raw(
 ) -> None:
     for value in (b'{"password":"hunter2"}', b'{"password":"hunter2"'):
         await feed.producer.send_and_wait(feed.name, value, key=b"7")
-    async with running(settings):
-        await feed.until_read({0: 2})
+    await feed.read_to({0: 2}, settings)
 
     url = settings.required_database_url
     code, listed = await typed(settings, "quarantine", "list")
@@ -297,8 +292,7 @@ async def test_rejected_bytes_are_for_the_roles_that_the_help_names(
     feed: Feed, settings: Settings
 ) -> None:
     await feed.producer.send_and_wait(feed.name, b"{broken")
-    async with running(settings):
-        await feed.until_read({0: 1})
+    await feed.read_to({0: 1}, settings)
 
     code, helped = await typed(settings, "quarantine", "show", "--help")
 
@@ -332,8 +326,7 @@ async def test_the_ledger_explains_every_offset_and_finds_what_differs(
     feed: Feed, settings: Settings, damage: str, said: str
 ) -> None:
     await feed.send(range(5))
-    async with running(settings):
-        await feed.until_read({0: 5})
+    await feed.read_to({0: 5}, settings)
 
     differs, whole = await verified(settings)
     assert (differs, "5 stored" in whole, "explained" in whole) == (0, True, True)
@@ -353,8 +346,7 @@ async def test_markers_of_transactions_share_a_row_and_a_record_among_them_is_fo
         for number in range(50):
             async with transactional.transaction():
                 await send(transactional, feed.topic, range(number, number + 1))
-    async with running(msgspec.structs.replace(settings, batch_rows=10)):
-        await feed.until_read({0: 100})
+    await feed.read_to({0: 100}, msgspec.structs.replace(settings, batch_rows=10))
 
     rows = await feed.connection.fetch("select reason, offsets from projector.gaps")
     began_s = time.monotonic()
@@ -383,8 +375,7 @@ async def test_check_warns_of_records_that_kafka_deleted_before_they_were_read(
 ) -> None:
     """The service passes them by itself, so nothing fails: but somebody has to raise retention."""
     await feed.send(range(3))
-    async with running(settings):
-        await feed.until_read({0: 3})
+    await feed.read_to({0: 3}, settings)
     await feed.send(range(3, 9))
     await admin.delete_records({TopicPartition(feed.name, 0): RecordsToDelete(7)})
 

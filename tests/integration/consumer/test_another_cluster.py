@@ -93,8 +93,7 @@ async def test_a_topic_moves_to_another_cluster_only_by_accept_reset(
     before = feed.settings()
     after = settings_for(feed.database, feed.topic, kafka_broker.bootstrap_servers)
     await feed.send(range(4), partition=0)
-    async with running(before):
-        await feed.until_read({0: 4, 1: 0})
+    await feed.read_to({0: 4, 1: 0}, before)
 
     async with running(after, accept_reset=True):
         await feed.watcher.until_read(other_cluster, dict.fromkeys(range(WIDE), 10))

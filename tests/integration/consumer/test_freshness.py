@@ -308,8 +308,7 @@ async def test_a_killed_process_is_dead_and_makes_nothing_stuck(feed: Feed) -> N
 async def test_a_claim_after_an_outage_does_not_make_old_figures_fresh(feed: Feed) -> None:
     settings = feed.settings()
     await feed.send(range(3))
-    async with running(settings):
-        await feed.until_read({0: 3})
+    await feed.read_to({0: 3}, settings)
     committed = (await freshness(feed.watcher))[0]["last_committed_at"]
 
     async with running(settings):

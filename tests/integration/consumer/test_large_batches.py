@@ -58,8 +58,7 @@ async def test_of_a_batch_that_unpacks_to_a_lot_only_what_is_too_large_is_reject
     values = [*(padded(n, 7 * MIB) for n in range(8)), *too_large, padded(8, 1_000)]
     await send_one_batch(feed.bootstrap_servers, feed.topic, values, codec)
 
-    async with running(feed.settings()):
-        await feed.until_read({0: len(values)})
+    await feed.read_to({0: len(values)}, feed.settings())
     stored = await feed.connection.fetch(
         "select source_offset from normalizer.events order by source_offset"
     )

@@ -208,8 +208,7 @@ async def test_a_batch_is_cut_by_rows_also_within_what_was_fetched_at_once(feed:
         )
     await feed.producer.flush()
 
-    async with running(feed.settings(batch_rows=10)):
-        await feed.until_read({0: 20})
+    await feed.read_to({0: 20}, feed.settings(batch_rows=10))
 
     rows = await feed.connection.fetch(
         "select count(*) as rows from normalizer.events group by batch_id"

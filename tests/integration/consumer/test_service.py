@@ -104,8 +104,7 @@ async def test_aborted_records_and_markers_are_holes(feed: Feed) -> None:
         async with producer.transaction():
             await send(producer, feed.topic, range(6, 8))
 
-    async with running(feed.settings()):
-        await feed.until_read({0: 11})
+    await feed.read_to({0: 11}, feed.settings())
 
     position = await feed.position()
     assert (position["records"], position["holes"], position["stored"]) == (5, 6, 5)
@@ -232,8 +231,7 @@ async def test_a_fenced_process_leaves_the_partition_until_it_is_assigned_again(
             "partition.fenced"
         ]
 
-        async with running(msgspec.structs.replace(settings, instance="other")):
-            await feed.until_read({0: 5})
+        await feed.read_to({0: 5}, msgspec.structs.replace(settings, instance="other"))
 
     assert zombie.counters.fenced == 1
     assert await feed.events() == 5
@@ -268,8 +266,7 @@ async def test_a_claim_that_waits_is_given_up_when_the_partition_is_revoked(feed
     """Late, it would fence the process that owns the partition by then."""
     one = feed.settings(instance="one")
     await feed.send(range(9))
-    async with running(one):
-        await feed.until_read({0: 3, 1: 3, 2: 3})
+    await feed.read_to({0: 3, 1: 3, 2: 3}, one)
 
     async with watching(feed.database.url) as other:
         lock = other.connection.transaction()
@@ -315,8 +312,7 @@ async def test_records_that_expired_unread_are_a_gap(
 ) -> None:
     settings = feed.settings()
     await feed.send(range(4))
-    async with running(settings):
-        await feed.until_read({0: 4})
+    await feed.read_to({0: 4}, settings)
     await feed.send(range(4, 10))
     await admin.delete_records({TopicPartition(feed.name, 0): RecordsToDelete(before_offset=7)})
 
@@ -365,8 +361,7 @@ async def test_a_topic_recreated_stops_the_partition_until_reported(
     settings = feed.settings()
     async with AIOKafkaProducer(bootstrap_servers=feed.bootstrap_servers) as producer:
         await send(producer, feed.topic, range(5))
-    async with running(settings):
-        await feed.until_read({0: 5})
+    await feed.read_to({0: 5}, settings)
     await recreate_topic(admin, feed.topic)
     async with AIOKafkaProducer(bootstrap_servers=feed.bootstrap_servers) as producer:
         await send(producer, feed.topic, range(100, 100 + records_after))
@@ -446,8 +441,7 @@ async def test_a_second_signal_ends_the_process_at_once(feed: Feed) -> None:
             await asyncio.wait_for(service.wait(), timeout=20)
 
     assert service.returncode == 130
-    async with running(settings):
-        await feed.until_read({0: 5})
+    await feed.read_to({0: 5}, settings)
     assert await feed.events() == 5
 
 
@@ -468,8 +462,7 @@ async def test_a_batch_past_the_deadline_is_rolled_back(feed: Feed) -> None:
 
     assert "consumer.deadline_passed" in [line["event"] for line in lines]
     assert await feed.events() == 0
-    async with running(settings):
-        await feed.until_read({0: 5})
+    await feed.read_to({0: 5}, settings)
     assert await feed.events() == 5
 
 
@@ -508,8 +501,7 @@ async def test_a_reader_that_locks_up_merges_again(feed: Feed) -> None:
 async def test_claims_that_take_long_are_no_lack_of_progress(feed: Feed) -> None:
     settings = feed.settings(progress_timeout_s=5)
     await feed.send(range(9))
-    async with running(settings):
-        await feed.until_read({0: 3, 1: 3, 2: 3})
+    await feed.read_to({0: 3, 1: 3, 2: 3}, settings)
 
     async with watching(feed.database.url) as other:
         lock = other.connection.transaction()

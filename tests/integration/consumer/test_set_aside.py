@@ -113,8 +113,7 @@ async def test_a_stop_and_another_owner_find_what_was_set_aside(feed: Feed) -> N
                 begun_s = asyncio.get_running_loop().time()
             stopped_s = asyncio.get_running_loop().time() - begun_s
             assert await feed.events() == 0
-        async with running(settings):
-            await feed.until_read({0: 9})
+        await feed.read_to({0: 9}, settings)
         assert await feed.events() == 9
         await assert_ledger_holds(feed.connection)
 

@@ -53,8 +53,7 @@ async def test_the_service_stops_a_partition_that_another_table_read(
     without = feed.settings()
     by_table = feed.settings(shapes=table)
     await feed.send(range(3))
-    async with running(without):
-        await feed.until_read({0: 3})
+    await feed.read_to({0: 3}, without)
 
     await feed.send(range(3, 5))
     async with running(by_table) as stopped:
@@ -62,8 +61,7 @@ async def test_the_service_stops_a_partition_that_another_table_read(
         (why,) = stopped.ownership.stopped_partitions.values()
         assert (await feed.position())["next_offset"] == 3
 
-    async with running(by_table, accept_shapes=True):
-        await feed.until_read({0: 5})
+    await feed.read_to({0: 5}, by_table, accept_shapes=True)
 
     assert "its records are read with no table of shapes" in why
     assert "--accept-shapes" in why

@@ -160,8 +160,7 @@ async def test_owners_that_stop_in_order_before_they_read_anything_leave_no_susp
             assert (await feed.position())["holder"] is None
 
     with structlog.testing.capture_logs() as lines:
-        async with running(settings):
-            await feed.until_read({0: 5})
+        await feed.read_to({0: 5}, settings)
 
     assert suspects_among(lines) == []
 
@@ -206,8 +205,7 @@ async def test_process_whose_claims_came_to_nothing_has_no_suspect(
 
     monkeypatch.setattr(partition_claimer, "find_log_mismatch", away)
     with structlog.testing.capture_logs() as lines:
-        async with running(feed.settings()):
-            await feed.until_read({0: 5})
+        await feed.read_to({0: 5}, feed.settings())
 
     assert (await feed.position())["epoch"] == TRIES
     assert suspects_among(lines) == []
@@ -220,8 +218,7 @@ async def test_backlog_after_20_lost_commit_answers_takes_its_calm_time_and_has_
     """In claims and in batches, and the process lives."""
     settings = feed.settings()
     ends = await send_backlog(feed, 0)
-    async with running(settings):
-        await feed.until_read(ends)
+    await feed.read_to(ends, settings)
     calm_s = await reading_s(feed)
     ends = await send_backlog(feed, BACKLOG)
 

@@ -138,8 +138,7 @@ async def test_it_is_accepted_also_if_the_first_comparison_fails(
     """A topic that has just been recreated is slow to get its leader."""
     settings = feed.settings()
     await fill(feed.bootstrap_servers, feed.topic, OLD)
-    async with running(settings):
-        await feed.until_read({0: len(OLD)})
+    await feed.read_to({0: len(OLD)}, settings)
     await recreate_topic(admin, feed.topic)
     await fill(feed.bootstrap_servers, feed.topic, NEW)
     failures = [BrokerUnavailableError("its leader does not answer")]

@@ -83,8 +83,7 @@ async def test_a_topic_recreated_is_not_taken_for_the_one_that_the_service_read(
     feed: Feed, settings: Settings
 ) -> None:
     await feed.send(range(10))
-    async with running(settings):
-        await feed.until_read({0: 10})
+    await feed.read_to({0: 10}, settings)
     await feed.connection.execute("update normalizer.source_positions set last_crc = 1")
 
     with pytest.raises(FatalError, match="the topic was recreated"):
@@ -97,8 +96,7 @@ async def test_a_job_goes_on_in_the_incarnation_of_a_deleted_position(
 ) -> None:
     """Under that of the topic before it, its records would pass for others, and be lost."""
     await feed.send(range(10))
-    async with running(settings):
-        await feed.until_read({0: 10})
+    await feed.read_to({0: 10}, settings)
     await recreate_topic(admin, feed.topic)
     async with AIOKafkaProducer(bootstrap_servers=feed.bootstrap_servers) as another:
         await send(another, feed.topic, range(10, 12))
@@ -120,8 +118,7 @@ async def test_unread_offsets_of_a_recreated_topic_are_named_in_the_result(
     feed: Feed, settings: Settings
 ) -> None:
     await feed.send(range(3))
-    async with running(settings):
-        await feed.until_read({0: 3})
+    await feed.read_to({0: 3}, settings)
     await feed.connection.execute("update normalizer.source_positions set incarnation = 1")
     live = (await read_stored_sources(settings.required_database_url)).live
 

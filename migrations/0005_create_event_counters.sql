@@ -1,8 +1,6 @@
 -- Tables that count events by minute and by hour, how late they arrived, and which of their values
 -- were corrected. The counts by minute are for monitoring, and are deleted after two days. The
 -- counts by hour are kept, unless `projector maintain --keep-hours` deletes them.
--- In the key of a counter, columns of fixed width follow the time, because each count is searched for
--- by its key, and PostgreSQL compares texts most slowly.
 
 
 create table projector.event_minutes (
@@ -13,7 +11,7 @@ create table projector.event_minutes (
     shard              smallint                   not null,
     events             bigint                     not null,
     attempts_defaulted bigint                     not null default 0,
-    constraint event_minutes_pkey primary key (minute, attempts, shard, event_type, status),
+    constraint event_minutes_pkey primary key (minute, event_type, status, attempts, shard),
     constraint event_minutes_possible check (
         minute <@ '[0001-01-01 00:00:00+00, 10000-01-01 00:00:00+00)'::tstzrange
         and (
@@ -49,7 +47,7 @@ create table projector.event_hours (
     events             bigint                     not null,
     without_command    bigint                     not null default 0,
     attempts_defaulted bigint                     not null default 0,
-    constraint event_hours_pkey primary key (hour, attempts, shard, step, event_type, status),
+    constraint event_hours_pkey primary key (hour, step, event_type, status, attempts, shard),
     constraint event_hours_possible check (
         hour <@ '[0001-01-01 00:00:00+00, 10000-01-01 00:00:00+00)'::tstzrange
         and (
@@ -93,7 +91,7 @@ create table projector.arrival_hours (
     attempts_defaulted bigint                     not null,
     status_from_name   bigint                     not null,
     time_from_log      bigint                     not null,
-    constraint arrival_hours_pkey primary key (hour, lateness, shard, worker_id, shape),
+    constraint arrival_hours_pkey primary key (hour, shape, worker_id, lateness, shard),
     constraint arrival_hours_possible check (
         hour <@ '[0001-01-01 00:00:00+00, 10000-01-01 00:00:00+00)'::tstzrange
         and (

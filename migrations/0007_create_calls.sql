@@ -52,7 +52,7 @@ comment on column projector.call_facts.outcome_ranked is
     'then the earlier. finished_at is the time in it.';
 comment on column projector.call_facts.duration_ranked is
     'Who reported it (0 the call, 1 its command), when (projector.encode_time), then the duration '
-    'in microseconds, in hex. The least wins. projector.ranked_part reads it.';
+    'in microseconds, in hex. The least wins. projector.call_duration_us reads it.';
 comment on column projector.call_facts.error_ranked is
     'The rank of an end other than a completion, as outcome_ranked, then its error text, at most '
     '1,000 characters. The least wins. projector.call_error reads it.';
@@ -234,7 +234,7 @@ create table projector.call_hours (
     calls     bigint                     not null,
     exhausted bigint                     not null,
     inferred  bigint                     not null default 0,
-    constraint call_hours_pkey primary key (hour, attempts, shard, step, playbook, status),
+    constraint call_hours_pkey primary key (hour, playbook, step, attempts, status, shard),
     constraint call_hours_possible check (
         hour <@ '[0001-01-01 00:00:00+00, 10000-01-01 00:00:00+00)'::tstzrange
         and (
@@ -280,7 +280,7 @@ create table projector.call_times (
     shard    smallint                   not null,
     calls    bigint                     not null,
     constraint call_times_pkey primary key (
-        hour, bucket, attempts, shard, step, playbook, measure, status
+        hour, measure, playbook, step, attempts, status, bucket, shard
     ),
     constraint call_times_measure check (measure in ('duration', 'queue', 'backoff')),
     constraint call_times_possible check (
@@ -317,7 +317,7 @@ create table projector.worker_hours (
     calls       bigint                     not null,
     timed       bigint                     not null,
     duration_us numeric                    not null,
-    constraint worker_hours_pkey primary key (hour, shard, worker_id, status),
+    constraint worker_hours_pkey primary key (hour, worker_id, status, shard),
     constraint worker_hours_possible check (
         hour <@ '[0001-01-01 00:00:00+00, 10000-01-01 00:00:00+00)'::tstzrange
         and (
@@ -352,7 +352,7 @@ create table projector.error_hours (
     error_class text           collate "C" not null,
     shard       smallint                   not null,
     calls       bigint                     not null,
-    constraint error_hours_pkey primary key (hour, attempts, shard, step, error_class, status),
+    constraint error_hours_pkey primary key (hour, step, attempts, status, error_class, shard),
     constraint error_hours_possible check (
         hour <@ '[0001-01-01 00:00:00+00, 10000-01-01 00:00:00+00)'::tstzrange
         and (shard = 64 or calls <@ '[-72057594037927936, 72057594037927936]'::int8range)

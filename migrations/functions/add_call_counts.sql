@@ -47,7 +47,7 @@ begin
                  coalesce(sum(calls) filter (where inferred), 0)
         from     difference
         group by 1, 2, 3, 4, 5
-        order by max(hour)
+        order by max(hour), 2, 3
         on conflict (hour, playbook, step, attempts, status, shard)
         do update set
             calls     = counted.calls + excluded.calls,
@@ -70,7 +70,7 @@ begin
         where    measured.microseconds is not null
         group by 1, 2, 3, 4, 5, 6, 7
         having   sum(difference.calls) <> 0
-        order by max(difference.hour)
+        order by max(difference.hour), 2, 3, 4
         on conflict (hour, measure, playbook, step, attempts, status, bucket, shard)
         do update set calls = counted.calls + excluded.calls
     ),
@@ -84,7 +84,7 @@ begin
                  coalesce(sum(calls::numeric * duration_us), 0)
         from     difference
         group by 1, 2, 3
-        order by max(hour)
+        order by max(hour), 2
         on conflict (hour, worker_id, status, shard)
         do update set
             calls       = counted.calls + excluded.calls,
@@ -102,7 +102,7 @@ begin
         where    status <> 'COMPLETED'
         group by 1, 2, 3, 4, 5
         having   sum(calls) <> 0
-        order by max(hour)
+        order by max(hour), 2
         on conflict (hour, step, attempts, status, error_class, shard)
         do update set calls = counted.calls + excluded.calls
     )
@@ -117,7 +117,7 @@ begin
              ) as ended
     where    finished_at >= (select kept_from from maintenance_state where subject = 'minutes')
     group by 1, 2
-    order by max(minute)
+    order by max(minute), 2
     on conflict (minute, step, shard)
     do update set
         first_tries = counted.first_tries + excluded.first_tries,

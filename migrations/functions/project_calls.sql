@@ -32,9 +32,12 @@
 -- around it. `collate "C"` compares bytes, as the keys of the tables do. In the functions,
 -- `#variable_conflict use_column` reads a name as the column if a result has the same name.
 
--- A session keeps the plans that it made for its first batch, when the tables may have been empty.
--- For empty tables, the planner would choose sequential scans and hash joins, which later read
--- whole tables for each batch. So such plans are turned off here and in project_executions.
+-- It's `security definer`, because a role that writes events has no right to the projections.
+--
+-- A session keeps the plans that it made for its first batch (`force_generic_plan`), since planning
+-- costs more than a small batch. The tables may have been empty then. For empty tables, the planner
+-- would choose sequential scans and hash joins, which later read whole tables for each batch. So
+-- such plans are turned off here and in project_executions.
 create or replace function projector.project_calls() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp
@@ -60,7 +63,7 @@ declare
     counts               call_delta[];
 begin
     if current_setting('projector.off', true) = 'on' then
-        return null;
+        return null;  -- another trigger has noted the executions as divergent (project_divergences)
     end if;
     if tg_op = 'DELETE' and current_setting('projector.archiving', true) = 'on' then
         -- Retention deletes events (delete_executions turns `archiving` on). Usually they are all
@@ -77,7 +80,8 @@ begin
         end if;
     end if;
 
-    -- 1. Reduce what the rows say to one entry for each command.
+    -- 1. Reduce what the rows say to one entry for each command. The kinds of events are read once
+    -- into two values, because a look-up in these is cheaper than a join for each row.
     select jsonb_object(array_agg(event_type), array_agg(role)),
            jsonb_object(array_agg(event_type), array_agg(outcome))
     into   role_by_type, outcome_by_type

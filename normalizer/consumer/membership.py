@@ -5,8 +5,9 @@ again after each rebalance and each outage. The second one checks that unverifie
 the records that were read from them. The third one commits offsets to Kafka. The fourth one rejoins
 the group when a partition has unread records but makes no progress.
 
-A rebalance ends all claims at once, in a callback of the Kafka client. In an outage of PostgreSQL
-or Kafka the tasks retry, and claims that were made before stay valid. SIGTERM cancels the tasks,
+A rebalance ends all claims at once, in a callback of the Kafka client. So does joining the group
+again, which is needed after the client has failed. While PostgreSQL or the brokers only don't
+respond, the tasks retry, and claims that were made before stay valid. SIGTERM cancels the tasks,
 and leaving the `async with` block leaves the group.
 """
 

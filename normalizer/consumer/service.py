@@ -6,18 +6,20 @@ Rebalance  ends every claim and all retries. A transaction in flight may commit,
 Crash      loses nothing. The next owner reads from the stored position, a few records at first, to
            find one that kills its process (see `suspects`).
 Outage     of the database: the batch is retried, and reading pauses when the next one is full.
-           Of Kafka: claims stay valid, and fetching is retried until a broker responds.
-SIGTERM    ends the retries. A try that is running is its batch's last, and a batch that waits for
-           its next try gets that one now. Then the next batch gets one try, without the partitions
-           of a batch that failed. A part set aside gets no further try. Then the process leaves the
-           group, after a deadline at the latest, at which it rolls back open transactions. The next
-           owner reads again what wasn't committed.
+           Of Kafka: while no broker responds, claims stay valid. If the client fails, the process
+           joins the group again and claims its partitions anew.
+SIGTERM    ends the retries, writes the batches in memory, and leaves the group. A deadline limits
+           that, and rolls back what is open. The next owner reads again what wasn't committed.
 
 `membership` claims partitions, `batch_filler` fills batches, and this module writes them one after
 the other. A batch has a part for each of its partitions. At most two batches are in memory: one
 that is being written, and one that is being filled. A part that's blocked is set aside, so that the
 others needn't wait for it, and all such parts may have the bytes of one more batch (see
 `set_aside`). Add processes to write in parallel.
+
+After SIGTERM, each batch in memory gets at most one more try, and a part set aside gets none. If
+the first batch fails, the second one is written without the partitions of the first, because their
+records would come after a gap.
 """
 
 import asyncio

@@ -80,6 +80,10 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
             if record in self.merged_first and record not in self.write_plan.flagging
         ]
 
+    def merges_left(self) -> list[tuple[Coordinates, int]]:
+        """Return the merges that no earlier transaction has stored."""
+        return [one for one in self.write_plan.merged_records if one[0] not in self.merged]
+
     def plan_for_second_transaction(self) -> "BatchPlan":
         """Return what is left to write after the stored rows were changed."""
         return msgspec.structs.replace(

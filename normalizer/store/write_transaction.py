@@ -75,8 +75,8 @@ class WriteTransaction:
 
     `may_normalize` belongs to the Store, which clears it before each transaction and sets it after
     the last one. In between, this transaction sets it while the database works on the inserted
-    rows. That's the longest step, and the transaction doesn't need the event loop until it's done,
-    so the loop can normalize records.
+    rows. That's the longest step, and it needs the event loop only to send the rows, so the loop
+    can normalize records. Every other statement is short, and would wait for a slice of that work.
     """
 
     def __init__(
@@ -156,14 +156,7 @@ class WriteTransaction:
         finally:
             self._may_normalize.clear()
         await update_rows(connection, write_plan.updates)
-        await insert_merged_records(
-            connection,
-            [
-                (record, row)
-                for record, row in write_plan.merged_records
-                if record not in plan.merged
-            ],
-        )
+        await insert_merged_records(connection, plan.merges_left())
         return plan.placements_with_earlier_merges()
 
     async def _quarantine(
@@ -184,7 +177,7 @@ class WriteTransaction:
             for rejection in rejections
             if is_below_horizon(rejection.coordinates, dedup_horizon)
         }
-        stored_before = await StoredEventRows(connection).find_rows_at(below) if below else {}
+        stored_before = await StoredEventRows(connection).find_rows_at(below)
         to_store = [one.coordinates not in stored_before for one in rejections]
         are_new = iter(
             await write_quarantine(connection, [*compress(rejections, to_store)], batch_id)

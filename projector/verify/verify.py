@@ -84,8 +84,8 @@ class _ComparisonRun:
         self._self_test_timeouts = 0
         self._timeouts_in_a_row = 0
         self._examples: list[str] = []
-        self._timed_out_parts: list[str] = []
-        """Parts of the scope that couldn't be compared, which make the verdict inconclusive."""
+        self._unproven_parts: list[str] = []
+        """What couldn't be compared or proven, which makes the verdict inconclusive."""
         self._divergent_locations: set[int | datetime] = set()
         self._resolved_divergence_ids: set[int] = set()
 
@@ -98,18 +98,22 @@ class _ComparisonRun:
             ):
                 await self._add_range(verify_range)
         except asyncpg.QueryCanceledError:
-            self._timed_out_parts.append(
+            self._unproven_parts.append(
                 f"everything else: not compared, because {MAX_TIMEOUTS_IN_A_ROW} statements in a "
                 "row took longer than a statement may"
                 if self._timeouts_in_a_row >= MAX_TIMEOUTS_IN_A_ROW
                 else "its ranges: finding them took longer than a statement may"
             )
-        if self._self_test_timeouts and not self._self_tests:
-            self._timed_out_parts.append("its self-tests: took longer than a statement may")
+        if self._compared and not self._self_tests:
+            self._unproven_parts.append(
+                "its self-tests: took longer than a statement may"
+                if self._self_test_timeouts
+                else "its self-tests: the events that they need were deleted meanwhile"
+            )
         # If a divergence has no location, the difference may be anywhere. Only a comparison that
         # covers everything can resolve it.
         covers_all = self._scope.covers_everything
-        if covers_all and not self._divergent and not self._timed_out_parts:
+        if covers_all and not self._divergent and not self._unproven_parts:
             self._resolved_divergence_ids.update(one.divergence_id for one in self._divergences)
         return Verdict(
             projection=self._comparison.name,
@@ -121,7 +125,7 @@ class _ComparisonRun:
             divergent=self._divergent,
             archived=self._archived,
             self_tests=self._self_tests,
-            examples=(*self._examples[:_MAX_EXAMPLES], *self._timed_out_parts[:_MAX_EXAMPLES]),
+            examples=(*self._examples[:_MAX_EXAMPLES], *self._unproven_parts[:_MAX_EXAMPLES]),
             took_s=time.monotonic() - began,
             divergent_locations=tuple(sorted(self._divergent_locations)),
             resolved_divergence_ids=tuple(sorted(self._resolved_divergence_ids)),
@@ -131,7 +135,7 @@ class _ComparisonRun:
     def _judge(self) -> Literal["match", "divergent", "inconclusive"]:
         if self._divergent:
             return "divergent"
-        return "inconclusive" if self._timed_out_parts else "match"
+        return "inconclusive" if self._unproven_parts else "match"
 
     async def _add_range(self, verify_range: VerifyRange) -> None:
         """Compare and repair the range, or its halves if any statement for it takes too long.
@@ -150,7 +154,7 @@ class _ComparisonRun:
             for half in halves:
                 await self._add_range(half)
             if not halves:
-                self._timed_out_parts.append(f"{verify_range}: took longer than a statement may")
+                self._unproven_parts.append(f"{verify_range}: took longer than a statement may")
             return
         self._timeouts_in_a_row = 0
         self._archived += archived

@@ -102,7 +102,9 @@ def decode_events(
     if sign_search is None and begins_an_object:
         fields = decode_object_or_text(value)
         if not isinstance(fields, str) and has_event_type(fields) and not cloudevent:
-            # The order is that of `_parse_text`: invalid JSON, then too deep, then long numbers.
+            # The order is that of `_parse_text`: invalid JSON, then too deep, then long numbers. A
+            # text without signs has no number that a column can't store, but it may have very many
+            # long ones.
             check_depth(value, MAX_EVENT_DEPTH)
             if len(value) > NUMBER_CHECK_MIN_BYTES:  # saves a call for nearly every record
                 reject_long_numbers(value)
@@ -111,7 +113,7 @@ def decode_events(
 
 
 class _CleanText(msgspec.Struct, frozen=True, gc=False):
-    """A parsed JSON text in which no part has a sign of a secret.
+    """A parsed JSON text without signs of anything that mustn't be stored (see `prefilter`).
 
     `tree` is a JSON string, or an object whose members are the bytes that were sent. `may_be_deep`
     and `bom` are those of the level that it becomes. `bom` leads to the coercion `bom_stripped`.
@@ -124,7 +126,7 @@ class _CleanText(msgspec.Struct, frozen=True, gc=False):
 
 
 class _SuspiciousText(msgspec.Struct, frozen=True, gc=False):
-    """A parsed JSON text with signs of secrets, which are still in it.
+    """A parsed JSON text with signs of what mustn't be stored, such as secrets, still in it.
 
     `has_sign` returns whether a part of the text has a sign. In `tree`, parts without one are left
     as bytes. The other fields are those of `_CleanText`.

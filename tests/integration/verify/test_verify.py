@@ -313,6 +313,23 @@ async def test_self_tests_that_always_take_too_long_are_given_up(
     assert (found.verdict, found.compared, found.self_tests) == ("inconclusive", 12, 0)
 
 
+async def test_rows_without_a_self_test_are_no_match(
+    connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The events may be deleted between the comparison and its self-tests."""
+    await fill(connection)
+
+    async def find_no_row(*_: object) -> int:
+        return 0
+
+    monkeypatch.setattr("projector.verify.verify.run_self_tests", find_no_row)
+
+    found = (await verdicts(connection, comparisons=[EVENT_HOURS]))["event_hours"]
+
+    assert found.verdict == "inconclusive"
+    assert found.examples == ("its self-tests: the events that they need were deleted meanwhile",)
+
+
 async def test_a_missing_row_and_another_that_no_event_explains_are_two_differences(
     connection: asyncpg.Connection,
 ) -> None:

@@ -58,8 +58,8 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
             await asyncio.to_thread(self._renew)
         return self._text
 
-    def sasl_extensions(self) -> dict[str, str]:
-        """Return the SASL extensions that clients send with the token."""
+    def extensions(self) -> dict[str, str]:
+        """Return the SASL extensions that aiokafka sends with the token."""
         return self._extensions
 
     @property

@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from aiokafka import AIOKafkaConsumer
+from aiokafka.conn import OAuthAuthenticator
 
 from normalizer.config.environment import load_settings
 from normalizer.config.settings import Settings
@@ -48,18 +49,26 @@ async def test_a_sign_in_by_token_shares_its_tokens_among_all_clients(mechanism:
         kafka_bootstrap_servers=("a:9092",),
         kafka_security_protocol="SASL_PLAINTEXT",
         kafka_sasl_mechanism=mechanism,  # type: ignore[arg-type]
-        kafka_sasl_oauthbearer_extensions=("logicalCluster=lkc-1", "identityPoolId=pool=1"),
     )
 
     first, second = connection_options(settings), connection_options(settings)
 
     assert first["sasl_mechanism"] == "OAUTHBEARER"
     assert first["sasl_oauth_token_provider"] is second["sasl_oauth_token_provider"]
-    assert first["sasl_oauth_token_provider"].sasl_extensions() == {
-        "logicalCluster": "lkc-1",
-        "identityPoolId": "pool=1",
-    }
     await AIOKafkaConsumer(**first).stop()
+
+
+def test_extensions_are_sent_with_the_token() -> None:
+    settings = Settings(
+        kafka_security_protocol="SASL_PLAINTEXT",
+        kafka_sasl_mechanism="OAUTHBEARER",
+        kafka_sasl_oauthbearer_extensions=("logicalCluster=lkc-1", "identityPoolId=pool=1"),
+    )
+    provider = connection_options(settings)["sasl_oauth_token_provider"]
+
+    sent = OAuthAuthenticator(sasl_oauth_token_provider=provider)._token_extensions()
+
+    assert sent == "\x01logicalCluster=lkc-1\x01identityPoolId=pool=1"
 
 
 async def test_the_rack_is_sent_with_every_fetch() -> None:

@@ -136,8 +136,6 @@ class ProgressWatchdog:
         except RetryableError:
             return False
         else:
-            why = UnreadableBatchError.at_offset(
-                partition, offset, "the broker returns no records from it"
-            )
+            why = UnreadableBatchError(partition, offset, "the broker returns no records from it")
         self._ownership.stop_partition(partition, why)
         return True

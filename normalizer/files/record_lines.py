@@ -33,20 +33,6 @@ class ByteStream(Protocol):
         """Return some bytes, or none at the end."""
 
 
-class EndDetector:
-    """A stream that knows whether its end was reached."""
-
-    def __init__(self, stream: ByteStream) -> None:
-        self._stream = stream
-        self.ended = False
-
-    def read1(self, size: int, /) -> bytes:
-        """Read from the stream."""
-        chunk = self._stream.read1(size)
-        self.ended = not chunk
-        return chunk
-
-
 def looks_like_complete_json(line: bytes) -> bool:
     """Return whether a line without its newline looks like one complete JSON value."""
     try:
@@ -74,10 +60,10 @@ def read_line_pages(
 def read_line_chunks(stream: ByteStream, *, longest_bytes: int = MAX_LINE_BYTES) -> Iterator[bytes]:
     """Yield the complete lines that have been read so far, about 1 MiB at a time.
 
-    A text is empty if the stream had data, but no line has ended yet. The last line of the stream
-    may lack its newline. A line that arrives in several chunks is cut to `longest_bytes` while it's
-    collected, so that it can't exhaust the memory. A line that arrives in one chunk isn't cut,
-    because it's in memory already.
+    A text is empty if the stream had data, but no line has ended yet. Only the stream's last line
+    may lack its newline, and is then a text of its own. A line that arrives in several chunks is
+    cut to `longest_bytes` while it's collected, so that it can't exhaust the memory. A line that
+    arrives in one chunk isn't cut, because it's in memory already.
     """
     begun = bytearray()
     while chunk := stream.read1(_CHUNK_BYTES):

@@ -6,7 +6,7 @@ the file is in memory at a time, even if a few compressed bytes become gigabytes
 
 import zlib
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple, Self
+from typing import Any, BinaryIO, Final, Self
 
 import zstandard
 
@@ -155,17 +155,13 @@ class UnpackedFile:
         return chunk
 
 
-class FileBeginning(NamedTuple):
-    """The first bytes of a file, decompressed. There are fewer if it's shorter or truncated."""
+def read_file_beginning(path: Path, size: int) -> tuple[bytes, bool]:
+    """Return the first bytes of a file, decompressed, and whether it's truncated there.
 
-    content: bytes
-    cut: bool
-
-
-def read_file_beginning(path: Path, size: int) -> FileBeginning:
-    """Read the first bytes of a file. Raises FatalError."""
+    There are fewer bytes if the file is shorter or truncated. Raises FatalError.
+    """
     first = b""
     with UnpackedFile.open(path) as stream:
         while len(first) < size and (more := stream.read1()):
             first += more
-    return FileBeginning(first[:size], stream.cut)
+    return first[:size], stream.cut

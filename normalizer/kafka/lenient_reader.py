@@ -98,9 +98,7 @@ async def read_next_leniently(
             async with asyncio.timeout(_RESPONSE_TIMEOUT_S):
                 answer = await _fetch(client, partition, offset, most_bytes)
         except CorruptRecordException as error:
-            raise UnreadableBatchError.at_offset(
-                partition, offset, "the broker itself says so"
-            ) from error
+            raise UnreadableBatchError(partition, offset, "the broker itself says so") from error
     with contextlib.suppress(Exception):  # aiokafka's own decoder is compiled, so try it first
         return _decode(_records(MemoryRecords, answer, partition, offset), partition, incarnation)
     # Decode in a thread, because decompressing may take seconds. Decompression releases Python's
@@ -168,12 +166,12 @@ def _decode(records: PartitionRecords, partition: KafkaPartition, incarnation: i
                 break
     except DecompressedTooLargeError as error:
         if records.next_fetch_offset == offset:
-            raise UnreadableBatchError.at_offset(
+            raise UnreadableBatchError(
                 partition, offset, str(error), next_offset=error.next_offset
             ) from error
     except Exception as error:
         if records.next_fetch_offset == offset:
-            raise UnreadableBatchError.at_offset(partition, offset, type(error).__name__) from error
+            raise UnreadableBatchError(partition, offset, type(error).__name__) from error
     return FetchedChunk(
         partition=partition,
         from_offset=offset,

@@ -186,7 +186,7 @@ class OffsetRangeReader:
         found = await self._read_leniently()
         if not found:
             one, offset_range = next(iter(self._left.items()))
-            raise UnreadableBatchError.at_offset(
+            raise UnreadableBatchError(
                 one, offset_range.first, "the broker returns no records from it"
             )
         return found

@@ -51,7 +51,12 @@ async def find_log_mismatch(
     """
     known, cluster_id = cluster_ids
     if known != cluster_id:
-        return _another_cluster(known, cluster_id)
+        return LogMismatch(
+            "ANOTHER CLUSTER",
+            f"KAFKA_BOOTSTRAP_SERVERS leads to cluster {cluster_id}, but the position is of "
+            f"cluster {known}",
+            AnotherClusterError.REMEDY,
+        )
     try:
         async with asyncio.timeout(_COMPARISON_TIMEOUT_S):
             bounds = bounds or (await log.offset_bounds([partition]))[partition]
@@ -88,13 +93,4 @@ def _recreated(how: str) -> LogMismatch:
         "RECREATED",
         f"{how}: the topic was recreated",
         "to read it as a new incarnation, start once with --accept-reset",
-    )
-
-
-def _another_cluster(known: str, cluster_id: str) -> LogMismatch:
-    return LogMismatch(
-        "ANOTHER CLUSTER",
-        f"KAFKA_BOOTSTRAP_SERVERS leads to cluster {cluster_id}, but the position is of cluster "
-        f"{known}",
-        AnotherClusterError.REMEDY,
     )

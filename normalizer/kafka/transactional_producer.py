@@ -132,7 +132,9 @@ class TransactionalProducer:
                             self._first_failure(producer),
                         ):
                             await _write(producer, records)
-                        await self._commit_offset(producer, committed)
+                        offsets = {TopicPartition(*self._partition): OffsetAndMetadata(*committed)}
+                        await producer.send_offsets_to_transaction(offsets, self._group_id)
+                        await producer.commit_transaction()
         except BrokerUnavailableError as error:
             if not isinstance(error.__cause__, (ProducerFenced, InvalidProducerEpoch)):
                 raise
@@ -182,11 +184,6 @@ class TransactionalProducer:
                 f"{self._partition}: its transactional producer has failed and can't be used "
                 "again, so the relay starts a new one"
             ) from error
-
-    async def _commit_offset(self, producer: Any, committed: CommittedOffset) -> None:
-        offsets = {TopicPartition(*self._partition): OffsetAndMetadata(*committed)}
-        await producer.send_offsets_to_transaction(offsets, self._group_id)
-        await producer.commit_transaction()
 
 
 async def _write(producer: Any, records: Sequence[OutputRecord]) -> None:

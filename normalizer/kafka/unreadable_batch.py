@@ -1,6 +1,6 @@
 """The error for a record batch that can't be decoded, which says where it is and how to skip it."""
 
-from typing import Final, Self
+from typing import Final
 
 from normalizer.errors import PositionError
 from normalizer.kafka.client_setup import KafkaPartition
@@ -22,18 +22,13 @@ class UnreadableBatchError(PositionError):
     continue.
     """
 
-    next_offset: int | None = None
-
-    @classmethod
-    def at_offset(
-        cls, partition: KafkaPartition, offset: int, why: str, *, next_offset: int | None = None
-    ) -> Self:
-        """Build the error for the batch at this offset, with what to do about it."""
+    def __init__(
+        self, partition: KafkaPartition, offset: int, why: str, *, next_offset: int | None = None
+    ) -> None:
         remedy = _IF_DAMAGED if next_offset is None else _IF_TOO_LARGE.format(next_offset)
-        error = cls(
+        super().__init__(
             f"{partition}@{offset}: the batch there cannot be read ({why}): {remedy}",
             topic=partition.topic,
             partition=partition.partition,
         )
-        error.next_offset = next_offset
-        return error
+        self.next_offset = next_offset

@@ -69,7 +69,9 @@ class GuardedLane:
         single bad record could cause all _MOST_PANICS panics, because a record may be read several
         times. For example, a record that doesn't fit into its batch is read again for the next one.
         """
-        if not self.is_on() or self._have_panicked(records):
+        if not self.is_on() or (
+            self._panicked and any(one.coordinates in self._panicked for one in records)
+        ):
             return [None] * len(records)
         outcomes = self._lane.read(records)
         if self._lane.panics > self.panics:
@@ -84,10 +86,6 @@ class GuardedLane:
                 else "Python reads every record from now on",
             )
         return outcomes
-
-    def _have_panicked(self, records: Sequence[RawRecord]) -> bool:
-        """Return whether any of these records was in a call that panicked."""
-        return bool(self._panicked) and any(one.coordinates in self._panicked for one in records)
 
 
 def open_native_lane(settings: Settings) -> GuardedLane | None:

@@ -24,7 +24,6 @@ from normalizer.errors import ConfigurationError
 from normalizer.files.api_dumps import is_api_dump, read_api_dump_rows
 from normalizer.files.record_lines import (
     TOPIC_HASH_BYTES,
-    EndDetector,
     looks_like_complete_json,
     parse_record_lines,
     read_line_chunks,
@@ -193,10 +192,10 @@ class FileSource:
 
     def _lines(self, stream: UnpackedFile, file: _File, from_line: int) -> Iterator[_Numbered]:
         """Yield the lines of a file, except for a last line that's truncated."""
-        watched = EndDetector(stream)
         number = 1
-        for text in read_line_chunks(watched, longest_bytes=_LONGEST_LINE_BYTES):
-            if watched.ended and not self._ends_whole(stream, file, number, text):
+        for text in read_line_chunks(stream, longest_bytes=_LONGEST_LINE_BYTES):
+            has_newline = text.endswith(b"\n")
+            if text and not has_newline and not self._ends_whole(stream, file, number, text):
                 return
             if number < from_line and (after := number + text.count(b"\n")) <= from_line:
                 number = after

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any, NoReturn, Protocol, TextIO, cast
+from typing import Any, NoReturn, TextIO, cast
 
 import click
 import msgspec
@@ -19,6 +19,7 @@ from normalizer.config.settings import Settings
 from normalizer.errors import ConfigurationError, FatalError
 from normalizer.jobs.dry_run.backfill_dry_run import BackfillDryRun
 from normalizer.jobs.dry_run.diff import Diff
+from normalizer.jobs.dry_run.rewrite_dry_run import RewriteDryRun
 from normalizer.jobs.engine.job_spec import JobSpec
 from normalizer.jobs.engine.run_progress import RunProgress, RunResult
 from normalizer.jobs.engine.runner import JobRunner
@@ -28,7 +29,7 @@ from normalizer.kafka import GrouplessClient
 from normalizer.runtime import logging_setup
 from normalizer.runtime.exit_codes import FAILED, PROBLEM_FOUND
 from normalizer.runtime.garbage_collection import collect_garbage_rarely
-from normalizer.runtime.progress import ProgressPrinter, WorkDone
+from normalizer.runtime.progress import ProgressPrinter
 from normalizer.runtime.screen import Screen
 from normalizer.runtime.signals import cancel_on_signal
 from normalizer.runtime.slices import Normalize
@@ -72,13 +73,14 @@ async def _throttle(
 ) -> Throttle:
     """Build the throttle. If brokers are configured, it measures the lag of live traffic."""
     logger = logging_setup.get_logger()
-    live = None
+    read_lag = None
     if settings.kafka_bootstrap_servers:
         log = await opened.enter_async_context(GrouplessClient(settings))
-        live = await opened.enter_async_context(LiveLagMeter(settings.required_database_url, log))
+        meter = LiveLagMeter(settings.required_database_url, log)
+        read_lag = (await opened.enter_async_context(meter)).read_lag
     else:
         logger.info("job.live_traffic_not_watched", why="KAFKA_BOOTSTRAP_SERVERS is not set")
-    return Throttle(logger, live=live, max_rate=max_rate)
+    return Throttle(logger, read_lag=read_lag, max_rate=max_rate)
 
 
 def run_backfill_dry_run(
@@ -145,15 +147,7 @@ def open_diff(path: Path | None) -> Iterator[Diff]:
             raise
 
 
-class _DryRun(Protocol):
-    """A dry run."""
-
-    async def run(self) -> None: ...
-
-    def work_done(self) -> WorkDone: ...
-
-
-async def run_dry_run(dry_run: _DryRun, screen: Screen) -> bool:
+async def run_dry_run(dry_run: BackfillDryRun | RewriteDryRun, screen: Screen) -> bool:
     """Run the dry run and show its progress. Returns whether a signal ended it."""
     async with cancel_on_signal() as block:
         with ProgressPrinter(screen, "dry run").print_while_running(dry_run.work_done):

@@ -33,13 +33,14 @@ from normalizer.cli.job_options import (
 from normalizer.cli.position_commands import user_at_host
 from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.envelope import COERCION_RULES, RULES_VERSION
-from normalizer.jobs.dry_run.rewrite_dry_run import RenormalizeDryRun
+from normalizer.jobs.dry_run.rewrite_dry_run import RewriteDryRun
 from normalizer.jobs.engine.job_run import end_unfinished_job
 from normalizer.jobs.engine.job_spec import JobSpec
 from normalizer.jobs.engine.run_progress import RunResult, list_runs
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.redact import RedactDryRun, RedactedCounts, RedactJob, format_redacted_counts
-from normalizer.jobs.renormalize import RenormalizeJob, RenormalizeSelection
+from normalizer.jobs.renormalize import RenormalizeSelection, RewriteJob, renormalize_plan
+from normalizer.jobs.rewrite_rows import LOCK_OUTDATED_ROWS_SQL, READ_OUTDATED_ROWS_SQL
 from normalizer.runtime.exit_codes import PROBLEM_FOUND
 from normalizer.store.read_only import read_only_connection
 
@@ -104,14 +105,16 @@ def renormalize(
     screen = create_screen_for_log(settings)
     if dry_run:
         with open_diff(changes) as diff:
-            trial = RenormalizeDryRun(database_url, selection, normalize, diff)
+            plan = renormalize_plan(selection, normalize, find=READ_OUTDATED_ROWS_SQL)
+            trial = RewriteDryRun(database_url, plan, diff)
             stopped = run_or_exit(run_dry_run(trial, screen))
         exit_with_dry_run_result(diff.format_lines(), partial=stopped)
     options = {"rules": normalizer.version} | format_selection(selection)
     spec = JobSpec(kind="renormalize", source="events", options=options)
 
     def flow(runner: JobRunner) -> Coroutine[Any, Any, RunResult]:
-        return RenormalizeJob(runner, selection, normalize).run()
+        plan = renormalize_plan(selection, normalize, find=LOCK_OUTDATED_ROWS_SQL)
+        return RewriteJob(runner, plan).run()
 
     result = run_job(settings, spec, flow, screen, max_rate)
     exit_with_result(screen, result, _rejections(database_url, result))
@@ -148,7 +151,7 @@ def redact(*, dry_run: bool, max_rate: float | None) -> None:
     async def flow(runner: JobRunner) -> RunResult:
         run = RedactJob(runner, sanitizer)
         result = await run.run()
-        counts.update(run.change_counts)
+        counts.update(run.counts)
         return result
 
     result = run_job(settings, spec, flow, screen, max_rate)

@@ -74,19 +74,16 @@ class Backfill:
         self._parts: list[SourcePart] = []
         self._share_read: float | None = None
         self._share_written: float | None = None
+        """The share of the source that's written. Reading may be far ahead of it."""
         self._rejections = RejectionLog(_log)
 
     async def run(self) -> RunResult:
         """Read, normalize, and store. If the source fails at once, no run begins."""
         async with self._source:
             self._parts = await self._source.list_parts()
-            result = await self.runner.run(self._work, self.progress_ratio)
+            result = await self.runner.run(self._work, lambda: self._share_written)
         self._rejections.flush()
         return result
-
-    def progress_ratio(self) -> float | None:
-        """Return the share of the source that's written. Reading may be far ahead of it."""
-        return self._share_written
 
     async def _work(self, run: JobRun, tasks: asyncio.TaskGroup) -> str | None:
         positions = (

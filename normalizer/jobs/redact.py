@@ -59,16 +59,12 @@ RedactedCounts = Counter[str]
 
 
 class RedactJob(RewriteJob):
-    """One run. `change_counts` has all tables but events, whose rows are in the run's totals."""
+    """One run. `counts` has all tables but events, whose rows are in the run's totals."""
 
     def __init__(self, runner: JobRunner, sanitizer: Sanitizer) -> None:
         super().__init__(runner, _rewrite_plan(sanitizer))
         self._others = _OtherTables(self._session.fetch, sanitizer, self._turn, writes=True)
-
-    @property
-    def change_counts(self) -> RedactedCounts:
-        """Return what this process has changed."""
-        return self._others.counts
+        self.counts: RedactedCounts = self._others.counts
 
     async def _finish(self) -> None:
         await self._others.redact()

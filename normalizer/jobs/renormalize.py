@@ -38,12 +38,7 @@ from normalizer.jobs.engine.job_run import JobRun
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.renormalize_row import renormalize_row
-from normalizer.jobs.rewrite_rows import (
-    LOCK_OUTDATED_ROWS_SQL,
-    RewritePlan,
-    RewrittenPage,
-    rewrite_rows,
-)
+from normalizer.jobs.rewrite_rows import RewritePlan, RewrittenPage, rewrite_rows
 from normalizer.jobs.sources.history_source import PartKey, ReadPosition, SourcePart
 from normalizer.runtime.logging_setup import OutageLog, get_logger
 from normalizer.runtime.pause import back_off_s, wait_at_most
@@ -74,10 +69,25 @@ class RenormalizeSelection(msgspec.Struct, frozen=True, kw_only=True):
     from_time: datetime | None = None
     to_time: datetime | None = None
 
-    def sql_parameters(self, version: int) -> tuple[object, ...]:
-        """Return the parameters of the statement that selects the rows."""
-        rule = None if self.rule is None else msgspec.json.encode([{"rule": self.rule}])
-        return (version, self.shape, rule, self.from_time, self.to_time)
+
+def renormalize_plan(
+    selection: RenormalizeSelection,
+    normalize: Normalize,
+    *,
+    find: str,
+    rules_version: int = RULES_VERSION,
+) -> RewritePlan:
+    """Return the plan for a run or a dry run over outdated rows, which `find` selects.
+
+    `rules_version` is the version of `normalize`.
+    """
+    rule = None if selection.rule is None else msgspec.json.encode([{"rule": selection.rule}])
+    times = (selection.from_time, selection.to_time)
+    return RewritePlan(
+        find=find,
+        parameters=(rules_version, selection.shape, rule, *times),
+        rewrite=partial(renormalize_row, normalize=normalize),
+    )
 
 
 _ADD_ROW_REJECTIONS: Final = """
@@ -275,25 +285,6 @@ class RewriteJob:
         found.rows = len(records)
         self._changing = [row.event_id or 0 for row in found.changed]
         return found, last_id
-
-
-class RenormalizeJob(RewriteJob):
-    """One run over outdated rows. `rules_version` is the version of `normalize`."""
-
-    def __init__(
-        self,
-        runner: JobRunner,
-        selection: RenormalizeSelection,
-        normalize: Normalize,
-        *,
-        rules_version: int = RULES_VERSION,
-    ) -> None:
-        plan = RewritePlan(
-            find=LOCK_OUTDATED_ROWS_SQL,
-            parameters=selection.sql_parameters(rules_version),
-            rewrite=partial(renormalize_row, normalize=normalize),
-        )
-        super().__init__(runner, plan)
 
 
 def _last_id(at: ReadPosition) -> int:

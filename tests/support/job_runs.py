@@ -130,7 +130,7 @@ def runner(settings: Settings, spec: JobSpec, **throttle: Any) -> JobRunner:
     return JobRunner(
         settings,
         spec,
-        throttle=Throttle(get_logger(), **({"live": None, "max_rate": None} | throttle)),
+        throttle=Throttle(get_logger(), **({"read_lag": None, "max_rate": None} | throttle)),
         progress=RunProgress(Screen(io.StringIO()), spec.kind),
     )
 

@@ -16,7 +16,6 @@ import asyncpg
 from normalizer.core.batch import Batch, BatchBuilder
 from normalizer.core.encoded_events import to_envelope
 from normalizer.core.identity.coordinates import Coordinates, source_coordinates, source_key
-from normalizer.core.identity.digests import Digest
 from normalizer.core.identity.reconcile import reconcile
 from normalizer.core.identity.stored_events import WritePlan
 from normalizer.core.raw_record import RawRecord
@@ -193,7 +192,7 @@ class BackfillDryRun:
         async def run(
             connection: asyncpg.Connection,
         ) -> tuple[WritePlan, _StoredAndPending]:
-            reading = _StoredAndPending(StoredEventRows(connection), connection, overlay)
+            reading = _StoredAndPending(connection, overlay)
             horizon = await read_dedup_horizons(connection, set(map(source_key, events)))
             write_plan = await reconcile(events, reading, horizon)
             await reading.read_same(events, write_plan)
@@ -236,21 +235,18 @@ class BackfillDryRun:
         return {tuple(row) for row in rows}
 
 
-class _StoredAndPending:
-    """Reads rows that are stored, or that would be stored, and keeps them as they were at first."""
+class _StoredAndPending(StoredEventRows):
+    """The rows that are stored, or that would be stored. Keeps them as they were at first."""
 
-    def __init__(
-        self, stored: StoredEventRows, connection: asyncpg.Connection, overlay: Overlay
-    ) -> None:
-        self._stored = stored
-        self._connection = connection
+    def __init__(self, connection: asyncpg.Connection, overlay: Overlay) -> None:
+        super().__init__(connection)
         self._overlay = overlay
         self._known: dict[int, Coordinates] = {}
         self.before: dict[int, Envelope] = {}
         self.same: list[Envelope] = []
 
     async def find_coordinates(self, event_ids: Sequence[int]) -> dict[int, Coordinates]:
-        self._known |= await self._stored.find_coordinates(event_ids)
+        self._known |= await super().find_coordinates(event_ids)
         return self._known | self._overlay.find_coordinates(event_ids)
 
     async def lock_rows(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
@@ -261,28 +257,16 @@ class _StoredAndPending:
     async def find_rows_at(
         self, coordinates_set: AbstractSet[Coordinates]
     ) -> dict[Coordinates, int]:
-        found = await self._stored.find_rows_at(coordinates_set)
+        found = await super().find_rows_at(coordinates_set)
         await self.find_coordinates(sorted(set(found.values())))
         return found
 
-    async def find_merged(
-        self, coordinates_set: AbstractSet[Coordinates]
-    ) -> dict[Coordinates, int]:
-        return await self._stored.find_merged(coordinates_set)
-
-    async def jsonb_digests(self, values: Sequence[bytes]) -> list[Digest]:
-        return await self._stored.jsonb_digests(values)
-
     async def find_assigned_id(self, coordinates: Coordinates) -> int | None:
-        return self._overlay.find_assigned_id(coordinates) or await self._stored.find_assigned_id(
-            coordinates
-        )
+        pending = self._overlay.find_assigned_id(coordinates)
+        return pending or await super().find_assigned_id(coordinates)
 
     async def assign_id(self, coordinates: Coordinates) -> int:
         return self._overlay.assign_id(coordinates)
-
-    async def let_others_run(self) -> None:
-        await self._stored.let_others_run()
 
     async def read_same(self, events: Sequence[Envelope], write_plan: WritePlan) -> None:
         """Fetch the rows that were stored from the same records as this batch's events."""

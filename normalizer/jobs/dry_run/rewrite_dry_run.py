@@ -8,7 +8,7 @@ from functools import partial
 
 import asyncpg
 
-from normalizer.envelope import RULES_VERSION, Envelope
+from normalizer.envelope import Envelope
 from normalizer.jobs.dry_run.diff import Diff, find_changed_fields
 from normalizer.jobs.engine.id_ranges import (
     BELOW_ALL_IDS,
@@ -16,11 +16,9 @@ from normalizer.jobs.engine.id_ranges import (
     IdRangeWalk,
     fetch_rows_that_fit,
 )
-from normalizer.jobs.renormalize import ROWS_PER_CHUNK, RenormalizeSelection
-from normalizer.jobs.renormalize_row import renormalize_row
-from normalizer.jobs.rewrite_rows import READ_OUTDATED_ROWS_SQL, RewritePlan, rewrite_rows
+from normalizer.jobs.renormalize import ROWS_PER_CHUNK
+from normalizer.jobs.rewrite_rows import RewritePlan, rewrite_rows
 from normalizer.runtime.progress import WorkDone
-from normalizer.runtime.slices import Normalize
 from normalizer.store.retrying_session import RetryingSession
 from normalizer.store.session import READ_ONLY_SETTINGS
 
@@ -81,23 +79,3 @@ class RewriteDryRun:
     ) -> tuple[list[asyncpg.Record], int]:
         what = self._plan
         return await fetch_rows_that_fit(connection, what.find, rest, *what.parameters)
-
-
-class RenormalizeDryRun(RewriteDryRun):
-    """Fills a diff with the changes that renormalizing would make. It only reads."""
-
-    def __init__(
-        self,
-        database_url: str,
-        selection: RenormalizeSelection,
-        normalize: Normalize,
-        diff: Diff,
-        *,
-        rules_version: int = RULES_VERSION,
-    ) -> None:
-        plan = RewritePlan(
-            find=READ_OUTDATED_ROWS_SQL,
-            parameters=selection.sql_parameters(rules_version),
-            rewrite=partial(renormalize_row, normalize=normalize),
-        )
-        super().__init__(database_url, plan, diff)

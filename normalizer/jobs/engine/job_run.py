@@ -16,6 +16,7 @@ from asyncpg.transaction import Transaction
 
 from normalizer.errors import FatalError
 from normalizer.jobs.engine.job_spec import JobSpec
+from normalizer.jobs.engine.throttle import ThrottleCause
 from normalizer.jobs.sources.history_source import PartKey, ReadPosition, SourcePart
 from normalizer.postgres.database import release_lock
 from normalizer.store.migrate import check_applied_migrations
@@ -239,7 +240,8 @@ class JobRun:
         self.number = 0
         self.epoch = 0
         self.resumed = False
-        self.throttled_before_s = (0.0, 0.0)
+        self.throttled_before_s: dict[ThrottleCause, float] = {}
+        """How long earlier processes of this run were throttled."""
 
     @classmethod
     async def begin_or_resume(cls, database_url: str, spec: JobSpec, *, owner: str) -> Self:
@@ -285,15 +287,16 @@ class JobRun:
     async def store_heartbeat(self, heartbeat: RunHeartbeat) -> None:
         """Store the progress."""
         if not await self._fetch(_WRITE_HEARTBEAT, self.epoch, *msgspec.structs.astuple(heartbeat)):
-            raise self._lost()
+            raise self.taken_over_error()
 
     async def end(self, state: RunState, reason: str, heartbeat: RunHeartbeat) -> None:
         """Store the result, or that the run was stopped and can be resumed."""
         last = (*msgspec.structs.astuple(heartbeat), state, reason)
         if not await self._fetch(_END_RUN, self.epoch, *last):
-            raise self._lost()
+            raise self.taken_over_error()
 
-    def _lost(self) -> FatalError:
+    def taken_over_error(self) -> FatalError:
+        """Build the error for a run that another process has resumed."""
         return FatalError(
             f"job {self.spec.job_id}: another process has taken over this run, so this process "
             "ends and writes nothing more"
@@ -314,11 +317,8 @@ class JobRun:
             if self._lock_transaction is not None:
                 await release_lock(self._lock_transaction)
         finally:
-            self._terminate()
-
-    def _terminate(self) -> None:
-        self._connection.terminate()
-        self._lock.terminate()
+            self._connection.terminate()
+            self._lock.terminate()
 
     async def _take_lock(self, connection: asyncpg.Connection) -> None:
         """Take the job's lock in a transaction that stays open. Call it again after an outage.
@@ -369,5 +369,8 @@ class JobRun:
                     self.spec.lock_key,
                 )
         if self.resumed:
-            self.throttled_before_s = (row["throttled_by_lag_s"], row["throttled_by_rate_s"])
+            self.throttled_before_s = {
+                "live_lag": row["throttled_by_lag_s"],
+                "max_rate": row["throttled_by_rate_s"],
+            }
         self.epoch = row["epoch"]

@@ -79,7 +79,7 @@ class JobRunner:
         began_s = time.monotonic()
         run = await JobRun.begin_or_resume(self.database_url, self.spec, owner=self.settings.owner)
         async with run:
-            self.throttle.set_earlier_throttling(run.throttled_before_s)
+            self.throttle.throttled_s |= run.throttled_before_s
             _log.info("job.started", job=self.spec.job_id, run=run.number, resumed=run.resumed)
             before = await run.read_totals()
             with stop_on_signals(self.stop):
@@ -148,10 +148,7 @@ class JobRunner:
         except BaseExceptionGroup as errors:
             worst = pick_worst_error(errors, FencedError, PositionError, FatalError)
             if isinstance(worst, FencedError):
-                raise FatalError(
-                    f"job {self.spec.job_id}: another process has taken over this run, so this "
-                    "process ends and writes nothing more"
-                ) from errors
+                raise run.taken_over_error() from errors
             if not isinstance(worst, NormalizerError):
                 raise worst from errors
             return "failed", str(worst)

@@ -23,7 +23,7 @@ class StoredSources(msgspec.Struct, frozen=True, kw_only=True):
     - `incarnations` maps (topic, partition) to its newest incarnation, and to how many there are. A
       topic gets a new incarnation each time that it's recreated.
     - `file_topics` are the topics that represent files from which at least one record has been
-      read.
+      read. Source: docs/spec/wire-shapes.md#g6.
     """
 
     live: tuple[Claim, ...]
@@ -87,23 +87,6 @@ _LAST_READ: Final = """
 _CLUSTERS_OF_TOPICS: Final = "select topic, cluster_id from normalizer.source_topics"
 
 
-async def read_stored_sources(database_url: str) -> StoredSources:
-    """Read the state. Raises StoreUnavailableError and FatalError."""
-    async with read_only_connection(database_url) as connection:
-        last_read = await connection.fetch(_LAST_READ)
-        clusters = await connection.fetch(_CLUSTERS_OF_TOPICS)
-        file_topics = await _read_file_topics(connection)
-    return StoredSources(
-        live=tuple(_claim(row) for row in last_read if row["is_in_kafka"]),
-        clusters={row["topic"]: row["cluster_id"] for row in clusters},
-        incarnations={
-            (row["topic"], row["partition"]): (row["incarnation"], row["incarnations"])
-            for row in last_read
-        },
-        file_topics=file_topics,
-    )
-
-
 # Selects the topics that represent files with at least one record read, whether or not a job read
 # it.
 _FILE_TOPICS: Final = """
@@ -113,13 +96,21 @@ _FILE_TOPICS: Final = """
 """
 
 
-async def _read_file_topics(connection: asyncpg.Connection) -> frozenset[str]:
-    """Return the topics that represent files from which at least one record has been read.
-
-    Source: docs/spec/wire-shapes.md#g6.
-    """
-    rows = await connection.fetch(_FILE_TOPICS)
-    return frozenset(row["topic"] for row in rows)
+async def read_stored_sources(database_url: str) -> StoredSources:
+    """Read the state. Raises StoreUnavailableError and FatalError."""
+    async with read_only_connection(database_url) as connection:
+        last_read = await connection.fetch(_LAST_READ)
+        clusters = await connection.fetch(_CLUSTERS_OF_TOPICS)
+        file_topics = await connection.fetch(_FILE_TOPICS)
+    return StoredSources(
+        live=tuple(_claim(row) for row in last_read if row["is_in_kafka"]),
+        clusters={row["topic"]: row["cluster_id"] for row in clusters},
+        incarnations={
+            (row["topic"], row["partition"]): (row["incarnation"], row["incarnations"])
+            for row in last_read
+        },
+        file_topics=frozenset(row["topic"] for row in file_topics),
+    )
 
 
 def _claim(row: asyncpg.Record) -> Claim:

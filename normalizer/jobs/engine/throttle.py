@@ -10,8 +10,8 @@ the job wouldn't reduce its lag.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import Final, Literal, Protocol, Self
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, Literal, Self
 
 import asyncpg
 import msgspec
@@ -74,11 +74,8 @@ class LiveLagHistory:
         )
 
 
-class LiveLagSource(Protocol):
-    """Measures the lag of live traffic for a Throttle."""
-
-    async def read_lag(self) -> LiveLag:
-        """Return the lag of live traffic. Raises RetryableError if that can't be measured now."""
+ReadLag = Callable[[], Awaitable[LiveLag]]
+"""Returns the lag of live traffic. Raises RetryableError if that can't be measured now."""
 
 
 # Selects only positions that a live process is advancing, because pausing the job doesn't help a
@@ -163,21 +160,21 @@ class LiveLagMeter:
 class Throttle:
     """Makes each batch wait until live traffic has no lag and the rate allows it.
 
-    `live` measures the lag of live traffic, and None ignores it. `max_rate` is the limit in records
-    per second, and None means no limit. `throttled_s` has the seconds that the job has waited so
-    far, by cause.
+    `read_lag` measures the lag of live traffic, and None ignores it. `max_rate` is the limit in
+    records per second, and None means no limit. `throttled_s` has the seconds that the job has
+    waited so far, by cause.
     """
 
     def __init__(
         self,
         logger: FilteringBoundLogger,
         *,
-        live: LiveLagSource | None,
+        read_lag: ReadLag | None,
         max_rate: float | None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._log = logger
-        self._live = live
+        self._read_lag = read_lag
         self._max_rate = max_rate
         self._clock = clock
         self._lag = LiveLag()
@@ -189,13 +186,6 @@ class Throttle:
         self.throttled_s: dict[ThrottleCause, float] = {"live_lag": 0.0, "max_rate": 0.0}
         self.throttled_by: ThrottleCause | None = None
 
-    def set_earlier_throttling(self, throttled_s: tuple[float, float]) -> None:
-        """Set how long earlier processes of this run were throttled.
-
-        The two numbers are seconds, for live lag and for --max-rate.
-        """
-        self.throttled_s["live_lag"], self.throttled_s["max_rate"] = throttled_s
-
     def max_batch_rows(self, limit: int) -> int:
         """Return how many rows a batch may have, at most `limit`.
 
@@ -205,15 +195,15 @@ class Throttle:
 
     async def watch_lag(self, stop: asyncio.Event) -> None:
         """Measure the lag of live traffic every half second, until the stop."""
-        while self._live and not stop.is_set():
-            await self._check_lag(self._live)
+        while self._read_lag and not stop.is_set():
+            await self._check_lag(self._read_lag)
             self._checked.set()
             await wait_at_most(stop, _CHECK_EVERY_S)
         self._checked.set()
 
     async def acquire(self, records: int, stop: asyncio.Event) -> None:
         """Return once this many records may be written, or at the stop."""
-        if self._live:
+        if self._read_lag:
             await self._checked.wait()
             await self._wait("live_lag", self._lag_s, stop)
         if self._max_rate:
@@ -269,9 +259,9 @@ class Throttle:
         else:
             self._log.info("job.throttled", by="--max-rate", max_rate=self._max_rate)
 
-    async def _check_lag(self, live: LiveLagSource) -> None:
+    async def _check_lag(self, read_lag: ReadLag) -> None:
         try:
-            self._lag = await live.read_lag()
+            self._lag = await read_lag()
         except RetryableError as error:
             # If the brokers and the database are both unreachable, nobody can write a live record
             # anyway.

@@ -213,7 +213,7 @@ class LagsAtFirst:
 async def test_it_waits_while_live_traffic_is_behind_and_logs_it(
     database: Database, history: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flow = slow(database, history, live=LagsAtFirst(3))
+    flow = slow(database, history, read_lag=LagsAtFirst(3).read_lag)
 
     verdict = await flow.run()
 
@@ -246,7 +246,7 @@ async def test_three_batches_are_in_hand_at_most_and_a_stop_loses_none_of_them(
         return live.left
 
     live, read = LagsAtFirst(1_000), Counting()
-    flow = slow(database, history, normalize=read, live=live)
+    flow = slow(database, history, normalize=read, read_lag=live.read_lag)
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(flow.run(), name="backfill")
         seen = await until(read.count, is_so=lambda count: count >= 300) and live.left
@@ -264,7 +264,7 @@ async def test_a_writer_that_breaks_ends_a_reader_that_waits_for_it(
     database: Database, history: Path
 ) -> None:
     live, read = LagsAtFirst(1_000), Counting()
-    flow = slow(database, history, normalize=read, live=live)
+    flow = slow(database, history, normalize=read, read_lag=live.read_lag)
     async with connected(database) as connection, asyncio.TaskGroup() as tasks:
         await connection.execute(
             """
@@ -315,7 +315,9 @@ async def test_records_read_before_the_source_broke_are_written(
 ) -> None:
     live = LagsAtFirst(1_000)
     source = BreaksAfter(history, 250)
-    flow = make_backfill(job_settings(database, batch_rows=100), source, str(history), live=live)
+    flow = make_backfill(
+        job_settings(database, batch_rows=100), source, str(history), read_lag=live.read_lag
+    )
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(flow.run(), name="backfill")
         await source.broke.wait()

@@ -93,7 +93,7 @@ async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
 async def redacted(database: Database) -> tuple[RunResult, RedactedCounts]:
     spec = JobSpec(kind="redact", source="everything")
     run = RedactJob(runner(job_settings(database), spec), Sanitizer())
-    return await run.run(), run.change_counts
+    return await run.run(), run.counts
 
 
 async def test_secrets_leave_every_table_and_projections_agree(

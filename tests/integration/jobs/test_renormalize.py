@@ -13,11 +13,12 @@ from normalizer.jobs import renormalize
 from normalizer.jobs.dry_run import rewrite_dry_run
 from normalizer.jobs.dry_run.backfill_dry_run import BackfillDryRun
 from normalizer.jobs.dry_run.diff import Diff, RowChange, find_changed_fields
-from normalizer.jobs.dry_run.rewrite_dry_run import RenormalizeDryRun
+from normalizer.jobs.dry_run.rewrite_dry_run import RewriteDryRun
 from normalizer.jobs.engine import id_ranges
 from normalizer.jobs.engine.job_spec import JobSpec
 from normalizer.jobs.engine.run_progress import RunResult
-from normalizer.jobs.renormalize import RenormalizeJob, RenormalizeSelection
+from normalizer.jobs.renormalize import RenormalizeSelection, RewriteJob, renormalize_plan
+from normalizer.jobs.rewrite_rows import LOCK_OUTDATED_ROWS_SQL, READ_OUTDATED_ROWS_SQL
 from normalizer.jobs.sources import row_pages
 from normalizer.jobs.sources.file_source import FileSource
 from tests.support.factories import raw_event, snowflake
@@ -61,21 +62,25 @@ async def renormalized(
     **selection: Any,
 ) -> RunResult:
     spec = JobSpec(kind="renormalize", source="events", options={"s": str(selection)})
-    flow = RenormalizeJob(
-        runner(job_settings(database), spec),
+    plan = renormalize_plan(
         RenormalizeSelection(**selection),
         normalize,
+        find=LOCK_OUTDATED_ROWS_SQL,
         rules_version=NEXT,
     )
-    return await flow.run()
+    return await RewriteJob(runner(job_settings(database), spec), plan).run()
 
 
 async def dry_run(database: Database, **selection: Any) -> tuple[Diff, list[RowChange]]:
     changes: list[RowChange] = []
     diff = Diff(changes.append)
-    await RenormalizeDryRun(
-        database.url, RenormalizeSelection(**selection), changed_rules, diff, rules_version=NEXT
-    ).run()
+    plan = renormalize_plan(
+        RenormalizeSelection(**selection),
+        changed_rules,
+        find=READ_OUTDATED_ROWS_SQL,
+        rules_version=NEXT,
+    )
+    await RewriteDryRun(database.url, plan, diff).run()
     return diff, changes
 
 

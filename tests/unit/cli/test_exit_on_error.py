@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Never
+from typing import Any, Never, cast
 
 import click
 import pytest
@@ -132,7 +132,7 @@ async def test_a_dry_run_that_was_stopped_says_so(
         def work_done(self) -> WorkDone:
             return WorkDone("rows", 0)
 
-    stopped = await run_dry_run(Trial(), Screen(io.StringIO()))
+    stopped = await run_dry_run(cast("Any", Trial()), Screen(io.StringIO()))
     with pytest.raises(SystemExit) as ended:
         exit_with_dry_run_result(["3 new"], partial=stopped)
 

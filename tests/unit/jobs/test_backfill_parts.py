@@ -154,7 +154,7 @@ async def test_a_job_pauses_while_live_records_wait_for_two_seconds(
     behind_s: float, *, pauses: bool
 ) -> None:
     stop = asyncio.Event()
-    throttle = Throttle(get_logger(), live=Behind(behind_s), max_rate=None)
+    throttle = Throttle(get_logger(), read_lag=Behind(behind_s).read_lag, max_rate=None)
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(throttle.watch_lag(stop), name="watch")
@@ -173,7 +173,7 @@ class Away:
 
 async def test_an_unknown_lag_does_not_stop_the_job() -> None:
     stop = asyncio.Event()
-    throttle = Throttle(get_logger(), live=Away(), max_rate=None)
+    throttle = Throttle(get_logger(), read_lag=Away().read_lag, max_rate=None)
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(throttle.watch_lag(stop), name="watch")
@@ -190,7 +190,7 @@ async def test_time_in_which_nothing_was_to_do_is_no_credit() -> None:
     def clock() -> float:
         return time.monotonic() + passed_s
 
-    throttle = Throttle(get_logger(), live=None, max_rate=1_000.0, clock=clock)
+    throttle = Throttle(get_logger(), read_lag=None, max_rate=1_000.0, clock=clock)
     await throttle.acquire(0, stop)
     passed_s = 3_600.0
     await throttle.acquire(100, stop)

@@ -2,8 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
-from functools import partial
+from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
 from normalizer.cli.check_database import DatabaseCheck
@@ -18,6 +17,7 @@ from normalizer.errors import (
     OtherGroupError,
 )
 from normalizer.kafka import GrouplessClient, KafkaPartition
+from normalizer.store.source_positions import NEWEST_POSITIONS_SQL
 
 _STEP_TIMEOUT_S: Final = 20.0
 
@@ -42,26 +42,10 @@ async def check(settings: Settings, log: GrouplessClient) -> AsyncIterator[Check
     """
     kafka = KafkaCheck(settings, log)
     database = DatabaseCheck(settings)
-    steps: list[tuple[KafkaCheck | DatabaseCheck, Callable[[], AsyncIterator[CheckResult]]]] = [
-        (kafka, kafka.check_connection),
-        *((kafka, partial(kafka.check_topic, topic)) for topic in settings.kafka_topics),
-        (kafka, kafka.check_group),
-        (database, database.check_connection),
-        (database, database.check_crash_safety),
-        (database, database.check_public_rights),
-        (database, database.check_migrations),
-        (database, database.check_triggers),
-        (database, database.check_writer_rights),
-        (database, database.check_statistics_right),
-        (database, database.check_clock),
-        (database, partial(_clusters, kafka, database)),
-        (database, partial(_groups, kafka, database, settings.kafka_group_id)),
-        (database, partial(_positions, kafka, database)),
-    ]
-    for end, step in steps:
+    for end, step in _steps(settings, kafka, database):
         try:
             async with asyncio.timeout(_STEP_TIMEOUT_S):
-                findings = [finding async for finding in step()]
+                findings = [finding async for finding in step]
         except TimeoutError:
             about, remedy = end.trouble
             findings = [CheckResult(about, f"no answer in {_STEP_TIMEOUT_S:.0f} s", remedy)]
@@ -75,12 +59,45 @@ async def check(settings: Settings, log: GrouplessClient) -> AsyncIterator[Check
             yield finding
 
 
+def _steps(
+    settings: Settings, kafka: KafkaCheck, database: DatabaseCheck
+) -> Iterator[tuple[KafkaCheck | DatabaseCheck, AsyncIterator[CheckResult]]]:
+    """Yield each check when those before it are done, unless one that it depends on has failed."""
+    yield kafka, kafka.check_connection()
+    if kafka.cluster_id is not None:
+        for topic in settings.kafka_topics:
+            yield kafka, kafka.check_topic(topic)
+        yield kafka, kafka.check_group()
+    yield database, database.check_connection()
+    if database.answers:
+        yield database, database.check_crash_safety()
+        yield database, database.check_public_rights()
+        yield database, database.check_migrations()
+    if database.migrated:
+        yield database, database.check_triggers()
+        yield database, database.check_writer_rights()
+    if database.readable:
+        yield database, database.check_statistics_right()
+    if database.answers:
+        yield database, database.check_clock()
+    if kafka.bounds and database.readable:
+        yield database, _clusters(kafka, database)
+        yield database, _groups(kafka, database, settings.kafka_group_id)
+        yield database, _positions(kafka, database)
+
+
+_CLUSTERS_OF_TOPICS: Final = """
+    select   topic, cluster_id
+    from     normalizer.source_topics
+    where    topic = any($1::text[])
+    order by topic
+"""
+
+
 async def _clusters(kafka: KafkaCheck, database: DatabaseCheck) -> AsyncIterator[CheckResult]:
     """Check that each topic was read from the cluster that we're connected to."""
-    if not kafka.bounds or not database.readable:
-        return
     topics = {partition.topic for partition in kafka.bounds}
-    for topic, cluster_id in await database.read_cluster_ids(sorted(topics)):
+    for topic, cluster_id in await database.fetch(_CLUSTERS_OF_TOPICS, sorted(topics)):
         if cluster_id != kafka.cluster_id:
             message = (
                 f"it was read from cluster {cluster_id}, but cluster {kafka.cluster_id} answers"
@@ -92,8 +109,6 @@ async def _groups(
     kafka: KafkaCheck, database: DatabaseCheck, group_id: str
 ) -> AsyncIterator[CheckResult]:
     """Check that no other consumer group reads these topics into this database."""
-    if not kafka.bounds or not database.readable:
-        return
     partitions = defaultdict[tuple[str, str], list[str]](list)
     for one in await database.find_other_groups(kafka.bounds.keys(), group_id):
         partitions[one.other, one.owner].append(f"{one.topic}[{one.partition}]")
@@ -106,11 +121,9 @@ async def _groups(
 
 async def _positions(kafka: KafkaCheck, database: DatabaseCheck) -> AsyncIterator[CheckResult]:
     """Check that each topic is still the one that its position belongs to."""
-    if not kafka.bounds or not database.readable:
-        return
     topics = {partition.topic for partition in kafka.bounds}
     fit, without_leader = True, 0
-    rows = await database.read_positions(sorted(topics))
+    rows = await database.fetch(NEWEST_POSITIONS_SQL, sorted(topics))
     for row in rows:
         partition = KafkaPartition(row["topic"], row["partition"])
         about, bounds = f"position of {partition}", kafka.bounds.get(partition)

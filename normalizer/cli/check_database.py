@@ -25,7 +25,6 @@ from normalizer.store.migrate import (
 from normalizer.store.migration_files import migration_names_in_state, read_migrations
 from normalizer.store.other_groups import find_other_groups
 from normalizer.store.read_only import read_only_connection
-from normalizer.store.source_positions import NEWEST_POSITIONS_SQL
 
 _SKEW_S: Final = 5.0
 _ENCODING: Final = (
@@ -91,14 +90,6 @@ _GRANTED_TO_PUBLIC: Final = """
 """
 
 
-_CLUSTERS_OF_TOPICS: Final = """
-    select   topic, cluster_id
-    from     normalizer.source_topics
-    where    topic = any($1::text[])
-    order by topic
-"""
-
-
 class DatabaseCheck:
     """Checks everything in PostgreSQL that the service needs."""
 
@@ -133,8 +124,6 @@ class DatabaseCheck:
 
     async def check_migrations(self) -> AsyncIterator[CheckResult]:
         """Check that all migrations are applied, and none was edited."""
-        if not self.answers:
-            return
         statuses = await read_migration_statuses(self._url)
         applied, pending, edited, by_hand = (
             migration_names_in_state(statuses, state)
@@ -170,8 +159,6 @@ class DatabaseCheck:
 
     async def check_triggers(self) -> AsyncIterator[CheckResult]:
         """Check that the triggers that update the projections run for this user."""
-        if not self.migrated:
-            return
         async with read_only_connection(self._url) as connection:
             user, role, disabled = await connection.fetchrow(_TRIGGERS)
         if role == "replica":
@@ -190,8 +177,6 @@ class DatabaseCheck:
 
     async def check_writer_rights(self) -> AsyncIterator[CheckResult]:
         """Check every right that the migrations grant to a writer."""
-        if not self.migrated:
-            return
         async with read_only_connection(self._url) as connection:
             user, is_writer, is_reader = await connection.fetchrow(_ROLES)
             # Without the right to a schema, the server says nothing about the objects in it.
@@ -220,8 +205,6 @@ class DatabaseCheck:
 
     async def check_statistics_right(self) -> AsyncIterator[CheckResult]:
         """Check the right to see how old the snapshots of other roles are."""
-        if not self.readable:
-            return
         async with read_only_connection(self._url) as connection:
             user = await connection.fetchval("select quote_ident(current_user)")
             sees = await connection.fetchval("select pg_has_role('pg_read_all_stats', 'usage')")
@@ -239,8 +222,6 @@ class DatabaseCheck:
 
     async def check_crash_safety(self) -> AsyncIterator[CheckResult]:
         """Check that PostgreSQL can start again after a crash."""
-        if not self.answers:
-            return
         async with read_only_connection(self._url) as connection:
             is_on = await connection.fetchval("show full_page_writes") == "on"
         yield CheckResult(
@@ -255,8 +236,6 @@ class DatabaseCheck:
 
     async def check_public_rights(self) -> AsyncIterator[CheckResult]:
         """Check that no reader can fill the disk, with rights that every user has by default."""
-        if not self.answers:
-            return
         async with read_only_connection(self._url) as connection:
             granted = [name for (name,) in await connection.fetch(_GRANTED_TO_PUBLIC)]
         yield CheckResult(
@@ -275,8 +254,6 @@ class DatabaseCheck:
 
     async def check_clock(self) -> AsyncIterator[CheckResult]:
         """Check that the server's clock agrees with this machine's."""
-        if not self.answers:
-            return
         # Begin the transaction first, so that only the time of the statement is measured.
         async with read_only_connection(self._url) as connection, connection.transaction():
             before_s = time.time()
@@ -288,14 +265,6 @@ class DatabaseCheck:
         remedy = "run an NTP client on both" if abs(skew_s) > _SKEW_S else ""
         yield CheckResult("clock", message, remedy)
 
-    async def read_cluster_ids(self, topics: Sequence[str]) -> list[asyncpg.Record]:
-        """Return the cluster that each of these topics was read from."""
-        return await self._fetch(_CLUSTERS_OF_TOPICS, topics)
-
-    async def read_positions(self, topics: Sequence[str]) -> list[asyncpg.Record]:
-        """Return the newest position of each partition."""
-        return await self._fetch(NEWEST_POSITIONS_SQL, topics)
-
     async def find_other_groups(
         self, partitions: Collection[tuple[str, int]], group_id: str
     ) -> list[OtherGroupError]:
@@ -303,7 +272,8 @@ class DatabaseCheck:
         async with read_only_connection(self._url) as connection:
             return await find_other_groups(connection, partitions, group_id)
 
-    async def _fetch(self, statement: str, topics: Sequence[str]) -> list[asyncpg.Record]:
+    async def fetch(self, statement: str, topics: Sequence[str]) -> list[asyncpg.Record]:
+        """Return the rows of a statement about these topics."""
         async with read_only_connection(self._url) as connection:
             rows: list[asyncpg.Record] = await connection.fetch(statement, list(topics))
         return rows

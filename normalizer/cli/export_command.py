@@ -2,12 +2,11 @@
 
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 
-import asyncio
 import contextlib
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 
@@ -20,7 +19,7 @@ from normalizer.jobs.export import Export, ExportFile, ExportSelection
 from normalizer.runtime.command_line import NonEmptyPath, discard_further_output
 from normalizer.runtime.exit_codes import INTERRUPTED
 from normalizer.runtime.progress import ProgressPrinter
-from normalizer.runtime.signals import stop_on_signals
+from normalizer.runtime.signals import cancel_on_signal
 
 _FORMATS: Final[Mapping[str, Callable[[Envelope], bytes]]] = {
     "canonical": to_canonical,
@@ -101,8 +100,10 @@ def export(
         return
 
     async def packed() -> int:
-        with ExportFile(file) as packer, progress.print_while_running(work.work_done):
-            return await _cancelled_by_signals(work.run(packer.write, _FORMATS[form]))
+        async with cancel_on_signal():
+            with ExportFile(file) as packer, progress.print_while_running(work.work_done):
+                return await work.run(packer.write, _FORMATS[form])
+        raise SystemExit(INTERRUPTED)
 
     screen.print_line(f"{run_or_exit(packed()):,} events in {file}")
 
@@ -115,18 +116,3 @@ async def _plain(
         if not sys.stdout.isatty():
             reporting.enter_context(progress.print_while_running(work.work_done))
         await work.run(sys.stdout.buffer.write, to_line)
-
-
-async def _cancelled_by_signals(work: Coroutine[Any, Any, int]) -> int:
-    """End the process on a signal, after removing unfinished output."""
-    task = asyncio.current_task()
-    assert task
-
-    def cancel() -> None:
-        task.cancel()
-
-    with stop_on_signals(cancel):
-        try:
-            return await work
-        except asyncio.CancelledError:
-            raise SystemExit(INTERRUPTED) from None

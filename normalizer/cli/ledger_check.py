@@ -36,7 +36,6 @@ from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, IdRangeWalk
 from normalizer.kafka import (
     GrouplessClient,
     KafkaPartition,
-    LogMismatch,
     OffsetBounds,
     UnreadableBatchError,
     find_log_mismatch,
@@ -219,7 +218,15 @@ async def _check_partition(
     )
     readable: list[tuple[int, int]] = []
     if log and bounds is not None:
-        if other_log := await _why_reset(log, position, bounds):
+        other_log = await find_log_mismatch(
+            log,
+            KafkaPartition(position.topic, position.partition),
+            (position.cluster_id, await log.cluster_id()),
+            next_offset=position.next_offset,
+            last=position.last_record,
+            bounds=bounds,
+        )
+        if other_log:
             wrong.append(f"{other_log.kind}: {other_log.why}")
         else:
             readable = [
@@ -238,19 +245,6 @@ async def _check_partition(
         wrong=tuple(wrong),
         unverified=_length(gaps.missing) - _length(readable),
         skipped=gaps.skipped,
-    )
-
-
-async def _why_reset(
-    log: GrouplessClient, position: LedgerPosition, bounds: OffsetBounds
-) -> LogMismatch | None:
-    return await find_log_mismatch(
-        log,
-        KafkaPartition(position.topic, position.partition),
-        (position.cluster_id, await log.cluster_id()),
-        next_offset=position.next_offset,
-        last=position.last_record,
-        bounds=bounds,
     )
 
 

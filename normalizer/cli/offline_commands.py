@@ -3,7 +3,6 @@
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 
 import contextlib
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from normalizer.config import environment
 from normalizer.core.json_schema import json_schema
 from normalizer.errors import ConfigurationError, NormalizerError
 from normalizer.files.unpack import UnpackedFile
-from normalizer.runtime.command_line import discard_further_output
+from normalizer.runtime.command_line import discard_further_output, warn_unknown_variables
 from normalizer.runtime.exit_codes import PROBLEM_FOUND
 
 
@@ -149,5 +148,4 @@ def config() -> None:
     normalizer config > normalizer.env
     """
     click.echo(environment.describe_settings(load_settings_or_exit()), nl=False)
-    for mistake in environment.unknown_variables(os.environ):
-        click.echo(mistake, err=True)
+    warn_unknown_variables()

@@ -11,7 +11,6 @@ from normalizer.core.batch import Batch
 from normalizer.core.decode.shape_table import ShapeTable
 from normalizer.core.drift import DriftDetector
 from normalizer.errors import PositionError, RetryableError, StoreUnavailableError
-from normalizer.observability.commit_metrics import CommitMetrics
 from normalizer.observability.service_metrics import ServiceMetrics
 from normalizer.observability.tracer import Tracer
 from normalizer.runtime.logging_setup import ServiceCounters, get_logger
@@ -36,7 +35,6 @@ class BatchObserver:
         self._counters = counters
         self._tracer = tracer
         self.metrics = ServiceMetrics()
-        self._commit_metrics = CommitMetrics(self.metrics)
         self._rejections = RejectionLog(_log, clock)
         documented = shapes.named_keys if shapes else ()
         self.drift_detector = DriftDetector(settings.redact_keys, documented)
@@ -65,7 +63,7 @@ class BatchObserver:
 
     def count_commit(self, committed: CommittedBatch) -> None:
         """Count one committed transaction. A batch that was halved has several."""
-        self._commit_metrics.count(committed, self._tracer.note_commit(committed))
+        self.metrics.count_commit(committed, self._tracer.note_commit(committed))
         self._rejections.count_rejections(committed)
         self._counters.add(msgspec.structs.asdict(committed.totals))
 

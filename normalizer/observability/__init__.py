@@ -5,7 +5,6 @@ the extra `otel`.
 
 metric_catalog   documents every metric, with its meaning and what to do about it.
 service_metrics  has the counters of the service.
-commit_metrics   counts the rows of a committed transaction.
 
 Tracing is on if OpenTelemetry's environment variables ask for it:
 

@@ -1,9 +1,14 @@
 """The service's counters for Prometheus, as the metric catalog declares them.
 
 Each counter starts at zero for all of its label values. If a series appeared only with its first
-event, an alert on its increase would miss that event.
+event, an alert on its increase would miss that event. Only for shapes that an operator's table
+adds, counters are created with the first event.
+
+The rows of a transaction are counted only after its commit, so the counters never include rows that
+were rolled back.
 """
 
+import collections
 from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Final
@@ -23,7 +28,14 @@ from prometheus_client.metrics_core import (
     Metric as Family,
 )
 
-from normalizer.observability.metric_catalog import METRICS, SQLSTATE_CLASSES, STAGE_LABELS
+from normalizer.core.coercions import read_coercions
+from normalizer.observability.metric_catalog import (
+    METRICS,
+    NO_SHAPE_LABEL,
+    SQLSTATE_CLASSES,
+    STAGE_LABELS,
+)
+from normalizer.store.write_transaction import CommittedBatch
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -58,6 +70,39 @@ class ServiceMetrics:
         code = sqlstate or "none"
         found = code if code in SQLSTATE_CLASSES else code[:2]
         self.retries.labels(sqlstate_class=found if found in SQLSTATE_CLASSES else "other").inc()
+
+    def count_commit(
+        self, written: CommittedBatch, exemplar: Mapping[str, str] | None = None
+    ) -> None:
+        """Count the rows of a committed transaction. `exemplar` has the ids of its span."""
+        totals = written.totals
+        labels = None if exemplar is None else {**exemplar}
+        self.batch_rows.observe(totals.outcomes, labels)
+        self.commit_seconds.observe(written.commit_s, labels)
+        self.expired_unread.inc(written.expired_unread)
+        outcomes: collections.Counter[tuple[str, str]] = collections.Counter(
+            (event.shape, placed)
+            for event, (placed, _) in zip(written.events, written.placements, strict=True)
+        )
+        outcomes[NO_SHAPE_LABEL, "ignored"] += totals.ignored
+        for (_, rejected), is_new in zip(
+            written.rejections, written.newly_quarantined, strict=True
+        ):
+            outcome = "quarantined" if is_new else "duplicate"
+            outcomes[rejected.shape or NO_SHAPE_LABEL, outcome] += 1
+            if is_new:
+                self.quarantined.labels(reason=rejected.reason).inc()
+        for (shape, outcome), count in outcomes.items():
+            self.outcomes.labels(shape=shape, outcome=outcome).inc(count)
+        rules = collections.Counter(
+            coercion.rule
+            for row in written.inserted
+            if row.coercions is not None
+            for coercion in read_coercions(row.coercions)
+        )
+        rules["ambiguous_report"] += written.ambiguous
+        for rule, count in rules.items():
+            self.coercions.labels(rule=rule).inc(count)
 
     def _counter(self, name: str) -> Counter:
         metric = _BY_NAME[name]

@@ -5,7 +5,7 @@
 
 import msgspec
 
-from normalizer.core.batch import LastRecord, last_record_from_columns
+from normalizer.core.batch import LastRecord, OutcomeTotals, last_record_from_columns
 
 PartitionKey = tuple[str, int, int]
 """(topic, incarnation, partition)."""
@@ -15,7 +15,7 @@ JobRunKey = tuple[str, int]
 """(job_id, run)."""
 
 
-class LedgerPosition(msgspec.Struct, frozen=True, kw_only=True):
+class LedgerPosition(OutcomeTotals, frozen=True, kw_only=True):
     """A row of source_positions: the position of a partition, and its running totals."""
 
     topic: str
@@ -26,14 +26,6 @@ class LedgerPosition(msgspec.Struct, frozen=True, kw_only=True):
     next_offset: int
     read_to: int
     rewound: int
-    records: int
-    holes: int
-    outcomes: int
-    stored: int
-    duplicate: int
-    merged: int
-    quarantined: int
-    ignored: int
     last_offset: int | None
     last_recorded_ms: int | None
     last_crc: int | None

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from normalizer.config.settings import Settings
-from normalizer.core.batch import PartitionBatch, holes_between
+from normalizer.core.batch import OutcomeTotals, PartitionBatch, holes_between
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Rejected
 from normalizer.errors import BrokerUnavailableError, ConfigurationError, RetryableError
@@ -34,8 +34,11 @@ _POSITIONS: Final = """
 """
 
 
-class PartitionPosition(msgspec.Struct, kw_only=True):
-    """The position of a partition. `log_end` is None if no broker of its cluster reported it."""
+class PartitionPosition(OutcomeTotals, frozen=True, kw_only=True):
+    """The position of a partition, and its running totals.
+
+    `log_end` is None if no broker of its cluster reported it.
+    """
 
     topic: str
     incarnation: int
@@ -45,15 +48,7 @@ class PartitionPosition(msgspec.Struct, kw_only=True):
     start_offset: int
     owner: str
     epoch: int
-    records: int
-    holes: int
     rewound: int
-    outcomes: int
-    stored: int
-    duplicate: int
-    merged: int
-    quarantined: int
-    ignored: int
     cluster_id: str
     committed_at: str | None
 
@@ -113,11 +108,11 @@ async def read_positions(
         there = [
             one for name in {one.topic for one in newest} for one in await log.partitions(name)
         ]
-        for at, bounds in (await log.reachable_offset_bounds(set(there) & newest.keys())).items():
-            newest[at].log_end = bounds.end
+        bounds = await log.reachable_offset_bounds(set(there) & newest.keys())
     except RetryableError:
         return positions
-    return positions
+    ends = {newest[at]: bound.end for at, bound in bounds.items()}
+    return [msgspec.structs.replace(one, log_end=ends.get(one)) for one in positions]
 
 
 async def skip_records(

@@ -116,14 +116,18 @@ async def run_service(
 
 
 def load_settings_and_configure_log(*needs: str) -> Settings:
-    """Read the settings and configure the log. Ends the process if the settings are wrong."""
+    """Read the settings and configure the log. Ends the process if the settings are wrong.
+
+    Warns about environment variables that nothing reads.
+    """
     settings = load_settings_or_exit(*needs)
     logging_setup.configure_logging(
         level=settings.log_level,
         log_format=settings.log_format,
         secrets=(*settings.secrets(), *otel_header_secrets(os.environ)),
     )
-    _log_mistakes()
+    for mistake in environment.unknown_variables(os.environ):
+        logging_setup.get_logger().warning("settings.unknown_variable", why=str(mistake))
     return settings
 
 
@@ -139,12 +143,6 @@ def run_service_or_exit(serving: Coroutine[Any, Any, None]) -> None:
     except Exception as error:
         logging_setup.log_unexpected_error("process.ended", error)
         raise SystemExit(STUCK) from error
-
-
-def _log_mistakes() -> None:
-    """Warn about environment variables that nothing reads."""
-    for mistake in environment.unknown_variables(os.environ):
-        logging_setup.get_logger().warning("settings.unknown_variable", why=str(mistake))
 
 
 def _run_several(settings: Settings, arguments: list[str], processes: int) -> NoReturn:

@@ -99,12 +99,8 @@ class PostgresServer(StackProcess):
         self._bin_dir = bin_dir
         self._durable = durable
         self._outside_folder = self.folder
-        self._port = 0
-
-    @property
-    def port(self) -> int:
-        """Return the port. Valid after `start`."""
-        return self._port
+        self.port = 0
+        """Chosen by `start`."""
 
     @property
     def superuser_url(self) -> str:
@@ -123,7 +119,7 @@ class PostgresServer(StackProcess):
 
     def database_url(self, database: str, *, role: str = DATABASE_OWNER) -> str:
         """Return a connection address with its password, which mustn't be logged."""
-        return f"postgresql://{role}:{self._password()}@127.0.0.1:{self._port}/{database}"
+        return f"postgresql://{role}:{self._password()}@127.0.0.1:{self.port}/{database}"
 
     async def start(self) -> None:
         """Start, and return when it accepts connections.
@@ -143,10 +139,10 @@ class PostgresServer(StackProcess):
         await self._create_owner()
 
     async def _start(self, owner: tuple[int, int] | None, ports: dict[str, int]) -> None:
-        self._port = ports["postgres"]
+        self.port = ports["postgres"]
         settings = [
             part
-            for name, value in {**self.settings, "port": str(self._port)}.items()
+            for name, value in {**self.settings, "port": str(self.port)}.items()
             for part in ("-c", f"{name}={value}")
         ]
         self._child = await ChildProcess.start(

@@ -113,31 +113,24 @@ _BLOCKS: Final = """
     select pg_relation_size($1::text::regclass) / current_setting('block_size')::bigint
 """
 
-_IN_BLOCKS: Final = """
-    ctid >= format('(%s,0)', $1::bigint)::tid and ctid < format('(%s,0)', $2::bigint)::tid
+# Reads the texts in a range of blocks.
+_READ_TEXTS: Final = """
+    select ctid::text as row_id, {column} as said
+    from   {table}
+    where  ctid >= format('(%s,0)', $1::bigint)::tid and ctid < format('(%s,0)', $2::bigint)::tid
+    and    {column} is not null
 """
 
-
-def _read_texts(table: str, column: str) -> str:
-    """Build the statement that reads the texts in a range of blocks."""
-    return f"""
-        select ctid::text as row_id, {column} as said
-        from   {table}
-        where  {_IN_BLOCKS} and {column} is not null
-    """  # noqa: S608 - names from this module
-
-
-def _change_texts(table: str, column: str) -> str:
-    """Build the statement that changes texts, unless another process has changed them meanwhile."""
-    return f"""
-        update {table} as kept
-        set    {column} = wanted.becomes
-        from   unnest($1::text[], $2::text[], $3::text[]) as wanted (row_id, was, becomes)
-        where  kept.ctid = any($1::text[]::tid[])
-        and    kept.ctid = wanted.row_id::tid
-        and    kept.{column} = wanted.was
-        returning 1
-    """  # noqa: S608 - names from this module
+# Changes texts, unless another process has changed them meanwhile.
+_CHANGE_TEXTS: Final = """
+    update {table} as kept
+    set    {column} = wanted.becomes
+    from   unnest($1::text[], $2::text[], $3::text[]) as wanted (row_id, was, becomes)
+    where  kept.ctid = any($1::text[]::tid[])
+    and    kept.ctid = wanted.row_id::tid
+    and    kept.{column} = wanted.was
+    returning 1
+"""
 
 
 # Finds the counter tables that have a text in their primary key, such as the name of a step,
@@ -165,28 +158,25 @@ _COUNTED_TEXTS: Final = """
 """
 
 
-def _step_end(counted_in: str, timed: str) -> str:
-    """Build the statement that returns where the next step ends, or null after the last step."""
-    return f"""
-        select max(at)
-        from   (
-                   select   {timed} as at
-                   from     projector.{counted_in}
-                   where    {timed} > coalesce($1::timestamptz, '-infinity')
-                   order by {timed}
-                   limit    $2::bigint
-               ) as step
-    """  # noqa: S608 - names from the catalog
+# Returns where the next step ends, or null after the last step.
+_STEP_END: Final = """
+    select max(at)
+    from   (
+               select   {timed} as at
+               from     projector.{counted_in}
+               where    {timed} > coalesce($1::timestamptz, '-infinity')
+               order by {timed}
+               limit    $2::bigint
+           ) as step
+"""
 
-
-def _read_names(counted_in: str, named: str, timed: str) -> str:
-    """Build the statement that reads the texts of counters in a range of times, with counts."""
-    return f"""
-        select   {named} as said, count(*) as counters
-        from     projector.{counted_in}
-        where    {timed} > coalesce($1::timestamptz, '-infinity') and {timed} <= $2::timestamptz
-        group by said
-    """  # noqa: S608 - names from the catalog
+# Reads the texts of counters in a range of times, with counts.
+_READ_NAMES: Final = """
+    select   {named} as said, count(*) as counters
+    from     projector.{counted_in}
+    where    {timed} > coalesce($1::timestamptz, '-infinity') and {timed} <= $2::timestamptz
+    group by said
+"""
 
 
 _RENAME_COUNTS: Final = """
@@ -224,8 +214,8 @@ class _OtherTables:
         for counted_in, named, timed in await self._fetch(_COUNTED_TEXTS):
             after: datetime | None = None
             while await self._turn():
-                step = (after, _COUNTERS_A_STEP)
-                until = (await self._fetch(_step_end(counted_in, timed), *step))[0][0]
+                step_end = _STEP_END.format(counted_in=counted_in, timed=timed)
+                ((until,),) = await self._fetch(step_end, after, _COUNTERS_A_STEP)
                 if until is None:
                     break
                 await self._redact_counts(counted_in, named, timed, (after, until))
@@ -245,7 +235,7 @@ class _OtherTables:
                 block += _BLOCKS_A_STEP
 
     async def _redact_texts(self, table: str, column: str, first: int, end: int) -> bool:
-        rows = await self._fetch(_read_texts(table, column), first, end)
+        rows = await self._fetch(_READ_TEXTS.format(table=table, column=column), first, end)
         changes = [
             (row["row_id"], row["said"], kept)
             for row in rows
@@ -254,14 +244,16 @@ class _OtherTables:
         done = len(changes)
         if changes and self._writes:
             columns = map(list, zip(*changes, strict=True))
-            done = len(await self._fetch(_change_texts(table, column), *columns))
+            change = _CHANGE_TEXTS.format(table=table, column=column)
+            done = len(await self._fetch(change, *columns))
         self._note(f"{table}.{column}", done)
         return done == len(changes)
 
     async def _redact_counts(
         self, counted_in: str, named: str, timed: str, times: tuple[datetime | None, datetime]
     ) -> None:
-        rows = await self._fetch(_read_names(counted_in, named, timed), *times)
+        read = _READ_NAMES.format(counted_in=counted_in, named=named, timed=timed)
+        rows = await self._fetch(read, *times)
         changes = [
             (row["said"], kept)
             for row in rows

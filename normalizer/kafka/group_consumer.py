@@ -4,17 +4,15 @@ Our positions are in PostgreSQL, so this consumer doesn't commit any offset by i
 know where to read, it raises an error instead of choosing an offset.
 """
 
-from collections.abc import Callable, Collection
 from typing import Any, Final
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 
 from normalizer.config.settings import Settings
 from normalizer.kafka.client_setup import (
     MAX_FETCH_BYTES,
     MAX_PARTITION_FETCH_BYTES,
     REBALANCE_TIMEOUT_MS,
-    KafkaPartition,
     connection_options,
     limit_metadata_requests,
 )
@@ -28,14 +26,10 @@ METADATA_MAX_AGE_MS: Final = 30_000
 """The consumer notices new partitions within this time. aiokafka's default is five minutes."""
 
 
-def new_group_consumer(
-    settings: Settings,
-    on_assigned: Callable[[frozenset[KafkaPartition]], None],
-    on_revoked: Callable[[], None],
-) -> Any:
+def new_group_consumer(settings: Settings, listener: ConsumerRebalanceListener) -> Any:
     """Return a consumer that's subscribed to the topics, but not started.
 
-    aiokafka calls the callbacks during a rebalance, so they must not wait.
+    aiokafka calls the listener during a rebalance, so its methods must not wait.
     """
     consumer = AIOKafkaConsumer(
         **connection_options(settings),
@@ -62,29 +56,5 @@ def new_group_consumer(
     client = consumer._client  # noqa: SLF001 - the public API has no access to it
     limit_metadata_requests(client)
     limit_fetch_sizes(client, MAX_FETCH_BYTES)
-    consumer.subscribe(list(settings.kafka_topics), listener=_Listener(on_assigned, on_revoked))
+    consumer.subscribe(list(settings.kafka_topics), listener=listener)
     return consumer
-
-
-class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Passes assignments and revocations to the callbacks, as sets of KafkaPartition."""
-
-    def __init__(
-        self, assigned: Callable[[frozenset[KafkaPartition]], None], revoked: Callable[[], None]
-    ) -> None:
-        self._assigned = assigned
-        self._revoked = revoked
-
-    def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:  # noqa: ARG002 - aiokafka's signature
-        """Pass on the revocation.
-
-        In the protocol that we use, each rebalance first revokes all partitions.
-        """
-        self._revoked()
-
-    def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
-        """Pass on the assignment.
-
-        The callback pauses the partitions before the consumer can fetch them.
-        """
-        self._assigned(frozenset(KafkaPartition(*one) for one in assigned))

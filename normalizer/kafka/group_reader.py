@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable, Collection
 from typing import Any, Final
 
-from aiokafka import TopicPartition
+from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import (
     ConsumerStoppedError,
     IllegalStateError,
@@ -48,7 +48,7 @@ _NO_PARTITION: Final = TopicPartition("", 0)
 """A partition that never exists. Calling getmany for it only raises the errors of the group."""
 
 
-class GroupReader:
+class GroupReader(ConsumerRebalanceListener):  # type: ignore[misc]
     """Reads this process's partitions of a consumer group from offsets that the caller chooses.
 
     An assigned partition stays paused until the caller calls `start_reading` with an offset.
@@ -88,7 +88,7 @@ class GroupReader:
         then make this process a second member of the group.
         """
         settings = self._settings
-        self._consumer = new_group_consumer(settings, self._assigned, self._revoked)
+        self._consumer = new_group_consumer(settings, listener=self)
         self._member.send_name_with_requests(self._consumer)
         self._fetch_positions.watch_responses(self._consumer._client)  # noqa: SLF001 - the public API has no access to it
         try:
@@ -115,7 +115,7 @@ class GroupReader:
         """
         consumer, self._consumer = self._consumer, None
         self._joined = False
-        self._revoked()
+        self.on_partitions_revoked(())
         if consumer is None:
             return True
         leave_when_stopped(consumer)
@@ -333,21 +333,26 @@ class GroupReader:
             with contextlib.suppress(IllegalStateError):
                 self._seek(partition, position.next_offset)
 
-    def _assigned(self, partitions: frozenset[KafkaPartition]) -> None:
+    def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        """Pause the new partitions before the consumer can fetch them. Called by aiokafka."""
         if self._consumer is None:
             return  # The rebalance ended while we were leaving the group.
-        for partition in partitions:
+        self.assigned = frozenset(KafkaPartition(*one) for one in assigned)
+        for partition in self.assigned:
             self._consumer.pause(TopicPartition(*partition))
             # Seek to some offset, because without one the client would ask the group for its
             # committed offset. Any offset will do as long as the partition is paused.
             # `start_reading` seeks to the right one before it resumes the partition.
             self._seek(partition, 0)
-        self.assigned = partitions
         self.group_changes += 1
         self.rebalancing = False
         self._on_assigned()
 
-    def _revoked(self) -> None:
+    def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:  # noqa: ARG002 - aiokafka's signature
+        """Forget all partitions, because each rebalance of our protocol first revokes all of them.
+
+        Called by aiokafka.
+        """
         self.assigned = frozenset()
         self.group_changes += 1
         self.rebalancing = True

@@ -92,7 +92,7 @@ class OutcomeMetrics:
             self.set_recent(await recent_outcomes(snapshot))
             self._recent_at = now
         if self._week_at is None or now - self._week_at >= _WEEK_S:
-            self.set_success_of_last_week(await success_of_last_week(snapshot))
+            self.set_success("last_week", await success_of_last_week(snapshot))
             self._week_at = now
 
     def set_recent(self, outcomes: RecentOutcomes) -> None:
@@ -114,13 +114,10 @@ class OutcomeMetrics:
             self._steps.labels(*labels).set(calls)
         for silent_for in _SILENCE_LABELS:
             self._stuck.labels(silent_for).set(outcomes.stuck.get(silent_for, 0))
-        self._set_success("recent", outcomes.first_attempt_success())
+        self.set_success("recent", outcomes.first_attempt_success())
 
-    def set_success_of_last_week(self, success: float | None) -> None:
-        """Replace last week's success of first attempts. None leaves it out."""
-        self._set_success("last_week", success)
-
-    def _set_success(self, window: str, success: float | None) -> None:
+    def set_success(self, window: str, success: float | None) -> None:
+        """Replace a window's success of first attempts. None leaves it out."""
         if success is None:
             with contextlib.suppress(KeyError):
                 self._success.remove(window)

@@ -14,6 +14,7 @@ import asyncpg
 import msgspec
 from asyncpg.transaction import Transaction
 
+from normalizer.core.batch import OutcomeTotals
 from normalizer.errors import FatalError
 from normalizer.jobs.engine.job_spec import JobSpec
 from normalizer.jobs.engine.throttle import ThrottleCause
@@ -43,18 +44,13 @@ _LOCK_SESSION: Final = {
 }
 
 
-class RunTotals(msgspec.Struct, frozen=True, kw_only=True):
-    """The totals of a run over all its parts. `outcomes` is the sum of the fields after it."""
+class RunTotals(OutcomeTotals, frozen=True, kw_only=True):
+    """The totals of a run over all its parts.
 
-    records: int = 0
-    holes: int = 0
+    `outcomes` includes the rows that the run changed, left unchanged, or rejected.
+    """
+
     expired: int = 0
-    outcomes: int = 0
-    stored: int = 0
-    duplicate: int = 0
-    merged: int = 0
-    quarantined: int = 0
-    ignored: int = 0
     changed: int = 0
     unchanged: int = 0
     rejected: int = 0

@@ -12,7 +12,11 @@ from normalizer.store.read_only import read_only_connection
 _CAUSES: Final[dict[ThrottleCause, str]] = {"live_lag": "live lag", "max_rate": "--max-rate"}
 
 
-_OUTCOMES: Final = RunTotals.__struct_fields__[RunTotals.__struct_fields__.index("outcomes") + 1 :]
+_OUTCOMES: Final = tuple(
+    name
+    for name in RunTotals.__struct_fields__
+    if name not in {"records", "holes", "expired", "outcomes"}
+)
 
 
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -111,8 +111,15 @@ class TopicSource:
             partitions = self._partitions_to_read(await log.partitions(self._topic))
             bounds = await log.offset_bounds(partitions)
             await self._check_incarnation(log, bounds)
-        starts = await self._starts(bounds)
-        ends = await self._ends(bounds)
+        wanted = self._range
+        # A start that has expired is reported when it's read.
+        starts = await self._offsets(
+            bounds,
+            wanted.from_ms,
+            wanted.from_offset,
+            {one: bound.start for one, bound in bounds.items()},
+        )
+        ends = await self._offsets(bounds, wanted.to_ms, wanted.to_offset, {})
         self._present = {self._key(one) for one in partitions}
         return [
             SourcePart(key=self._key(one), start=starts[one], end=max(starts[one], ends[one]))
@@ -198,28 +205,24 @@ class TopicSource:
             if other_log:
                 raise FatalError(f"{one}: {other_log}")
 
-    async def _starts(
-        self, bounds: Mapping[KafkaPartition, OffsetBounds]
+    async def _offsets(
+        self,
+        bounds: Mapping[KafkaPartition, OffsetBounds],
+        time_ms: int | None,
+        offset: int | None,
+        otherwise: Mapping[KafkaPartition, int],
     ) -> dict[KafkaPartition, int]:
-        if self._range.from_ms is not None:
-            at = await self._reader.offsets_at_time(list(bounds), self._range.from_ms)
-            return {one: _or(at[one], bound.end) for one, bound in bounds.items()}
-        # An expired offset is reported when it's read.
-        return {
-            one: min(_or(self._range.from_offset, bound.start), bound.end)
-            for one, bound in bounds.items()
-        }
+        """Return each partition's first offset at this time, or `offset`, or the one `otherwise`.
 
-    async def _ends(
-        self, bounds: Mapping[KafkaPartition, OffsetBounds]
-    ) -> dict[KafkaPartition, int]:
-        if self._range.to_ms is not None:
-            at = await self._reader.offsets_at_time(list(bounds), self._range.to_ms)
-            return {one: min(_or(at[one], bound.end), bound.end) for one, bound in bounds.items()}
-        return {
-            one: min(_or(self._range.to_offset, bound.end), bound.end)
-            for one, bound in bounds.items()
-        }
+        It's the partition's end if there's none, and never beyond that end.
+        """
+        found: Mapping[KafkaPartition, int | None] = otherwise
+        if time_ms is not None:
+            found = await self._reader.offsets_at_time(list(bounds), time_ms)
+        elif offset is not None:
+            found = dict.fromkeys(bounds, offset)
+        ends = ((one, bound.end) for one, bound in bounds.items())
+        return {one: end if (at := found.get(one)) is None else min(at, end) for one, end in ends}
 
     def _key(self, one: KafkaPartition) -> PartKey:
         claim = self._live.get(one.partition)
@@ -248,7 +251,3 @@ def _expired(part: PartKey, first: int, after: int) -> SourcePage:
     return SourcePage(
         part=part, from_offset=first, next_offset=after, records=[], holes=span, expired=span
     )
-
-
-def _or(offset: int | None, otherwise: int) -> int:
-    return otherwise if offset is None else offset

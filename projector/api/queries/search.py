@@ -5,8 +5,7 @@ whole log line with ids in it. Ids are looked up first, because they're unambigu
 """
 
 import re
-from collections.abc import Iterator, Mapping
-from datetime import datetime
+from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal
 
 import asyncpg
@@ -111,12 +110,20 @@ async def search(snapshot: Snapshot, params: SearchParams) -> SearchAnswer:
     error_class: str | None = None
     more: list[Kind] = []
     for statement, values in _lookups(text):
-        hits += [hit for hit in await _hits(snapshot, statement, values) if hit not in hits]
+        found = map(_hit, await snapshot.records(statement, values))
+        hits += [hit for hit in found if hit not in hits]
     if text and (not hits or _NO_ID.search(text)):
         ((error_class,),) = await snapshot.records(_ERROR_CLASS, {"text": text})
-        sought = _names_values(text, params, snapshot.read_at) | {"error_class": error_class}
-        most = {"most_steps": _MOST_STEPS}
-        steps = [step for (step,) in await snapshot.records(_STEPS, sought | most)]
+        since, until = params.bounds(snapshot.read_at)
+        sought = {
+            "text": text.lower(),
+            "error_class": error_class,
+            "since": round_to_grain(since, "hour"),
+            "until": until,
+            "limit": _MOST_HITS_PER_KIND,
+            "most_steps": _MOST_STEPS,
+        }
+        steps = [step for (step,) in await snapshot.records(_STEPS, sought)]
         names = await snapshot.records(_NAMES, sought | {"steps": steps})
         hits += map(_hit, names)
         more = sorted({one["kind"] for one in names if one["all_of_kind"] > _MOST_HITS_PER_KIND})
@@ -154,25 +161,9 @@ def _few(pattern: re.Pattern[str], text: str) -> list[str]:
     return list(dict.fromkeys(pattern.findall(text)))[:_IDS_OF_A_KIND]
 
 
-async def _hits(
-    snapshot: Snapshot, statement: Statement, values: Mapping[str, Any]
-) -> list[SearchHit]:
-    return [_hit(record) for record in await snapshot.records(statement, values)]
-
-
 def _hit(record: asyncpg.Record) -> SearchHit:
     params = dict(zip(record["names"], record["texts"], strict=True))
     return msgspec.convert(dict(record) | {"params": params}, SearchHit)
-
-
-def _names_values(text: str, params: SearchParams, now: datetime) -> dict[str, Any]:
-    since, until = params.bounds(now)
-    return {
-        "text": text.lower(),
-        "since": round_to_grain(since, "hour"),
-        "until": until,
-        "limit": _MOST_HITS_PER_KIND,
-    }
 
 
 _BY_NUMBER: Final = Statement("""

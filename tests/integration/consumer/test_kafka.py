@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import NewTopic
 from aiokafka.errors import CorruptRecordException, KafkaError, UnsupportedCodecError
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
@@ -347,7 +347,7 @@ def test_a_rebalance_that_ends_while_the_group_is_left_assigns_nothing() -> None
     assigned: list[None] = []
     reader = GroupReader(Settings(), on_assigned=lambda: assigned.append(None))
 
-    reader._assigned(frozenset({KafkaPartition("t", 0)}))
+    reader.on_partitions_assigned({TopicPartition("t", 0)})
 
     assert (reader.assigned, assigned) == (frozenset(), [])
 

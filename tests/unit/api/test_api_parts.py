@@ -147,7 +147,7 @@ def test_metrics_of_outcomes_are_at_most_two_hundred_series() -> None:
     ]
 
     metrics.outcomes.set_recent(RecentOutcomes(calls=calls, stuck={"under 1 h": 3}))
-    metrics.outcomes.set_success_of_last_week(0.5)
+    metrics.outcomes.set_success("last_week", 0.5)
 
     text = metrics.text().decode()
     series = [line for line in text.splitlines() if line.startswith(_OUTCOMES)]

@@ -10,7 +10,7 @@ from aiokafka.conn import OAuthAuthenticator
 from normalizer.config.environment import load_settings
 from normalizer.config.settings import Settings
 from normalizer.errors import BrokerSignInError, ConfigurationError
-from normalizer.kafka import connection_options
+from normalizer.kafka import GroupReader, connection_options
 from normalizer.kafka.group_consumer import new_group_consumer
 from tests.support.certificates import make_certificates
 
@@ -74,7 +74,7 @@ def test_extensions_are_sent_with_the_token() -> None:
 async def test_the_rack_is_sent_with_every_fetch() -> None:
     settings = msgspec.structs.replace(PLAIN, kafka_client_rack="zone-a")
 
-    consumer = new_group_consumer(settings, lambda _: None, lambda: None)
+    consumer = new_group_consumer(settings, GroupReader(settings))
 
     assert consumer._client_rack == "zone-a"
     await consumer.stop()

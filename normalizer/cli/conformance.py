@@ -76,11 +76,9 @@ class VectorMismatch(msgspec.Struct, frozen=True):
 
 def read_cases(level: Level) -> list[ConformanceCase]:
     """Return every case of a level and of the levels before it."""
-    vectors = [
-        _vector_decoder.decode(line)
-        for line in (_VECTORS_FOLDER / "records.ndjson").read_bytes().split(b"\n")
-        if line
-    ]
+    vectors = msgspec.json.Decoder(ContractVector).decode_lines(
+        (_VECTORS_FOLDER / "records.ndjson").read_bytes()
+    )
     lines = {line: vector for vector in vectors for line in vector.gives if isinstance(line, str)}
     cases = [
         ConformanceCase(f"line of {vector.id}", vector.about, line.encode(), (line,))
@@ -198,7 +196,7 @@ def _rejection_or_line(line: bytes) -> str | ExpectedRejection:
     if not line.startswith(b'{"quarantine"'):
         return _text(line)
     try:
-        return ExpectedRejection(_quarantine_decoder.decode(line).quarantine.reason)
+        return ExpectedRejection(msgspec.json.decode(line, type=_Quarantine).quarantine.reason)
     except msgspec.MsgspecError:
         return _text(line)
 
@@ -243,7 +241,3 @@ class _Reason(msgspec.Struct, frozen=True):
 
 class _Quarantine(msgspec.Struct, frozen=True):
     quarantine: _Reason
-
-
-_vector_decoder: Final[msgspec.json.Decoder[ContractVector]] = msgspec.json.Decoder(ContractVector)
-_quarantine_decoder: Final[msgspec.json.Decoder[_Quarantine]] = msgspec.json.Decoder(_Quarantine)

@@ -49,8 +49,6 @@ _POSITION: Final = """
     limit    1
 """
 
-_LAST_RECORD: Final = ("last_offset", "last_recorded_ms", "last_crc")
-
 _COLUMNS: Final = """
     event_id, execution_id, event_type, step, status, attempts, created_at, command_id, evidence,
     shape, normalizer_version, coercions::text as coercions, source_topic, source_incarnation,
@@ -166,7 +164,9 @@ async def _read_from_topic(
             partition,
             (position["cluster_id"], await log.cluster_id()),
             next_offset=position["next_offset"],
-            last=last_record_from_columns(*map(position.get, _LAST_RECORD)),
+            last=last_record_from_columns(
+                position["last_offset"], position["last_recorded_ms"], position["last_crc"]
+            ),
         )
         if other_log:
             return None, f"not read: {other_log.why}"

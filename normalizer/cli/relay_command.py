@@ -22,10 +22,7 @@ from normalizer.relay.event_relay_monitor import serve_monitoring
 from normalizer.relay.relay_store import relay_stores
 from normalizer.runtime.signals import stop_on_signals
 
-_GROUP_SUFFIX: Final = "relay"
 FROM_POSTGRES_GROUP_SUFFIX: Final = "relay-from-postgres"
-"""Suffixes of the service's group. If the relay joined the service's own group, the two would share
-its partitions, and each would read only some of them."""
 
 
 @click.command()
@@ -84,7 +81,7 @@ def relay(
     if from_postgres:
         run_service_or_exit(_serve_stored(_with_group(settings, FROM_POSTGRES_GROUP_SUFFIX)))
         return
-    settings = replace(_with_group(settings, _GROUP_SUFFIX), database_url=None)
+    settings = replace(_with_group(settings, "relay"), database_url=None)
     run_service_or_exit(
         run_service(
             settings,
@@ -96,6 +93,11 @@ def relay(
 
 
 def _with_group(settings: Settings, suffix: str) -> Settings:
+    """Return the settings with a group of the relay's own.
+
+    If it joined the service's group, the two would share the partitions, and each would read only
+    some of them.
+    """
     return replace(settings, kafka_group_id=f"{settings.kafka_group_id}.{suffix}")
 
 

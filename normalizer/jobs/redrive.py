@@ -37,10 +37,6 @@ _PART: Final[PartKey] = ("quarantine", 0, 0)
 
 EntryCoordinates = tuple[str | None, int, int, int]
 
-_headers: Final[msgspec.json.Decoder[list[tuple[str, str | None]]]] = msgspec.json.Decoder(
-    list[tuple[str, str | None]]
-)
-
 
 class RedriveSelection(msgspec.Struct, frozen=True, kw_only=True):
     """Which quarantine entries to try: if every field is None, all that are still in quarantine.
@@ -280,7 +276,7 @@ class QuarantineSource:
         )
 
     def _record(self, entry: asyncpg.Record) -> RawRecord:
-        headers = _headers.decode(entry["headers"]) if entry["headers"] else []
+        headers = msgspec.json.decode(entry["headers"] or "[]")
         record = RawRecord(
             value=self._defaults.add_missing_fields(entry["value"]),
             topic=entry["source_topic"],

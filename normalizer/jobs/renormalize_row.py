@@ -26,8 +26,6 @@ _IMMUTABLE_FIELDS: Final = (
 
 _STORE_COERCION_RULES: Final = frozenset(("event_id_conflict", "ambiguous_report"))
 
-_MERGED: Final = "merged from several records, so today's rules can't be applied to it"
-
 _object: Final[msgspec.json.Decoder[dict[str, msgspec.Raw]]] = msgspec.json.Decoder(
     dict[str, msgspec.Raw]
 )
@@ -77,7 +75,10 @@ def renormalize_row(
         # This row was merged from several records, but the event was rebuilt from only one of them.
         # If it differs from the row, either the rules have changed, or another record sent the
         # missing value. Nothing tells these cases apart, so leave the row as it is.
-        return RewriteFailure(reason="merged_row", detail=_MERGED)
+        return RewriteFailure(
+            reason="merged_row",
+            detail="merged from several records, so today's rules can't be applied to it",
+        )
     return today
 
 

@@ -101,8 +101,10 @@ def first_table_position(
 
 def parse_table_position(committed: CommittedOffset | None) -> TablePosition | None:
     """Read the position that was committed to Kafka. Returns None if there's none of this relay."""
+    if committed is None:
+        return None
     try:
-        return None if committed is None else _decoder.decode(committed.metadata)
+        return msgspec.json.decode(committed.metadata, type=TablePosition)
     except msgspec.MsgspecError:
         return None
 
@@ -431,6 +433,3 @@ def _position_after(
             noted_at=max(position.noted_at, change["noted_at"]),
         )
     return msgspec.structs.replace(position, ids_sent=ids_read)
-
-
-_decoder: Final[msgspec.json.Decoder[TablePosition]] = msgspec.json.Decoder(TablePosition)

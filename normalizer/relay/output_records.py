@@ -3,7 +3,7 @@
 Source: contract/asyncapi.yaml, channels canonical and rejected.
 """
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -16,7 +16,6 @@ from normalizer.errors import BrokerUnavailableError
 from normalizer.kafka import GrouplessClient, OutputRecord
 
 _MAX_DETAIL_CHARS: Final = 500
-_MESSAGE_LIMIT_CONFIG: Final = "max.message.bytes"
 
 
 async def read_topic_size_limits(topics: GrouplessClient, settings: Settings) -> dict[str, int]:
@@ -33,7 +32,7 @@ async def read_topic_size_limits(topics: GrouplessClient, settings: Settings) ->
                 f"topic {topic} does not exist, and the relay does not create topics. Create it, "
                 "and the relay continues"
             )
-        limits[topic] = int(configs[_MESSAGE_LIMIT_CONFIG])
+        limits[topic] = int(configs["max.message.bytes"])
     return limits
 
 
@@ -73,16 +72,13 @@ def _build_traceparent(event: Envelope) -> str | None:
     """
     if event.trace_id is None or event.headers is None:
         return None
-    for name, value in _headers_decoder.decode(event.headers).items():
+    for name, value in msgspec.json.decode(event.headers).items():
         if name.lower() == "traceparent":
             for text in value if isinstance(value, list) else [value]:
                 match = TRACEPARENT_PATTERN.fullmatch(text) if isinstance(text, str) else None
                 if match and match[1] == event.trace_id:
                     return str(text)
     return None
-
-
-_headers_decoder: Final[msgspec.json.Decoder[dict[str, Any]]] = msgspec.json.Decoder(dict[str, Any])
 
 
 def reject_too_large(event: Envelope, record: OutputRecord, limit: int) -> Rejected | None:

@@ -16,8 +16,6 @@ from normalizer.core.previous_owner import PreviousOwner
 from normalizer.kafka import CommittedOffset, KafkaPartition
 from normalizer.store.claim import Claim
 
-_NO_TRY: Final = PreviousOwner()
-
 
 class RelayPosition(msgspec.Struct, frozen=True, kw_only=True):
     """Describes the log that was read up to an offset, and the owner that read it.
@@ -31,7 +29,7 @@ class RelayPosition(msgspec.Struct, frozen=True, kw_only=True):
     incarnation: int = 0
     shapes: str = ""
     last: LastRecord | None = None
-    last_try: PreviousOwner = _NO_TRY
+    last_try: PreviousOwner = PreviousOwner()
 
     def with_slice(self, slice_records: int | None) -> "RelayPosition":
         """Return the position for a time in which its owner works on at most this many records."""
@@ -50,7 +48,7 @@ UNKNOWN_POSITION: Final = RelayPosition(cluster_id="")
 def parse_relay_position(committed: CommittedOffset, otherwise: RelayPosition) -> RelayPosition:
     """Read the committed metadata. Returns `otherwise` if another program set the offset."""
     try:
-        return _decoder.decode(committed.metadata)
+        return msgspec.json.decode(committed.metadata, type=RelayPosition)
     except msgspec.MsgspecError:
         return otherwise
 
@@ -77,6 +75,3 @@ def make_claim(
         slice_records=slice_records,
         found_slice=position.last_try.slice_records,
     )
-
-
-_decoder: Final[msgspec.json.Decoder[RelayPosition]] = msgspec.json.Decoder(RelayPosition)

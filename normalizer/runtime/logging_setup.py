@@ -126,8 +126,8 @@ class _SecretMasker:
 
     def __call__(self, _logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
         """Return the line with its secrets masked, and with timestamp, level, and event first."""
-        ordered = {key: line[key] for key in _FIRST if key in line} | dict(line)
-        return {key: self._masked(value) for key, value in ordered.items()}
+        first = {key: line[key] for key in ("timestamp", "level", "event") if key in line}
+        return {key: self._masked(value) for key, value in (first | dict(line)).items()}
 
     def _masked(self, value: Any) -> Any:
         match value:
@@ -148,7 +148,6 @@ class _SecretMasker:
         return _TOKEN.sub(URL_MASK, mask_url_passwords(text))
 
 
-_FIRST: Final = ("timestamp", "level", "event")
 _TOKEN: Final = re.compile(
     r"\b(?:bearer|basic)\s+[A-Za-z0-9+/._~-]{8,}=*"
     r"|\beyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*"

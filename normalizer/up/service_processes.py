@@ -38,10 +38,6 @@ from normalizer.runtime.exit_codes import FAILED, MISUSED
 from normalizer.runtime.logging_setup import get_logger
 from normalizer.runtime.pause import wait_at_most
 
-_OPEN_METRICS: Final = "application/openmetrics-text"
-"""The format that supports exemplars."""
-_LABEL: Final = "process"
-"""The label that the metrics of each process get: 0, 1, and so on."""
 _HOST: Final = "127.0.0.1"
 RESTART_DELAY_S: Final = 1.0
 _MAX_RESTART_DELAY_S: Final = 30.0
@@ -198,30 +194,28 @@ def _answer(path: str, number: int, port: int) -> tuple[int, int, bytes]:
     connection = HTTPConnection(_HOST, port, timeout=_PROBE_TIMEOUT_S)
     try:
         with contextlib.closing(connection):
-            connection.request("GET", path, headers={"Accept": _OPEN_METRICS})
+            # This format of metrics supports exemplars.
+            connection.request("GET", path, headers={"Accept": "application/openmetrics-text"})
             response = connection.getresponse()
             return number, response.status, response.read()
     except (OSError, HTTPException):
         return number, HTTPStatus.SERVICE_UNAVAILABLE, b""
 
 
-_BODY: Final = itemgetter(2)
-
-
 class _Merged(Collector):
-    """The metrics of several processes together, with a label for each."""
+    """The metrics of several processes together. Their label `process` is 0, 1, and so on."""
 
     def __init__(self, answers: Sequence[tuple[int, int, bytes]]) -> None:
         self._answers = answers
 
     def collect(self) -> Iterator[Family]:
         merged: dict[str, Family] = {}
-        for number, _, body in filter(_BODY, self._answers):
+        for number, _, body in filter(itemgetter(2), self._answers):
             text = body.decode()
             for family in text_string_to_metric_families(text):  # type: ignore[no-untyped-call]
                 made = Family(family.name, family.documentation, family.type)
                 into = merged.setdefault(family.name, made)
                 for sample in family.samples:
-                    labels = {**sample.labels, _LABEL: str(number)}
+                    labels = {**sample.labels, "process": str(number)}
                     into.add_sample(sample.name, labels, sample.value, exemplar=sample.exemplar)
         yield from merged.values()

@@ -22,7 +22,6 @@ from normalizer.errors import ConfigurationError
 
 _STACK_FILE: Final = "stack.json"
 SHELL_VARIABLES_FILE: Final = "env"
-_PGPASS: Final = "pgpass"
 
 
 class StackAddresses(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -91,7 +90,7 @@ def remove_stack_files(folder: Path) -> None:
 def write_pgpass(folder: Path, database_url: str) -> Path:
     """Write a password file for psql, so that no password is shown or typed."""
     parts = urlsplit(database_url)
-    file = folder / _PGPASS
+    file = folder / "pgpass"
     line = f"{parts.hostname}:{parts.port}:*:{parts.username}:{parts.password}\n"
     write_private_file(file, line)
     return file

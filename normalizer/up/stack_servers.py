@@ -6,7 +6,6 @@ If Java or Maven is missing, the stack runs without Kafka, and a line says what 
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 from urllib.parse import urlsplit
 
 from normalizer.config.settings import Settings
@@ -20,8 +19,6 @@ from normalizer.embedded import (
 from normalizer.up.stack_files import StackAddresses, write_pgpass
 from normalizer.up.supervisor import Supervisor
 
-_DATABASE: Final = "noetl"
-
 
 async def start_postgres(
     folder: Path, supervisor: Supervisor, report: Callable[[str], None]
@@ -29,7 +26,7 @@ async def start_postgres(
     """Start PostgreSQL. Returns the stack so far, with the owner's database."""
     server = PostgresServer(folder / "postgres")
     await supervisor.start("postgres", server)
-    url = await server.create_database(_DATABASE)
+    url = await server.create_database("noetl")
     report(f"PostgreSQL on 127.0.0.1:{server.port}. To query it:")
     pgpass = write_pgpass(folder, url)
     psql = shlex.join([str(server.bin_dir / "psql"), _without_password(url)])

@@ -27,16 +27,9 @@ from normalizer.store.sorted_outcomes import SortedOutcomes
 from normalizer.store.source_positions import AlreadyCommitted, check_positions
 from normalizer.store.topic_cluster import check_topic_cluster
 
-_NOTHING_REWRITTEN = (0, 0, 0)
-"""The counts of changed, unchanged, and rejected rows in a backfill, which rewrites no row."""
-
 _DEDUP_HORIZON_STEP: Final = 65_536
 """Raise the service's dedup horizon in steps of this many offsets, because each step waits for the
 batch that the service has in flight."""
-
-
-_SOURCE: Final = attrgetter("topic", "incarnation", "partition")
-_OFFSET: Final = attrgetter("offset")
 
 
 class _OffsetSpan(msgspec.Struct, frozen=True, kw_only=True):
@@ -167,8 +160,11 @@ class JobPositions:
         totals: OutcomeTotals,
         sorted_outcomes: SortedOutcomes,  # noqa: ARG002 - the same
     ) -> tuple[int, ...]:
-        """Return the counts in the order of MOVE_PARTS, from records to rejected."""
-        return (*msgspec.structs.astuple(totals), *_NOTHING_REWRITTEN)
+        """Return the counts in the order of MOVE_PARTS, from records to rejected.
+
+        A backfill rewrites no row, so its counts of changed, unchanged, and rejected ones are 0.
+        """
+        return (*msgspec.structs.astuple(totals), 0, 0, 0)
 
     def _cursor(self, part: PartitionBatch) -> str | None:
         if not self._keyed or not part.items:
@@ -275,7 +271,8 @@ def _offset_spans(parts: Iterable[PartitionBatch]) -> dict[SourceKey, _OffsetSpa
     """Return the range of offsets of the records of each source."""
     records = [record for part in parts for record, _ in part.items]
     offsets: dict[SourceKey, list[int]] = defaultdict(list)
-    for source, offset in zip(map(_SOURCE, records), map(_OFFSET, records), strict=True):
+    sources = map(attrgetter("topic", "incarnation", "partition"), records)
+    for source, offset in zip(sources, map(attrgetter("offset"), records), strict=True):
         offsets[source].append(offset)
     return {
         source: _OffsetSpan(

@@ -12,8 +12,6 @@ from typing import Final, NoReturn
 from normalizer.errors import ConfigurationError, FatalError
 from normalizer.runtime.logging_setup import get_logger
 
-_STANDARD_INPUT: Final = Path("-")
-
 _log: Final = get_logger()
 
 
@@ -24,7 +22,7 @@ def list_files(paths: Sequence[Path]) -> Iterator[Path]:
             yield from sorted(_files_in(path))
         elif path.is_file():
             yield path
-        elif path.exists() or path == _STANDARD_INPUT:
+        elif path.exists() or path == Path("-"):
             raise ConfigurationError(
                 f"{path}: a stream can't be backfilled, because a run that was interrupted has to "
                 "read it again. Save it as a file first"

@@ -46,7 +46,6 @@ ResolveIncarnation = Callable[[str, int], int]
 
 _Numbered = tuple[Sequence[int], list[RawRecord]]
 """The numbers of lines or rows, ascending, and their records."""
-_PLACE: Final = attrgetter("topic", "partition")
 
 _log: Final = get_logger()
 
@@ -243,7 +242,7 @@ class FileSource:
             ]
         incarnations = {
             (topic, partition): self._resolve_incarnation(topic or "", partition)
-            for topic, partition in dict.fromkeys(map(_PLACE, records))
+            for topic, partition in dict.fromkeys(map(attrgetter("topic", "partition"), records))
             if topic != file.topic
         }
         if any(incarnations.values()):

@@ -17,8 +17,6 @@ _MAX_ROWS_PER_FETCH: Final = 100
 """Fetch at most this many rows at once, because large rows may follow small ones. Fetching more
 would save little."""
 
-_SIZED: Final = (str, bytes)
-
 
 class PageBudget:
     """Counts the rows of a page and their bytes, and decides how many rows to fetch next."""
@@ -43,7 +41,9 @@ class PageBudget:
     def add_rows(self, rows: Sequence[asyncpg.Record]) -> None:
         """Count these rows."""
         self._rows += len(rows)
-        self._bytes += sum(len(value) for row in rows for value in row if isinstance(value, _SIZED))
+        self._bytes += sum(
+            len(value) for row in rows for value in row if isinstance(value, (str, bytes))
+        )
 
 
 async def fetch_page(

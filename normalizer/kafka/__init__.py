@@ -18,7 +18,6 @@ static_member           lets a process with a name keep its partitions while it 
 fetch_sizes             limits each request to what its broker's link carries in about a second.
 fetch_positions         tracks how far each partition was read, and whether its topic may have been
                         recreated.
-unreadable_batch        has the error for a record batch that neither aiokafka nor we can decode.
 range_reader            OffsetRangeReader reads ranges of offsets, without a consumer group.
 lenient_reader          reads record batches that aiokafka can't decode.
 field_reader            reads the fields of records from bytes that arrive in pieces.
@@ -46,9 +45,9 @@ from normalizer.kafka.groupless_client import (
     no_leader_error,
     optional_groupless_client,
 )
+from normalizer.kafka.lenient_reader import UnreadableBatchError
 from normalizer.kafka.topic_identity import LogMismatch, find_log_mismatch
 from normalizer.kafka.transactional_producer import OutputRecord, TransactionalProducer
-from normalizer.kafka.unreadable_batch import UnreadableBatchError
 
 __all__ = [
     "CLIENT_ID",

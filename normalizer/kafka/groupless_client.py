@@ -35,8 +35,12 @@ from normalizer.kafka.committed_offsets import (
 )
 from normalizer.kafka.connection_diagnosis import diagnose_connection
 from normalizer.kafka.lazy_clients import LazyKafkaClients
-from normalizer.kafka.lenient_reader import MAX_RESPONSE_BYTES, ONE_BATCH_BYTES, read_next_leniently
-from normalizer.kafka.unreadable_batch import UnreadableBatchError
+from normalizer.kafka.lenient_reader import (
+    MAX_RESPONSE_BYTES,
+    ONE_BATCH_BYTES,
+    UnreadableBatchError,
+    read_next_leniently,
+)
 
 _LEADER_TIMEOUT_S: Final = 5.0
 _NO_LEADER: Final = -1

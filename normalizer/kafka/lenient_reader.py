@@ -24,7 +24,7 @@ from aiokafka.record.memory_records import MemoryRecords, _MemoryRecordsPy
 
 from normalizer.core.decode.bounds import MAX_RECORD_BYTES, OVERSIZED_KEPT_BYTES, record_size
 from normalizer.core.raw_record import OversizedRecord, RawRecord
-from normalizer.errors import NormalizerError
+from normalizer.errors import NormalizerError, PositionError
 from normalizer.kafka.client_setup import (
     FetchedChunk,
     KafkaPartition,
@@ -37,7 +37,6 @@ from normalizer.kafka.decompression import (
     decompress_in_pieces,
 )
 from normalizer.kafka.field_reader import FieldReader
-from normalizer.kafka.unreadable_batch import UnreadableBatchError
 
 UNDECODABLE_BATCH_ERRORS: Final = (CorruptRecordException, UnsupportedCodecError)
 """aiokafka's errors that the content of a batch causes, rather than the broker."""
@@ -50,6 +49,32 @@ _CODECS: Final = ("", "gzip", "snappy", "lz4", "zstd")
 MAX_RESPONSE_BYTES: Final = 1 << 20
 ONE_BATCH_BYTES: Final = 1
 """The bytes to request for a single record. A broker returns at least one whole batch anyway."""
+
+_IF_DAMAGED: Final = "check the broker's log for damage; `normalizer position skip` skips the batch"
+_IF_TOO_LARGE: Final = (
+    "its producer packed far more than a batch may hold; `normalizer position skip` with `--to "
+    "{}` skips it"
+)
+
+
+class UnreadableBatchError(PositionError):
+    """A record batch from the broker can't be decoded, so the partition can't be read any further.
+
+    Most likely the broker's log is damaged, or the batch decompresses to more bytes than the limit.
+    In the latter case, `next_offset` is the first offset after the batch, where reading can
+    continue.
+    """
+
+    def __init__(
+        self, partition: KafkaPartition, offset: int, why: str, *, next_offset: int | None = None
+    ) -> None:
+        remedy = _IF_DAMAGED if next_offset is None else _IF_TOO_LARGE.format(next_offset)
+        super().__init__(
+            f"{partition}@{offset}: the batch there cannot be read ({why}): {remedy}",
+            topic=partition.topic,
+            partition=partition.partition,
+        )
+        self.next_offset = next_offset
 
 
 async def read_partitions_leniently(

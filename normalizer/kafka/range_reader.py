@@ -27,8 +27,11 @@ from normalizer.kafka.client_setup import (
 )
 from normalizer.kafka.fetch_sizes import limit_fetch_sizes
 from normalizer.kafka.lazy_clients import CLOSE_TIMEOUT_S
-from normalizer.kafka.lenient_reader import UNDECODABLE_BATCH_ERRORS, read_next_leniently
-from normalizer.kafka.unreadable_batch import UnreadableBatchError
+from normalizer.kafka.lenient_reader import (
+    UNDECODABLE_BATCH_ERRORS,
+    UnreadableBatchError,
+    read_next_leniently,
+)
 
 _MAX_FETCH_RECORDS: Final = 1_000
 _POLL_S: Final = 0.5

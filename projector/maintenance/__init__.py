@@ -1,8 +1,6 @@
 """Keeps the database small and fast: deletes old rows and compacts counters.
 
 maintain            runs every step in a safe order, one process at a time.
-retention_horizon   raises the time before which records are ignored as expired.
-open_divergences    tells why no execution may be deleted yet.
 event_retention     deletes executions without recent events, but keeps their counts.
 expired_executions  finds these executions, and those that must be deleted with them.
 archive             writes events to files before they're deleted.

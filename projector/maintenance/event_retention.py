@@ -17,19 +17,20 @@ from typing import Final
 
 import asyncpg
 
+from normalizer.postgres.database import wait_for_table_readers
 from projector.database_session import with_lock_retry
 from projector.event_rows import ENVELOPE_COLUMNS
 from projector.hours import START_OF_TIME, end_of_hour, find_hours_with_rows
 from projector.maintenance.archive import ArchiveFolder
 from projector.maintenance.expired_executions import (
     EXECUTIONS_SHARING_IDS_QUERY,
+    NO_OPEN_DIVERGENCE,
     TiedExecutions,
     count_silent_executions,
+    find_retention_blocker,
     find_silent_candidates,
     group_tied_executions,
 )
-from projector.maintenance.open_divergences import NO_OPEN_DIVERGENCE, find_retention_blocker
-from projector.maintenance.retention_horizon import raise_retention_horizon
 
 EVENTS_PER_DELETE: Final = 5_000
 """How many events one transaction deletes, unless one execution has more."""
@@ -76,6 +77,18 @@ async def delete_silent_executions(
     retention = _Retention(connection, before - margin, folder)
     async for line in retention.run():
         yield line
+
+
+async def raise_retention_horizon(connection: asyncpg.Connection, to: datetime) -> bool:
+    """Raise the time before which records are ignored. Returns whether nobody uses an older one.
+
+    A transaction that began before may still store an older record. So this waits for all
+    transactions that may have read the old horizon.
+    """
+    await connection.execute(_RAISE_HORIZON, to)
+    return await wait_for_table_readers(
+        connection.fetch, "normalizer.retention_horizon", _PATIENCE_S
+    )
 
 
 class _Retention:
@@ -237,6 +250,12 @@ def _timeout_ms(groups: Sequence[TiedExecutions]) -> int:
     """Return how long a statement on these groups may take."""
     return max(_LEAST_TIMEOUT_MS, _TIMEOUT_AN_EVENT_MS * sum(group.events for group in groups))
 
+
+_RAISE_HORIZON: Final = """
+    update normalizer.retention_horizon
+    set    expired_before = $1::timestamptz
+    where  expired_before < $1::timestamptz
+"""
 
 _LOCK_ROWS: Final = f"""
     with locked as (

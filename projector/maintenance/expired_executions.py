@@ -1,7 +1,8 @@
 """Finds the executions that retention may delete, and groups those that must be deleted together.
 
 An execution may be deleted if all of its events reached Kafka's log before a given time. It must
-stay if a projection is known to differ from its events, because a repair needs the events. If two
+stay if a projection is known to differ from its events (an open divergence), because a repair needs
+the events. If two
 executions have an event with the same id, they're deleted together or not at all. If only one of
 them were deleted, a later report of the other could find the id free, and be stored as a new event.
 """
@@ -14,7 +15,6 @@ import asyncpg
 import msgspec
 
 from projector.database_session import NO_TIMEOUT_S
-from projector.maintenance.open_divergences import NO_OPEN_DIVERGENCE
 
 _CANDIDATE_ROWS: Final = 50_000
 _LONGEST_MS: Final = 600_000
@@ -33,6 +33,15 @@ class TiedExecutions(msgspec.Struct, frozen=True):
     execution_ids: list[int]
     events: int
     blocker: int | None = None
+
+
+async def find_retention_blocker(connection: asyncpg.Connection) -> str | None:
+    """Return why no execution may be deleted, or None."""
+    projections = await connection.fetchval(_DIFFERING_ANYWHERE)
+    return projections and (
+        f"{projections} may differ from the events at an unknown place; `projector repair` "
+        "compares all of it"
+    )
 
 
 async def find_silent_candidates(
@@ -118,6 +127,31 @@ def _components(candidates: Collection[int], ties: dict[int, set[int]]) -> list[
         components.append(members)
     return components
 
+
+_DIFFERING_ANYWHERE: Final = """
+    select string_agg(distinct projection, ' and ')
+    from   projector.divergences
+    where  projection in ('execution_facts', 'call_facts')
+    and    execution_id is null
+    and    ended_at is null
+"""
+
+# Excludes executions with an open divergence, because a repair needs their events.
+NO_OPEN_DIVERGENCE: Final = """
+    not exists (
+        select
+        from   projector.divergences as known
+        where  known.execution_id = {0}.execution_id
+        and    known.ended_at is null
+    )
+    and not exists (
+        select
+        from   projector.divergences as known
+        where  known.projection in ('execution_facts', 'call_facts')
+        and    known.execution_id is null
+        and    known.ended_at is null
+    )
+"""
 
 # Ids don't show which rows are old, because a replay stores old ids today.
 _BY_ARRIVAL: Final = "set local enable_seqscan = off"

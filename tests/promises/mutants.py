@@ -226,7 +226,7 @@ MUTANTS: Final = (
     Mutant(
         name="the horizon of retention may fall",
         promise="Retention counts nothing twice",
-        path="projector/maintenance/retention_horizon.py",
+        path="projector/maintenance/event_retention.py",
         old="    set    expired_before = $1::timestamptz\n"
         "    where  expired_before < $1::timestamptz\n",
         new="    set    expired_before = $1::timestamptz\n",

@@ -20,7 +20,7 @@ from normalizer.store.store import Store
 from normalizer.store.write_transaction import CommittedBatch
 from projector.database_session import open_connection
 from projector.maintenance import event_retention
-from projector.maintenance.retention_horizon import raise_retention_horizon
+from projector.maintenance.event_retention import raise_retention_horizon
 from projector.repair.repair import RepairRequest, repair
 from projector.verify.divergences import store_verdict
 from projector.verify.ranges import VerifyScope

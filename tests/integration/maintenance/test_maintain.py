@@ -24,7 +24,6 @@ from projector.maintenance import (
     event_retention,
     expired_executions,
     merged_records,
-    retention_horizon,
 )
 from projector.maintenance.archive import ArchiveFile, ArchiveFolder
 from projector.maintenance.maintain import (
@@ -416,7 +415,7 @@ async def test_rows_wait_for_a_batch_that_read_the_horizon_before(
     connection: asyncpg.Connection, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may be about to store what was looked for and not found just now."""
-    monkeypatch.setattr(retention_horizon, "_PATIENCE_S", 0.2)
+    monkeypatch.setattr(event_retention, "_PATIENCE_S", 0.2)
     await store(connection, life(1, OLD), OLD)
     async with connected(database) as batch, batch.transaction():
         await batch.execute("select * from normalizer.retention_horizon")

@@ -52,7 +52,7 @@ from normalizer.errors import (
     RetryableError,
     pick_worst_error,
 )
-from normalizer.observability.tracer import Tracer, WriteSpans
+from normalizer.observability.tracer import NoopTracer, Tracer, WriteSpans
 from normalizer.runtime.logging_setup import ServiceCounters, get_logger
 from normalizer.runtime.loop_heartbeat import LoopHeartbeat
 from normalizer.store.process_shapes import ShapesFingerprint
@@ -86,7 +86,7 @@ class Service:
         self._clock = clock
         self.heartbeat = LoopHeartbeat(clock)
         self.counters = ServiceCounters()
-        self._tracer = tracer or Tracer()
+        self._tracer = tracer or NoopTracer()
         normalizer = configured_normalizer(settings)
         self.observer = BatchObserver(
             settings, normalizer.shapes, self.counters, self._tracer, clock

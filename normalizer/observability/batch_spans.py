@@ -55,7 +55,7 @@ from normalizer.observability.span_attributes import (
     error_attributes,
     operation_attributes,
 )
-from normalizer.observability.tracer import Tracer, WriteSpans
+from normalizer.observability.tracer import WriteSpans
 from normalizer.runtime.logging_setup import describe_error, get_logger
 from normalizer.runtime.version import VERSION
 from normalizer.store.write_transaction import CommittedBatch
@@ -89,7 +89,7 @@ def open_tracer(settings: Settings) -> "BatchTracer":
     return BatchTracer(settings, provider, limits)
 
 
-class BatchTracer(Tracer):
+class BatchTracer:
     """The Tracer that makes spans. A batch has about five spans, whatever its size."""
 
     def __init__(self, settings: Settings, provider: TracerProvider, limits: SpanLimits) -> None:

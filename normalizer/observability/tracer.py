@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from typing import Protocol
 
 from normalizer.core.batch import Batch
 from normalizer.errors import RetryableError
@@ -11,8 +12,8 @@ from normalizer.store.write_transaction import CommittedBatch
 WriteSpans = Callable[[Batch], AbstractContextManager[None]]
 
 
-class Tracer:
-    """Is notified of what happens to the batches of one process. This base class makes no spans.
+class Tracer(Protocol):
+    """Is notified of what happens to the batches of one process.
 
     A part that's set aside is written outside of every block. A tracer must accept `note_failure`
     and `note_commit` there too, and can't tell to which batch they belong.
@@ -23,15 +24,14 @@ class Tracer:
 
         If it stays empty, forget it. This is then called again, and no span has been made.
         """
-        return lambda _: contextlib.nullcontext()
 
-    def note_stage(self, stage: str, seconds: float) -> None:
+    def note_stage(self, stage: str, seconds: float, /) -> None:
         """Note that a stage of that batch has just taken this long. `stage` is one of STAGES."""
 
-    def note_failure(self, error: RetryableError) -> None:
+    def note_failure(self, error: RetryableError, /) -> None:
         """Note that a try to write failed, inside the block unless the part was set aside."""
 
-    def note_commit(self, written: CommittedBatch) -> Mapping[str, str] | None:
+    def note_commit(self, written: CommittedBatch, /) -> Mapping[str, str] | None:
         """Note a committed transaction, inside the block unless the part was set aside.
 
         Returns labels for its exemplar.
@@ -39,3 +39,23 @@ class Tracer:
 
     def close(self) -> None:
         """Send unsent spans, for a few seconds at most."""
+
+
+class NoopTracer:
+    """The tracer of a process that makes no spans."""
+
+    def begin_batch(self) -> WriteSpans:
+        """Return a function that makes a block without spans."""
+        return lambda _: contextlib.nullcontext()
+
+    def note_stage(self, _stage: str, _seconds: float) -> None:
+        """Do nothing."""
+
+    def note_failure(self, _error: RetryableError) -> None:
+        """Do nothing."""
+
+    def note_commit(self, _written: CommittedBatch) -> None:
+        """Return no labels."""
+
+    def close(self) -> None:
+        """Do nothing."""

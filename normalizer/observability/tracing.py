@@ -12,7 +12,7 @@ from typing import Final
 from normalizer.config.passwords import mask_url_passwords
 from normalizer.config.settings import Settings
 from normalizer.errors import ConfigurationError
-from normalizer.observability.tracer import Tracer
+from normalizer.observability.tracer import NoopTracer, Tracer
 from normalizer.runtime.logging_setup import describe_error, get_logger
 
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -40,10 +40,10 @@ def open_tracing(settings: Settings, environ: Mapping[str, str]) -> Iterator[Tra
 
 def _open_tracer(settings: Settings, environ: Mapping[str, str]) -> Tracer:
     if not _is_wanted(environ):
-        return Tracer()
+        return NoopTracer()
     if mistake := find_tracing_error(environ):
         _log.warning("tracing.off", why=str(mistake))
-        return Tracer()
+        return NoopTracer()
     try:
         from normalizer.observability.batch_spans import open_tracer  # noqa: PLC0415 - an extra
 
@@ -56,7 +56,7 @@ def _open_tracer(settings: Settings, environ: Mapping[str, str]) -> Tracer:
     else:
         _log.info("tracing.on", endpoint=_first(environ, _ENDPOINTS))
         return tracer
-    return Tracer()
+    return NoopTracer()
 
 
 def find_tracing_error(environ: Mapping[str, str]) -> ConfigurationError | None:

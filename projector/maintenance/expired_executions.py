@@ -2,9 +2,9 @@
 
 An execution may be deleted if all of its events reached Kafka's log before a given time. It must
 stay if a projection is known to differ from its events (an open divergence), because a repair needs
-the events. If two
-executions have an event with the same id, they're deleted together or not at all. If only one of
-them were deleted, a later report of the other could find the id free, and be stored as a new event.
+the events. If two executions have an event with the same id, they're deleted together or not at
+all. If only one of them were deleted, a later report of the other could find the id free, and be
+stored as a new event.
 """
 
 from collections.abc import Collection

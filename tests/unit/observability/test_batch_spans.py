@@ -27,7 +27,7 @@ from normalizer.errors import FencedError, StoreUnavailableError
 from normalizer.observability.batch_spans import BatchTracer
 from normalizer.observability.producer_spans import link_producer_spans
 from normalizer.observability.span_attributes import OTEL_SCHEMA_URL
-from normalizer.observability.tracer import Tracer
+from normalizer.observability.tracer import NoopTracer
 from normalizer.observability.tracing import open_tracing, otel_header_secrets
 from normalizer.store.write_transaction import CommittedBatch
 from tests.support.factories import envelope, raw_record
@@ -203,9 +203,9 @@ def test_without_an_endpoint_nothing_of_opentelemetry_is_imported() -> None:
     code = (
         "import sys; import normalizer.cli; from normalizer.config.settings import Settings;"
         "from normalizer.consumer.service import Service;"
-        "from normalizer.observability.tracer import Tracer\n"
+        "from normalizer.observability.tracer import NoopTracer\n"
         "from normalizer.observability.tracing import open_tracing\n"
-        "with open_tracing(Settings(), {}) as tracer: assert type(tracer) is Tracer\n"
+        "with open_tracing(Settings(), {}) as tracer: assert type(tracer) is NoopTracer\n"
         "print(sorted(name for name in sys.modules if name.startswith('opentelemetry')))"
     )
 
@@ -242,7 +242,7 @@ def test_disabled_tracing_is_logged_once_unless_wanted(
     variables: dict[str, str], why: str | None
 ) -> None:
     with capture_logs() as lines, open_tracing(SETTINGS, variables) as tracer:
-        assert type(tracer) is Tracer
+        assert type(tracer) is NoopTracer
 
     assert [(line["event"], line["why"]) for line in lines] == (
         [("tracing.off", why)] if why else []

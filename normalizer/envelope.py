@@ -19,8 +19,8 @@ from normalizer.errors import Reason
 from normalizer.jsontext import (
     MAX_FIELD_DEPTH,
     MAX_POWER_OF_TEN,
-    canonical_number,
     is_deeper,
+    jsonb_number,
     parse_into_canonical,
     quote,
     write_json,
@@ -228,7 +228,7 @@ def _as_written(text: str) -> msgspec.Raw:
     # return it without parsing it.
     if len(text) < _PLAIN and text[0] != "-" and "e" not in text and "E" not in text:
         return msgspec.Raw(text)
-    return msgspec.Raw(canonical_number(text).encode())
+    return msgspec.Raw(jsonb_number(text).encode())
 
 
 _PLAIN: Final = 32
@@ -284,7 +284,7 @@ def _seconds(seconds: float | None) -> str | None:
     """Return seconds such as 0.018 or 2.0, with a point and without exponent or minus (#c4)."""
     if seconds is None:
         return None
-    text = canonical_number(repr(float(seconds)))
+    text = jsonb_number(repr(float(seconds)))
     return text if "." in text else f"{text}.0"
 
 

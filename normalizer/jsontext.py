@@ -98,7 +98,7 @@ def check_number(text: str) -> None:
         _check_limits(text)
 
 
-def canonical_number(text: str) -> JsonNumber:
+def jsonb_number(text: str) -> JsonNumber:
     """Return the number as jsonb prints it: no exponent, no -0, and trailing zeros stay.
 
     Source: docs/spec/envelope.md#c7.
@@ -233,8 +233,8 @@ _decoder: Final = json.JSONDecoder(
     object_pairs_hook=object_from_pairs,
 )
 _canonical_decoder: Final = json.JSONDecoder(
-    parse_int=canonical_number,
-    parse_float=canonical_number,
+    parse_int=jsonb_number,
+    parse_float=jsonb_number,
     parse_constant=reject_nan,
     object_pairs_hook=_sorted_object,
 )

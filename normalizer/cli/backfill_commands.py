@@ -41,7 +41,7 @@ from normalizer.jobs.backfill import Backfill
 from normalizer.jobs.engine.job_spec import JobSpec
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.runner import JobRunner
-from normalizer.jobs.engine.stored_sources import StoredSources, read_stored_sources
+from normalizer.jobs.engine.source_state import SourceState, read_source_state
 from normalizer.jobs.sources.field_defaults import FieldDefaults, parse_defaults
 from normalizer.jobs.sources.file_source import FileSource, Form
 from normalizer.jobs.sources.history_source import HistorySource
@@ -322,7 +322,7 @@ def backfill_table(
 def _run_backfill(
     settings: Settings,
     spec: JobSpec,
-    open_source: Callable[[StoredSources], HistorySource],
+    open_source: Callable[[SourceState], HistorySource],
     *,
     dry_run: bool,
     changes: Path | None,
@@ -330,7 +330,7 @@ def _run_backfill(
 ) -> NoReturn:
     """Run a backfill or its dry run, and exit with its code."""
     screen = create_screen_for_log(settings)
-    source = open_source(run_or_exit(read_stored_sources(settings.required_database_url)))
+    source = open_source(run_or_exit(read_source_state(settings.required_database_url)))
     normalize = build_normalizer_or_exit(settings).normalize
     if dry_run:
         run_backfill_dry_run(settings, source, normalize, changes, screen)

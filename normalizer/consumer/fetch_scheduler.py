@@ -114,7 +114,7 @@ class FetchScheduler:
                     frozenset(partitions), max_records=room, timeout_s=wait_s
                 )
         except BrokerUnavailableError as error:
-            self._membership.rejoin_group(str(error))
+            self._membership.request_rejoin(str(error))
             return None
         except UnreadableBatchError as error:
             if str(error) != self._unreadable:

@@ -224,7 +224,7 @@ class GroupMembership:
             self.ownership.release_claim(partition, part.epoch)
         self._rollbacks[partition] += 1
 
-    def rejoin_group(self, why: str) -> None:
+    def request_rejoin(self, why: str) -> None:
         """Leave the group and rejoin it with a new client, in the next round of claims."""
         if not self._must_rejoin:
             self._counters.rejoins += 1
@@ -279,7 +279,7 @@ class GroupMembership:
                 await self._claims.claim_unclaimed_partitions()
         except RetryableError as error:
             if isinstance(error, BrokerUnavailableError) and not self._is_claiming:
-                self.rejoin_group(str(error))
+                self.request_rejoin(str(error))
             return error
         finally:
             self._is_claiming = False
@@ -378,4 +378,4 @@ class GroupMembership:
                     f"{why}. Rejoining the group did not help, so this process exits. Once "
                     "restarted, it continues from the last commit"
                 )
-            self.rejoin_group(why)
+            self.request_rejoin(why)

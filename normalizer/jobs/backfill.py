@@ -18,9 +18,9 @@ from normalizer.core.batch import Batch, BatchBuilder, RecordOutcomes
 from normalizer.errors import FatalError, RetryableError
 from normalizer.jobs.engine.job_positions import JobPositions
 from normalizer.jobs.engine.job_run import JobRun
+from normalizer.jobs.engine.page_parts import split_page, split_page_at, to_batch_part
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.runner import JobRunner
-from normalizer.jobs.engine.source_pages import split_page, split_page_at, to_batch_part
 from normalizer.jobs.sources.history_source import (
     HistorySource,
     PartKey,

@@ -27,7 +27,7 @@ from normalizer.core.identity.coordinates import (
     DedupHorizon,
     SourceKey,
     source_coordinates,
-    source_key,
+    source_log_key,
 )
 from normalizer.core.identity.reconcile import reconcile
 from normalizer.core.identity.stored_events import Placement, WritePlan
@@ -205,7 +205,7 @@ class BatchPlanner:
                 for source in sources
                 if dedup_horizon.get(source, 0) < HORIZON_ABOVE_EVERY_OFFSET
             }
-            if any(source_key(row) not in ours for row in write_plan.updates):
+            if any(source_log_key(row) not in ours for row in write_plan.updates):
                 self.shared_batches_left = _SHARED_BATCHES
         self.shared_batches_left = max(self.shared_batches_left - 1, 0)
         return self.shared_batches_left > 0

@@ -16,7 +16,7 @@ from normalizer.store.dedup_horizon import ADD_DEDUP_HORIZON_SQL, LOCK_DEDUP_HOR
 from normalizer.store.migrate import check_applied_migrations
 from normalizer.store.other_groups import find_other_groups
 from normalizer.store.process_shapes import ShapesFingerprint, check_same_shapes
-from normalizer.store.protocol_version import check_protocol_version
+from normalizer.store.protocol_version import check_writer_protocol
 from normalizer.store.source_positions import lock_positions
 
 
@@ -68,7 +68,7 @@ async def claim_partition(
         )
         raise PositionMovedError(message, topic=topic, partition=partition)
     # An error here rolls the claim back.
-    await check_protocol_version(connection)
+    await check_writer_protocol(connection)
     check_same_shapes(topic, partition, position.pop("shapes"), shapes.fingerprint)
     claim = Claim(topic=topic, partition=partition, **position)
     await _write_first_heartbeat(connection, claim)

@@ -13,7 +13,7 @@ _PROTOCOL_VERSION: Final = 1
 _PROTOCOL: Final = "select protocol from normalizer.layout"
 
 
-async def check_protocol_version(connection: asyncpg.Connection) -> None:
+async def check_writer_protocol(connection: asyncpg.Connection) -> None:
     """Raise FatalError if the database requires another protocol version than ours.
 
     Call this after claiming a position or a job's run. A migration that changes the protocol also

@@ -146,7 +146,7 @@ class StoredEventRows:
         rows = await self._connection.fetch(_LOCK_EVENTS, event_ids)
         return {row["event_id"]: Envelope(**row) for row in rows}
 
-    async def find_rows_at(
+    async def find_row_ids_at(
         self, coordinates_set: AbstractSet[Coordinates]
     ) -> dict[Coordinates, int]:
         """Return the id of the row in which each of these records is stored or merged.

@@ -177,7 +177,7 @@ class WriteTransaction:
             for rejection in rejections
             if is_below_horizon(rejection.coordinates, dedup_horizon)
         }
-        stored_before = await StoredEventRows(connection).find_rows_at(below)
+        stored_before = await StoredEventRows(connection).find_row_ids_at(below)
         to_store = [one.coordinates not in stored_before for one in rejections]
         are_new = iter(
             await write_quarantine(connection, [*compress(rejections, to_store)], batch_id)

@@ -20,7 +20,7 @@ from normalizer.jobs.dry_run.diff import Diff
 from normalizer.jobs.engine.job_spec import JobSpec
 from normalizer.jobs.engine.run_progress import RunProgress, RunResult
 from normalizer.jobs.engine.runner import JobRunner
-from normalizer.jobs.engine.stored_sources import read_stored_sources
+from normalizer.jobs.engine.source_state import read_source_state
 from normalizer.jobs.engine.throttle import Throttle
 from normalizer.jobs.sources.file_source import FileSource
 from normalizer.jobs.sources.history_source import HistorySource
@@ -118,7 +118,7 @@ def make_backfill(
 async def backfill_topic(settings: Settings, topic: Topic, **bounds: Any) -> RunResult:
     """The result of one run over the topic."""
     assert settings.database_url
-    known = await read_stored_sources(settings.database_url)
+    known = await read_source_state(settings.database_url)
     source = TopicSource(
         settings, topic.name, TopicRange(**bounds), live=known.live, clusters=known.clusters
     )
@@ -157,7 +157,7 @@ async def backfill_files(
     settings = job_settings(
         database, **{name: value for name, value in options.items() if name not in named}
     )
-    known = await read_stored_sources(database.url)
+    known = await read_source_state(database.url)
     files = FileSource(
         paths,
         resolve_incarnation=known.incarnation_resolver(None),

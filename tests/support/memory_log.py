@@ -42,7 +42,7 @@ class MemoryLog:
         self.locked += found
         return found
 
-    async def find_rows_at(
+    async def find_row_ids_at(
         self, coordinates_set: AbstractSet[Coordinates]
     ) -> dict[Coordinates, int]:
         self.questions += 1

@@ -15,8 +15,8 @@ from normalizer.jsontext import (
     JSON_STRINGS,
     MAX_FIELD_DEPTH,
     NumberError,
-    canonical_number,
     is_deeper,
+    jsonb_number,
 )
 
 MAX_VALUE_BYTES: Final = 8 << 20
@@ -208,7 +208,7 @@ def _written_out(number: bytes) -> tuple[int, int]:
     """
     mantissa, _, sent = number.lower().partition(b"e")
     if len(mantissa) > _SHORT or len(sent) > _SHORT or abs(exponent := int(sent)) > _SMALL_EXPONENT:
-        written = canonical_number(number.decode())
+        written = jsonb_number(number.decode())
         return len(written), int(sent)
     whole, _, fraction = mantissa.lstrip(b"-").partition(b".")
     digits = (whole + fraction).lstrip(b"0")

@@ -7,7 +7,7 @@ from msgspec import Raw
 
 from normalizer.envelope import canonical_json
 from normalizer.errors import Reason
-from normalizer.jsontext import JsonNumber, canonical_number
+from normalizer.jsontext import JsonNumber, jsonb_number
 
 ABSENT: Final = Raw(b"")
 
@@ -42,7 +42,7 @@ def as_integer(value: Value) -> int | None:
     if type(value) is int:
         return value
     if isinstance(value, JsonNumber):
-        number = canonical_number(value)
+        number = jsonb_number(value)
         return None if "." in number else int(number)
     return None
 
@@ -53,7 +53,7 @@ def text_or_number(value: Value) -> str:
         return value
     if type(value) is int:
         return str(value)
-    return str(canonical_number(value)) if isinstance(value, JsonNumber) else ""
+    return str(jsonb_number(value)) if isinstance(value, JsonNumber) else ""
 
 
 def check_max_bytes(field: str, value: str, max_bytes: int) -> str:

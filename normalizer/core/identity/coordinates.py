@@ -42,7 +42,7 @@ def source_coordinates(event: Event) -> Coordinates:
     )
 
 
-def source_key(event: Event) -> SourceKey:
+def source_log_key(event: Event) -> SourceKey:
     """Return topic, incarnation, and partition of the event's record."""
     return source_coordinates(event)[:3]
 

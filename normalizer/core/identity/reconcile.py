@@ -160,7 +160,7 @@ class _Reconciler:
                 for coordinates in map(source_coordinates, unknown)
                 if is_below_horizon(coordinates, self._dedup_horizon)
             }
-            self._row_ids = await self._stored.find_rows_at(below) if below else {}
+            self._row_ids = await self._stored.find_row_ids_at(below) if below else {}
         again = [event for event in unknown if source_coordinates(event) not in self._row_ids]
         taken_ids = {
             event_id for event in again if (event_id := required_event_id(event)) in self._known

@@ -27,7 +27,7 @@ class StoredEvents(Protocol):
         The rows stay locked until the transaction ends.
         """
 
-    async def find_rows_at(
+    async def find_row_ids_at(
         self, coordinates_set: AbstractSet[Coordinates]
     ) -> dict[Coordinates, int]:
         """Return the id of the row in which each of these records is stored or merged.

@@ -13,7 +13,7 @@ from msgspec import Raw
 from normalizer.core.decode.wire_event import WireEvent
 from normalizer.core.decode.wire_fields import NestedObjects
 from normalizer.core.decode.wire_values import Value
-from normalizer.jsontext import MAX_NUMBER_DIGITS, MAX_NUMBER_EXPONENT, JsonNumber, canonical_number
+from normalizer.jsontext import MAX_NUMBER_DIGITS, MAX_NUMBER_EXPONENT, JsonNumber, jsonb_number
 
 _MAX_OF_WORK_S: Final = 30 * 24 * 3600
 _MAX_S: Final = 10 * 365 * 24 * 3600
@@ -98,5 +98,5 @@ def _storable(number: Decimal, event_type: str) -> float | None:
 
 def _with_point(number: Decimal) -> str:
     """Return the number with a point, because an integer could be read as milliseconds."""
-    text = canonical_number(str(number))
+    text = jsonb_number(str(number))
     return text if "." in text else f"{text}.0"

@@ -15,7 +15,7 @@ import asyncpg
 
 from normalizer.core.batch import Batch, BatchBuilder
 from normalizer.core.encoded_events import to_envelope
-from normalizer.core.identity.coordinates import Coordinates, source_coordinates, source_key
+from normalizer.core.identity.coordinates import Coordinates, source_coordinates, source_log_key
 from normalizer.core.identity.reconcile import reconcile
 from normalizer.core.identity.stored_events import WritePlan
 from normalizer.core.raw_record import RawRecord
@@ -25,7 +25,7 @@ from normalizer.jobs.backfill import normalize_page
 from normalizer.jobs.dry_run.diff import Diff, find_changed_fields, format_rejected_coordinates
 from normalizer.jobs.dry_run.overlay import Overlay
 from normalizer.jobs.engine.job_positions import read_dedup_horizons
-from normalizer.jobs.engine.source_pages import to_batch_part
+from normalizer.jobs.engine.page_parts import to_batch_part
 from normalizer.jobs.renormalize_row import RewriteFailure, renormalize_row
 from normalizer.jobs.sources.history_source import HistorySource, PartKey, ReadPosition
 from normalizer.runtime.progress import WorkDone
@@ -193,7 +193,7 @@ class BackfillDryRun:
             connection: asyncpg.Connection,
         ) -> tuple[WritePlan, _StoredAndPending]:
             reading = _StoredAndPending(connection, overlay)
-            horizon = await read_dedup_horizons(connection, set(map(source_key, events)))
+            horizon = await read_dedup_horizons(connection, set(map(source_log_key, events)))
             write_plan = await reconcile(events, reading, horizon)
             await reading.read_same(events, write_plan)
             return write_plan, reading
@@ -218,7 +218,7 @@ class BackfillDryRun:
         async def find(connection: asyncpg.Connection) -> set[Coordinates]:
             horizon = await read_dedup_horizons(connection, {one[:3] for one in coordinates_set})
             below = {one for one in coordinates_set if one[3] < horizon.get(one[:3], 0)}
-            return set(await StoredEventRows(connection).find_rows_at(below))
+            return set(await StoredEventRows(connection).find_row_ids_at(below))
 
         return await self._session.run(find)
 
@@ -254,10 +254,10 @@ class _StoredAndPending(StoredEventRows):
         self.before |= rows
         return rows
 
-    async def find_rows_at(
+    async def find_row_ids_at(
         self, coordinates_set: AbstractSet[Coordinates]
     ) -> dict[Coordinates, int]:
-        found = await super().find_rows_at(coordinates_set)
+        found = await super().find_row_ids_at(coordinates_set)
         await self.find_coordinates(sorted(set(found.values())))
         return found
 

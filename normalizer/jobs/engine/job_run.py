@@ -21,7 +21,7 @@ from normalizer.jobs.engine.throttle import ThrottleCause
 from normalizer.jobs.sources.history_source import PartKey, ReadPosition, SourcePart
 from normalizer.postgres.database import release_lock
 from normalizer.store.migrate import check_applied_migrations
-from normalizer.store.protocol_version import check_protocol_version
+from normalizer.store.protocol_version import check_writer_protocol
 from normalizer.store.reconnecting_connection import ReconnectingConnection
 from normalizer.store.sqlstate import STATEMENT_ERRORS, translate_error
 
@@ -342,7 +342,7 @@ class JobRun:
         await check_applied_migrations(connection)
         async with connection.transaction():
             await self._take(connection)
-            await check_protocol_version(connection)
+            await check_writer_protocol(connection)
 
     async def _take(self, connection: asyncpg.Connection) -> None:
         job_id = self.spec.job_id

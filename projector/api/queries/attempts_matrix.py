@@ -65,7 +65,7 @@ async def attempts_matrix(snapshot: Snapshot, params: MatrixParams) -> TrendAnsw
                 share=record["calls"] / calls if calls else 0.0,
                 share_of_attempt=record["calls"] / (of_attempt[record["attempts"]] or 1),
                 share_before=record["calls_before"] / before if before else None,
-                trend=window.trend(record, "calls"),
+                trend=window.interval_sums(record, "calls"),
             )
             for record in sorted(
                 records[: params.limit], key=lambda record: (record["attempts"], record["status"])

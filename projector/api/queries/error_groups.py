@@ -232,7 +232,7 @@ def _group(record: Mapping[str, Any], window: TrendWindow, found: _Found) -> dic
         "share": record["calls"] / record["in_all"] if record["in_all"] else 0.0,
         "new": new,
         "back": record["calls"] > 0 and record["calls_before"] == 0 and not new,
-        "trend": window.trend(record, "calls"),
+        "trend": window.interval_sums(record, "calls"),
         "steps": _most(where, "step"),
         "attempts": _most(where, "attempts"),
         "statuses": _most(where, "status"),

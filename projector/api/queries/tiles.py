@@ -108,7 +108,7 @@ class _Figure(msgspec.Struct, frozen=True, kw_only=True):
 def _ratio(
     tile: Tile, sums: Mapping[str, Any], window: TrendWindow, part: str, whole: str
 ) -> _Figure:
-    parts, wholes = window.trend(sums, part), window.trend(sums, whole)
+    parts, wholes = window.interval_sums(sums, part), window.interval_sums(sums, whole)
     return _Figure(
         tile=tile,
         value=_share(sums[part], sums[whole]),
@@ -133,7 +133,7 @@ def _number(
         numerator=sums[tile],
         denominator=of,
         before=before,
-        trend=[*map(float, window.trend(sums, tile))],
+        trend=[*map(float, window.interval_sums(sums, tile))],
     )
 
 

@@ -72,7 +72,7 @@ class TrendWindow(msgspec.Struct, frozen=True, kw_only=True):
             "unfinished": self.unfinished,
         }
 
-    def trend(self, record: Mapping[str, Any], measure: str) -> list[int]:
+    def interval_sums(self, record: Mapping[str, Any], measure: str) -> list[int]:
         """Return the sum of each interval, or 0 without any."""
         trend = [0] * self.intervals
         for number, added in zip(

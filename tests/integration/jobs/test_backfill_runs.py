@@ -19,8 +19,8 @@ from normalizer.jobs.backfill import Backfill
 from normalizer.jobs.engine import job_run
 from normalizer.jobs.engine.job_run import JobRun, end_unfinished_job
 from normalizer.jobs.engine.job_spec import JobSpec
+from normalizer.jobs.engine.page_parts import split_page
 from normalizer.jobs.engine.run_progress import RunResult
-from normalizer.jobs.engine.source_pages import split_page
 from normalizer.jobs.engine.throttle import LiveLag, LiveLagMeter
 from normalizer.jobs.sources.file_source import FileSource
 from normalizer.jobs.sources.history_source import PartKey, ReadPosition, SourcePage

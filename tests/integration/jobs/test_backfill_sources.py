@@ -135,18 +135,18 @@ async def test_a_dry_run_searches_only_for_what_may_be_stored(
 ) -> None:
     """In a table an offset is an id, so records lie far apart: each would take a search."""
     searched = 0
-    find_rows_at = StoredEventRows.find_rows_at
+    find_row_ids_at = StoredEventRows.find_row_ids_at
 
     async def counted(
         rows: StoredEventRows, wanted: AbstractSet[Coordinates]
     ) -> dict[Coordinates, int]:
         nonlocal searched
         searched += len(wanted)
-        return await find_rows_at(rows, wanted)
+        return await find_row_ids_at(rows, wanted)
 
     records = list(simulated_records(300))
     path = write_file(tmp_path / "records.zst", record_lines(records))
-    monkeypatch.setattr(StoredEventRows, "find_rows_at", counted)
+    monkeypatch.setattr(StoredEventRows, "find_row_ids_at", counted)
 
     diff, _ = await _dry(database, path, 100)
 

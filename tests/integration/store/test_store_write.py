@@ -290,7 +290,7 @@ async def test_records_far_apart_are_found_without_those_between_them(
     await store.write(make_batch(*(envelope(at) for at in range(100)), claim=claim))
     wanted = {(TOPIC, 0, 0, at, 0) for at in (3, 70, *range(10_000, 900_000, 30_000))}
 
-    found = await StoredEventRows(connection).find_rows_at(wanted)
+    found = await StoredEventRows(connection).find_row_ids_at(wanted)
 
     assert found == {(TOPIC, 0, 0, at, 0): snowflake(at) for at in (3, 70)}
     assert sum(last + 1 - first for *_, first, last, _ in _runs(wanted)) < 2 * _MAX_GAP_OFFSETS

@@ -21,8 +21,8 @@ from normalizer.jobs.dry_run.overlay import Overlay
 from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, ESTIMATE_ROW_COUNT_SQL, IdRangeWalk
 from normalizer.jobs.engine.job_run import RunTotals
 from normalizer.jobs.engine.job_spec import JobSpec
+from normalizer.jobs.engine.page_parts import split_page
 from normalizer.jobs.engine.run_progress import RunProgress
-from normalizer.jobs.engine.source_pages import split_page
 from normalizer.jobs.engine.throttle import LiveLag, LiveLagHistory, Throttle
 from normalizer.jobs.sources.field_defaults import FieldDefaults
 from normalizer.jobs.sources.history_source import ReadPosition, SourcePage

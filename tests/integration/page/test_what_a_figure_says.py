@@ -106,7 +106,7 @@ async def test_window_before_with_data_is_compared(browser: Browser, database: D
         assert "no data before" not in await _text(page, "main")
 
 
-async def test_step_without_earlier_calls_is_measured_against_all_steps(
+async def test_steps_that_got_worse_come_before_those_without_earlier_calls(
     browser: Browser, database: Database
 ) -> None:
     async with connected(database) as connection:
@@ -126,7 +126,7 @@ async def test_step_without_earlier_calls_is_measured_against_all_steps(
     async with serving(database.url) as url, looking(browser, f"{url}/?last=24h") as page:
         said = await _text(page, "#rate")
         said = said[said.index("Before") :]
-        assert said.index("worse") < said.index("young") < said.index("bad as ever")
+        assert said.index("worse") < said.index("bad as ever") < said.index("young")
         young = page.locator("#rate tr:has-text('young') td").nth(1)
         assert await young.inner_text() == "new"
         title = await young.locator("span").get_attribute("title")

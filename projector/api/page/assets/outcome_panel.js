@@ -77,10 +77,10 @@ export function drawRate({ now, before, errors, stepsBefore, deployments }, { ad
     return { step: name, calls: sum(rows, "calls"), failed: sum(rows, "failed"), rate: rateOf(rows), before: then?.error_rate ?? null,
       callsBefore: then?.calls ?? 0, failedBefore: then?.failed ?? 0 };
   });
-  /** How many more of its calls failed than the window before lets expect. */
+  /** How many more of its calls failed than the window before lets expect. New steps can't have got worse, so they come last. */
   const rateOfAll = rateOf(stepsBefore.rows) ?? 0;
   const more = (row) => row.failed - row.calls * expectedRate(row.failedBefore, row.callsBefore, rateOfAll);
-  const order = steady("rate", steps.sort((a, b) => more(b) - more(a)), (row) => `rate-${row.step}`);
+  const order = steady("rate", steps.sort((a, b) => !a.callsBefore - !b.callsBefore || more(b) - more(a)), (row) => `rate-${row.step}`);
   const drawn = limit(steps, expanded, 5);
   return {
     nodes: [

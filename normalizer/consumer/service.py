@@ -7,7 +7,7 @@ Crash      loses nothing. The next owner reads from the stored position, a few r
            find one that kills its process (see `suspects`).
 Outage     of the database: the batch is retried, and reading pauses when the next one is full.
            Of Kafka: while no broker responds, claims stay valid. If the client fails, the process
-           joins the group again and claims its partitions anew.
+           joins the group again, and claims its partitions again.
 SIGTERM    ends the retries, writes the batches in memory, and leaves the group. A deadline limits
            that, and rolls back what is open. The next owner reads again what wasn't committed.
 

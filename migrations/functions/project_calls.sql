@@ -21,7 +21,8 @@
 --     4. correct which failure came before each retry
 --     5. update the roll-ups: subtract the attempts as they were, and add them as they are now.
 --        add_call_counts writes call_hours, call_times, worker_hours, error_hours, and retry_minutes.
--- Only step 1 reads the rows. The other steps read `changes`.
+-- Only step 1 reads the rows. The other steps read `changes`. 0007_create_calls.sql has the types. A
+-- value whose name ends in _ranked begins with its rank, and the least wins (end_rank).
 --
 -- Writing attempts never waits for a lock, so their order can't cause a deadlock. The trigger
 -- project_1_executions runs first and locks every execution of these events (merge_executions), and

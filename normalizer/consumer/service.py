@@ -1,15 +1,13 @@
 """The loop of the service: fetches the records of a group and writes canonical rows.
 
 Offsets    commit in PostgreSQL with the rows. Kafka's own offsets are for lag tools only.
-Rebalance  ends every claim and all retries. A transaction in flight may commit, because the new
-           owner's claim waits for it. The new owner reads everything after it again.
+Rebalance  ends all claims and retries. The new owner's claim waits for a transaction in flight.
 Crash      loses nothing. The next owner reads from the stored position, a few records at first, to
            find one that kills its process (see `suspects`).
-Outage     of the database: the batch is retried, and reading pauses when the next one is full.
-           Of Kafka: while no broker responds, claims stay valid. If the client fails, the process
-           joins the group again, and claims its partitions again.
-SIGTERM    ends the retries, writes the batches in memory, and leaves the group. A deadline limits
-           that, and rolls back what is open. The next owner reads again what wasn't committed.
+Outage     of PostgreSQL: the batch is retried, and reading pauses when the next one is full.
+           Of Kafka: claims stay valid, unless the client fails and has to join the group again.
+SIGTERM    ends the retries, writes the batches in memory (or rolls them back at a deadline), and
+           leaves the group. Whatever wasn't committed is read again by the next owner.
 
 `membership` claims partitions, `batch_filler` fills batches, and this module writes them one after
 the other. A batch has a part for each of its partitions. At most two batches are in memory: one
@@ -64,7 +62,9 @@ _log: Final = get_logger()
 class Service:
     """One process of the consumer group.
 
-    Call `run` once. It ends after `stop`, or with an error that no retry can fix. `accept_reset`
+    Make it in a running event loop, and call `run` once, which ends after `stop`, or with an error
+    that no retry can fix. After the deadline of a stop, it may still need 15 s to commit offsets,
+    release the claims, and leave the group (see `GroupMembership.__aexit__`). `accept_reset`
     and `accept_shapes` are an operator's consent to read a recreated topic, and to read partitions
     with another table of shapes (--accept-reset, --accept-shapes).
 

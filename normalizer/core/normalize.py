@@ -162,6 +162,7 @@ class _EventRules(msgspec.Struct, frozen=True, gc=False):
         keep_child_execution_id(event)
 
         # Only the rules of this block may reject the event. The first that does gives the reason.
+        # Each rule after it has an answer for every value, and `test_core_laws` tries them all.
         command_id = resolve_command_id(event)
         step = resolve_step(event, command_id)
         worker_id = resolve_worker_id(event)

@@ -32,9 +32,7 @@ class PreviousOwner(msgspec.Struct, frozen=True, kw_only=True):
     holder: str | None = None
     slice_records: int | None = None
 
-    def slice_records_for(
-        self, holder: str, *, next_offset: int, log_end: int | None
-    ) -> int | None:
+    def slice_mark_for(self, holder: str, *, next_offset: int, log_end: int | None) -> int | None:
         """Return `slice_records` for a claim by this holder, or None if the partition is healthy.
 
         A partition is healthy if none of its records can have killed its last owner, for example

@@ -131,7 +131,7 @@ class RelayStore:
                 position = parse_relay_position(committed, position)
             if not shapes.accepted:
                 check_same_shapes(topic, partition, position.shapes, shapes.fingerprint)
-            slice_records = position.last_try.slice_records_for(
+            slice_records = position.last_try.slice_mark_for(
                 self._holder, next_offset=committed.next_offset, log_end=log_end
             )
             claim = make_claim(where, epoch, committed.next_offset, position, slice_records)

@@ -133,7 +133,7 @@ async def _claim_latest(
         owner.name,
         owner.holder,
         owner.group_id,
-        last_try.slice_records_for(owner.holder, next_offset=found["next_offset"], log_end=log_end),
+        last_try.slice_mark_for(owner.holder, next_offset=found["next_offset"], log_end=log_end),
         shapes.fingerprint,
         shapes.accepted,
     )

@@ -179,7 +179,10 @@ def _named_locations(
 
 
 def _ranges_around(locations: Sequence[datetime | int]) -> list[VerifyRange]:
-    """Return one range per hour, or ranges of some executions each."""
+    """Return one range per hour, or ranges of some executions each.
+
+    The locations are of one projection, so they're either all hours or all executions.
+    """
     hours = sorted({at for at in locations if isinstance(at, datetime)})
     return [
         *(HourRange(hour, end_of_hour(hour)) for hour in hours),

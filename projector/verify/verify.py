@@ -108,7 +108,7 @@ class _ComparisonRun:
             self._unproven_parts.append(
                 "its self-tests: took longer than a statement may"
                 if self._self_test_timeouts
-                else "its self-tests: the events that they need were deleted meanwhile"
+                else "its self-tests: no event was there to run them on"
             )
         # If a divergence has no location, the difference may be anywhere. Only a comparison that
         # covers everything can resolve it.

@@ -327,7 +327,7 @@ async def test_rows_without_a_self_test_are_no_match(
     found = (await verdicts(connection, comparisons=[EVENT_HOURS]))["event_hours"]
 
     assert found.verdict == "inconclusive"
-    assert found.examples == ("its self-tests: the events that they need were deleted meanwhile",)
+    assert found.examples == ("its self-tests: no event was there to run them on",)
 
 
 async def test_a_missing_row_and_another_that_no_event_explains_are_two_differences(

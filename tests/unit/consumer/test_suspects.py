@@ -39,7 +39,7 @@ class Partition:
         self.owners += 1
         holder = f"owner {self.owners}"
         found = self.last_try.slice_records
-        stored = self.last_try.slice_records_for(holder, next_offset=self.position, log_end=LOG_END)
+        stored = self.last_try.slice_mark_for(holder, next_offset=self.position, log_end=LOG_END)
         self.last_try = PreviousOwner(holder=holder, slice_records=stored)
         claim = make_claim(next_offset=self.position, slice_records=stored, found_slice=found)
         now_s = [0.0]
@@ -96,7 +96,7 @@ def test_at_most_five_owners_die_until_the_record_is_named(start: int) -> None:
 def _is_named(partition: Partition) -> bool:
     """Whether the next owner names the record."""
     position, last_try = partition.position, partition.last_try
-    return last_try.slice_records_for("next", next_offset=position, log_end=LOG_END) == SLICE_BLAMED
+    return last_try.slice_mark_for("next", next_offset=position, log_end=LOG_END) == SLICE_BLAMED
 
 
 def test_suspect_is_read_in_growing_slices_until_2000_records_are_committed() -> None:
@@ -200,4 +200,4 @@ def test_records_of_an_earlier_claim_count_for_nothing() -> None:
 def test_claim_keeps_what_the_last_try_says_and_adds_that_its_owner_was_killed(
     last_try: PreviousOwner, next_offset: int, log_end: int | None, stored: int | None
 ) -> None:
-    assert last_try.slice_records_for("me", next_offset=next_offset, log_end=log_end) == stored
+    assert last_try.slice_mark_for("me", next_offset=next_offset, log_end=log_end) == stored

@@ -242,12 +242,13 @@ def span(seconds: float) -> str:
         return f"{float(f'{seconds * 1000:.2g}'):g} ms"
     if seconds < 9.95:
         return f"{seconds:.1f} s"
-    if seconds < 90:
-        return f"{int(seconds + 0.5)} s"
-    assert seconds < 5400
-    if seconds < 600:
-        return f"{int(seconds // 60)} min {int(seconds % 60):02} s"
-    return f"{int(seconds / 60 + 0.5)} min"
+    whole = int(seconds + 0.5)
+    if whole < 60:
+        return f"{whole} s"
+    assert whole < 3600
+    if whole < 600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 60} min"
 
 
 async def rates(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Shown]:

@@ -97,7 +97,7 @@ async def test_a_delay_below_zero_is_shown_below_zero(browser: Browser, database
     async with serving(database.url) as url, looking(browser, url) as page:
         ((*_, delay, _),) = await cells(page, "#freshness")
 
-    assert delay == "\N{MINUS SIGN}60 min"
+    assert delay == "\N{MINUS SIGN}1 h 00 min"
 
 
 _ENDS_OF_SCALES: Final = """

@@ -177,6 +177,21 @@ async def test_stuck_executions_are_sorted_by_the_silence_that_is_shown(
         await page.wait_for_selector("#stuck tbody tr:last-child >> text=9 min 59")
 
 
+async def test_time_is_written_with_the_same_units_everywhere(
+    browser: Browser, figures: str
+) -> None:
+    seconds = [59.4, 59.6, 83, 90, 599, 600, 3599, 3600, 4320, 5400, 86340]
+    async with looking(browser, figures) as page:
+        said = await page.evaluate(
+            "async (all) => all.map((await pageModule('format.js')).span)", seconds
+        )
+
+    assert said == [
+        "59 s", "1 min 00 s", "1 min 23 s", "1 min 30 s", "9 min 59 s", "10 min", "59 min",
+        "1 h 00 min", "1 h 12 min", "1 h 30 min", "23 h 59 min",
+    ]  # fmt: skip
+
+
 async def test_quoted_part_of_an_error_is_no_question_mark(browser: Browser, figures: str) -> None:
     shown = "TemplateError: unknown field '…'"
     async with looking(browser, figures) as page:

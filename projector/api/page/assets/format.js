@@ -35,11 +35,12 @@ export function span(s) {
   if (s < 0) return `−${span(-s)}`;
   if (s < 0.995) return `${few.format(s * 1000)} ms`;
   if (s < 9.95) return `${s.toFixed(1)} s`;
-  if (s < 90) return `${Math.round(s)} s`;
-  if (s < 600) return `${Math.floor(s / 60)} min ${pad(Math.floor(s % 60))} s`;
-  if (s < 5400) return `${Math.round(s / 60)} min`;
-  if (s < 129600) return `${Math.floor(s / 3600)} h ${pad(Math.floor((s % 3600) / 60))} min`;
-  return `${Math.floor(s / 86400)} d ${Math.floor((s % 86400) / 3600)} h`;
+  const full = Math.round(s);
+  if (full < 60) return `${full} s`;
+  if (full < 600) return `${Math.floor(full / 60)} min ${pad(full % 60)} s`;
+  if (full < 3600) return `${Math.floor(full / 60)} min`;
+  if (full < 129600) return `${Math.floor(full / 3600)} h ${pad(Math.floor((full % 3600) / 60))} min`;
+  return `${Math.floor(full / 86400)} d ${Math.floor((full % 86400) / 3600)} h`;
 }
 
 /** Time after a begin, always to the millisecond, so that many can be compared: +0:47.062, +1:02:03.004. */
@@ -106,7 +107,7 @@ export function between(since, until) {
 export function ago(seconds) {
   if (seconds === null || seconds === undefined) return "–";
   if (seconds < 10) return "just now";
-  return seconds < 90 ? `${span(seconds)} ago` : seconds < 5400 ? `${Math.round(seconds / 60)} min ago` : `${span(seconds)} ago`;
+  return seconds < 60 || seconds >= 600 ? `${span(seconds)} ago` : `${Math.floor(seconds / 60)} min ago`;
 }
 
 const WINDOW_NAMES = { "15m": "15 minutes", "1h": "hour", "6h": "6 hours", "24h": "24 hours",

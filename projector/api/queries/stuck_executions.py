@@ -104,9 +104,9 @@ _STUCK = Statement("""
     and      (:begun::text is null or begun = (:begun = 'true'))
     and      (
                  :after_at::timestamptz is null
-                 or (last_at, stuck_executions.execution_id) < (:after_at, :after_id::bigint)
+                 or (last_at, stuck_executions.execution_id) > (:after_at, :after_id::bigint)
              )
-    order by last_at desc, stuck_executions.execution_id desc
+    order by last_at, stuck_executions.execution_id
     limit    :limit::integer
 """)
 
@@ -114,7 +114,7 @@ _STUCK = Statement("""
 async def stuck_executions(
     snapshot: Snapshot, params: StuckExecutionsParams
 ) -> PagedAnswer[StuckExecution]:
-    """Which executions are stuck (not ended, silent for 5 minutes), and why? Latest first."""
+    """Which executions are stuck (not ended, silent for 5 minutes), and why? Longest first."""
     page = await run_paged(snapshot, _STUCK, params, StuckExecution)
     return msgspec.structs.replace(page, rows=await with_stuck_reasons(snapshot, page.rows))
 

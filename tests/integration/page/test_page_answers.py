@@ -487,7 +487,7 @@ async def test_list_under_the_pointer_keeps_its_order(browser: Browser, stuck: s
         await page.wait_for_selector("#first li:nth-child(2) .what >> text=ship")
 
 
-async def test_stuck_executions_say_how_long_and_lead_to_the_longest(
+async def test_stuck_executions_say_how_long_and_the_longest_is_first(
     browser: Browser, database: Database
 ) -> None:
     async with connected(database) as connection:
@@ -510,13 +510,16 @@ async def test_stuck_executions_say_how_long_and_lead_to_the_longest(
         await fully_drawn(page)
         said = await page.inner_text("#stuck .body > p >> nth=0")
         assert said.startswith("12 executions: 1 silent for 6 min 4"), said
-        assert "11 for 72 min" in said
-
-        await page.click("#stuck >> text=longest silent first")
-        await page.wait_for_selector("#stuck tbody tr:first-child >> text=82")
+        assert "11 for 1 h 12 min" in said
+        assert "82" in await page.inner_text("#stuck tbody tr:first-child")
 
         await page.click("#stuck .strays a >> text=1 execution")
         await page.wait_for_selector("tr:has-text('no start event') >> text=71")
+        assert await page.locator("#executions tbody tr").count() == 1
+
+        await page.click("text=All stuck executions")
+        await page.wait_for_selector("#executions tbody tr:first-child >> text=82")
+        assert await page.locator("#executions tbody tr").count() == 13
 
 
 async def test_record_that_lacks_its_execution_is_redriven_with_one(

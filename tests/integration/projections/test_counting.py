@@ -146,7 +146,7 @@ async def test_stuck_executions_are_listed_by_silence_apart_from_strays(
         strays = await get_rows(client, "stuck-executions", begun="false")
         ages = await get_rows(client, "stuck-by-age")
 
-    assert [row["execution_id"] for row in stuck] == ["1", "2", "3", "4"]
+    assert [row["execution_id"] for row in stuck] == ["4", "3", "2", "1"]
     assert [row["execution_id"] for row in strays] == ["9"]
     assert [(row["begun"], row["silent_for"], row["executions"]) for row in ages] == [
         (True, "under 1 h", 1),

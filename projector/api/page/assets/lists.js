@@ -87,18 +87,18 @@ export function executions(address) {
   };
 }
 
-/** All stuck executions, also those without a start event, which no count of stuck ones has. */
+/** All stuck executions, or only those with or without a start event. No count of stuck ones has the latter. */
 const stuckExecutions = (address) => ({
   title: "Stuck executions",
   panels: [{
-    id: "executions", title: "The last to fall silent first", width: "full", filters: ["playbook", "status"],
+    id: "executions", title: "Longest silent first", width: "full", filters: ["playbook", "status"],
     subtitle: "Not ended, without an event for at least 5 minutes, and without a running child, whenever they began",
-    queries: () => ({ stuck: ["stuck-executions", only(address, ["playbook", "cursor"], { limit: 50 })] }),
+    queries: () => ({ stuck: ["stuck-executions", only(address, ["playbook", "begun", "cursor"], { limit: 50 })] }),
     render: ({ stuck: answer }) => answer.rows.length ? [
       table("Stuck executions", [...stuckColumns(address),
         { name: "Begun", number: true, time: true, value: (row) => row.first_at, cell: (row) => clock(row.first_at) }], answer.rows,
       (row) => `execution-${row.execution_id}`, { id: "executions" }),
-      h("div", { class: "under" }, tools("executions"), guide("stuck")),
+      h("div", { class: "under" }, address.begun ? h("a", { href: link(address, { begun: null }) }, "All stuck executions") : null, tools("executions"), guide("stuck")),
       turn(address, answer.next),
     ] : nothing(answer, `No execution is stuck${withFilters(address, ["playbook"])}.`),
   }],

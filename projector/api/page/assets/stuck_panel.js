@@ -11,33 +11,23 @@ import { table, tools } from "./tables.js";
 const strays = (ages) => sum(ages.rows.filter((row) => !row.begun), "executions");
 export const stuckInAll = (ages) => sum(ages.rows.filter((row) => row.begun), "executions");
 
-/** 72 min, or 6 min to 58 min: how long the executions of a group have been silent. */
+/** 58 min, or 6 min 10 s to 58 min: how long the executions of a group have been silent. */
 const silence = (row) => [...new Set([row.shortest_s, row.longest_s].map(span))].join(" to ");
-
-const LONGEST_FIRST = "stuck:Silent:down";
-
-/** Puts the longest silent first, or back. Not while there are more executions than the answer has. */
-function order(stuck, address) {
-  if (stuck.next) return ". The last to fall silent is first";
-  if (stuck.rows.length < 2) return null;
-  const longest = address.sort === LONGEST_FIRST;
-  return [". Show the ", h("a", { href: link(address, { sort: longest ? null : LONGEST_FIRST }) }, longest ? "last to fall silent first" : "longest silent first")];
-}
 
 export function drawStuck({ stuck, ages }, { address, expanded }) {
   const key = (row) => `stuck-${row.execution_id}`;
-  const rows = steady("stuck", [...stuck.rows].sort((a, b) => a.silent_s - b.silent_s), key);
+  const rows = steady("stuck", [...stuck.rows].sort((a, b) => b.silent_s - a.silent_s), key);
   const drawn = limit(rows, expanded);
   const begun = ages.rows.filter((row) => row.begun);
   const apart = strays(ages);
-  const all = link(address, { show: "executions", status: "STUCK" });
-  const straysNote = apart ? h("p", { class: "strays" }, h("a", { href: all }, plural(apart, "execution")), " not counted here, because no start event was read") : null;
+  const list = (begun) => link(address, { show: "executions", status: "STUCK", begun });
+  const straysNote = apart ? h("p", { class: "strays" }, h("a", { href: list("false") }, plural(apart, "execution")), " not counted here, because no start event was read") : null;
   if (!rows.length) return [...empty("No execution is stuck."), straysNote];
   return [
-    h("p", {}, `${plural(stuckInAll(ages), "execution")}${begun.length > 1 ? ":" : ","} ${begun.map((row, n) => `${begun.length > 1 ? `${count(row.executions)} ` : ""}${n ? "" : "silent "}for ${silence(row)}`).join(", ")}`, order(stuck, address)),
-    table("Stuck executions, the last to fall silent first", stuckColumns(address), rows, key, { id: "stuck", ...drawn }),
+    h("p", {}, `${plural(stuckInAll(ages), "execution")}${begun.length > 1 ? ":" : ","} ${begun.map((row, n) => `${begun.length > 1 ? `${count(row.executions)} ` : ""}${n ? "" : "silent "}for ${silence(row)}`).join(", ")}`, stuck.rows.length > 1 ? ". The longest silent is first" : null),
+    table("Stuck executions, the longest silent first", stuckColumns(address), rows, key, { id: "stuck", ...drawn }),
     h("div", { class: "under" }, tools("stuck"), expandButton("stuck", rows, expanded, "execution", undefined, Boolean(stuck.next)),
-      stuck.next ? h("a", { href: all }, `All ${count(stuckInAll(ages))}`) : null, guide("stuck")),
+      stuck.next ? h("a", { href: list("true") }, `All ${count(stuckInAll(ages))}`) : null, guide("stuck")),
     straysNote,
   ];
 }

@@ -192,6 +192,18 @@ async def test_time_is_written_with_the_same_units_everywhere(
     ]  # fmt: skip
 
 
+async def test_worker_with_failures_is_left_to_where_the_reader_came_from(
+    browser: Browser, figures: str
+) -> None:
+    async with looking(browser, f"{figures}/?last=6h&show=workers") as page:
+        await page.click("#workers tbody th a")
+        await page.wait_for_url("**show=calls**")
+        await page.wait_for_selector(".back >> text=Workers and queues")
+
+        await page.click(".back")
+        await page.wait_for_url(f"{figures}/?last=6h&show=workers")
+
+
 async def test_quoted_part_of_an_error_is_no_question_mark(browser: Browser, figures: str) -> None:
     shown = "TemplateError: unknown field '…'"
     async with looking(browser, figures) as page:

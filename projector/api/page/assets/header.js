@@ -52,15 +52,16 @@ function screens(address) {
 
 const OF_ONE = [["execution", "Execution"], ["error", "Error"], ["record", "Record"], ["wall", "Wall"]];
 
-/** The way back: from one object to where the reader came from, else to the list of it with its filters. From a list to the dashboard. */
+/** The way back: to where the reader came from, else from one object to the list of it with its filters, and from a list to the dashboard. */
 export function back(address) {
   if (address.show === "playbooks" && address.playbook !== undefined) {
     return h("a", { href: link(address, { playbook: null, version: null }), class: "back" }, "← Playbooks");
   }
-  if (PART_OF[address.show] && history.state) {
-    const { from, steps } = history.state;
-    const query = new URLSearchParams(from.slice(1));
-    const name = query.get("view") ?? query.get("show") ?? "dashboard";
+  const { from, steps } = history.state ?? {};
+  const query = new URLSearchParams(from?.slice(1));
+  const name = query.get("view") ?? query.get("show") ?? "dashboard";
+  // The way from a list to the dashboard keeps the filters of the list.
+  if (from && (PART_OF[address.show] || name !== "dashboard")) {
     const [, came] = [...SCREENS, ...OF_ONE].find(([show]) => show === name) ?? SCREENS[0];
     return h("a", { href: from, class: "back", "data-steps": steps }, `← ${came}`);
   }

@@ -72,6 +72,7 @@ async def test_panel_with_a_metric_gives_a_rule_with_its_filters(
                 file = tmp_path / f"{panel}.yml"
                 file.write_text(text)
                 _run(promtool, "check", "rules", file)
+                assert f"runbook_url: {docs}docs/operate/" in text, text
                 assert set(re.findall(r"\b(?:projector|normalizer)_\w+", text)) <= exported, text
                 assert 'reason="too_large"' in text or "reason=too_large" not in screen
                 if panel in ("rate", "errors") and "attempts=0" in screen:
@@ -131,7 +132,6 @@ def _case(step: str, fires: dict[str, tuple[list[dict[str, str]], str]]) -> dict
                         "exp_labels": {"severity": "ticket", "step": step, **labels},
                         "exp_annotations": {
                             "summary": f"{said.format(step)}, over the last one to two hours.",
-                            "runbook_url": "docs/operate/calls-fail.md#projectorerrorrate",
                         },
                     }
                     for labels in alerts

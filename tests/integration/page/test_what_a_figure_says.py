@@ -204,6 +204,20 @@ async def test_worker_with_failures_is_left_to_where_the_reader_came_from(
         await page.wait_for_url(f"{figures}/?last=6h&show=workers")
 
 
+async def test_mark_of_a_copy_stays_for_five_seconds(browser: Browser, figures: str) -> None:
+    async with looking(browser, figures) as page:
+        await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        await page.clock.install()
+        await page.click("#first .rule")
+        await page.wait_for_selector("#first .rule[data-done=Done]")
+
+        await page.clock.run_for(4500)
+        assert await page.locator("#first .rule[data-done]").count() == 1
+
+        await page.clock.run_for(1000)
+        await page.wait_for_selector("#first .rule:not([data-done])")
+
+
 async def test_quoted_part_of_an_error_is_no_question_mark(browser: Browser, figures: str) -> None:
     shown = "TemplateError: unknown field '…'"
     async with looking(browser, figures) as page:

@@ -89,7 +89,7 @@ async function saved(path, name) {
   save(name, blob, "application/x-ndjson");
 }
 
-/** Says how it went: on the button, for two seconds, and aloud. */
+/** Says how it went: on the button, for five seconds, and aloud. */
 async function done(button, work) {
   const said = document.getElementById("said");
   said.textContent = "";
@@ -101,7 +101,7 @@ async function done(button, work) {
   }
   button.dataset.done = word;
   said.textContent = `${word}: ${button.getAttribute("aria-label") ?? button.textContent}`;
-  setTimeout(() => delete button.dataset.done, 2000);
+  setTimeout(() => delete button.dataset.done, 5000);
 }
 
 function theme(draw) {

@@ -75,6 +75,7 @@ export function alertRule(panel, address) {
   const ofStep = address.step !== undefined && rule.filters?.includes("step");
   // Prometheus fills the name of the step in: it may have signs that mean something else in YAML or in a template.
   const what = rule.what((calls) => (ofStep ? `${calls} of step {{ $labels.step }}` : calls));
+  const path = guidePath(rule.state);
   return lines && [
     `# Watches ${rule.watches}, whatever the page shows${ofStep ? ", and only the 40 steps with the most calls" : ""}.`,
     ...(lines.some((line) => line.includes('outcome="failed"')) ? ["# failed, error, and cancelled calls have outcome=\"failed\"."] : []),
@@ -89,7 +90,8 @@ export function alertRule(panel, address) {
     "        labels: {severity: ticket}",
     "        annotations:",
     `          summary: ${what}${rule.watches === "this moment" ? "" : `, over ${rule.watches}`}.`,
-    `          runbook_url: ${guidePath(rule.state)}`,
+    // Without PROJECTOR_DOCS it's a path in the project, which leads nowhere from an alert.
+    ...(path.startsWith("http") ? [`          runbook_url: ${path}`] : []),
     "",
   ].join("\n");
 }

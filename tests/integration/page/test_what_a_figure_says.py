@@ -250,6 +250,18 @@ async def test_event_of_no_call_has_no_first_attempt(browser: Browser, figures: 
         assert "first attempt (" in await _text(page, "#event [data-key=fact-Attempt]")
 
 
+async def test_list_of_events_says_the_attempt_on_a_phone(browser: Browser, figures: str) -> None:
+    where = f"{figures}/?show=execution&execution={_RETRIED}"
+    async with looking(browser, where, size=(390, 844)) as page:
+        shown = page.locator(".events .try:visible")
+        assert [one for one in await shown.all_inner_texts() if one] == [
+            "first\N{NO-BREAK SPACE}attempt", "first\N{NO-BREAK SPACE}attempt",
+            "retry\N{NO-BREAK SPACE}1",
+        ]  # fmt: skip
+        clear = "all => all.every((one) => one.scrollWidth <= one.clientWidth)"
+        assert await page.locator(".events a").evaluate_all(clear)
+
+
 async def test_share_of_completed_executions_is_of_those_that_ended(
     browser: Browser, figures: str
 ) -> None:

@@ -22,7 +22,7 @@ export function drawEvent(row, address) {
       "Source shape": row.shape,
       Record: row.source_topic ? h("span", { class: "id" }, `${row.source_topic}:${row.source_partition}:${row.source_offset}`) : null,
       Attempt: ofCall(row) ? `${attempt(row.attempts)} (${DECLARED[Math.floor((row.evidence ?? 0) / 100)] ?? DECLARED[2]})`
-        : `of no call: meta.attempts, which every event has, is ${row.attempts}`,
+        : `none, because this event isn't part of a call. Its meta.attempts is ${row.attempts}`,
       Worker: row.worker_id,
       Command: row.command_id ? h("span", { class: "id" }, breaking(row.command_id, ":")) : null,
       Took: row.duration === null ? null : span(row.duration),
@@ -31,7 +31,7 @@ export function drawEvent(row, address) {
     row.coercions?.length ? h("ul", { class: "coercions", "aria-label": "What was changed" },
       row.coercions.map((one) => coercion(one, row, address))) : null,
     changes(row),
-    text("as-sent", "As sent (rebuilt)", row.as_sent),
+    text("as-sent", "As sent, rebuilt from the stored event", row.as_sent),
     text("canonical", "Canonical", row.canonical),
     row.headers?.length ? h("section", { class: "text", id: "headers", "data-key": "headers" }, h("h3", {}, "Headers"),
       h("pre", { tabindex: "0", role: "region", "aria-label": "Headers" }, row.headers.map(([name, value]) => `${name}: ${value}`).join("\n"))) : null,

@@ -6,9 +6,9 @@ the records that were read from them. The third one commits offsets to Kafka. Th
 the group when a partition has unread records but makes no progress.
 
 A rebalance ends all claims at once, in a callback of the Kafka client. So does joining the group
-again, which is needed after the client has failed. While PostgreSQL or the brokers only don't
-respond, the tasks retry, and claims that were made before stay valid. SIGTERM cancels the tasks,
-and leaving the `async with` block leaves the group.
+again, which is needed after the client has failed. As long as PostgreSQL or the brokers just don't
+respond, the tasks retry, and earlier claims stay valid. SIGTERM cancels the tasks, and leaving the
+`async with` block leaves the group.
 """
 
 import asyncio

@@ -62,7 +62,7 @@ _log: Final = get_logger()
 class Service:
     """One process of the consumer group.
 
-    Make it in a running event loop, and call `run` once, which ends after `stop`, or with an error
+    Make it in a running event loop, and call `run` once. It ends after `stop`, or with an error
     that no retry can fix. After the deadline of a stop, it may still need 15 s to commit offsets,
     release the claims, and leave the group (see `GroupMembership.__aexit__`). `accept_reset`
     and `accept_shapes` are an operator's consent to read a recreated topic, and to read partitions

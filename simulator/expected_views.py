@@ -7,8 +7,7 @@ happened.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterable, Iterator, Sequence, Set as AbstractSet
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final

@@ -18,8 +18,7 @@ run, whatever their coordinates are. Rows that retention deleted are counted in
 """
 
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import AsyncIterator, Sequence, Set as AbstractSet
 from typing import Final
 
 import asyncpg

@@ -14,8 +14,7 @@ from normalizer.cli.exit_on_error import (
     load_settings_or_exit,
     run_or_exit,
 )
-from normalizer.cli.explain import explain as explain_record
-from normalizer.cli.explain import parse_coordinates
+from normalizer.cli.explain import explain as explain_record, parse_coordinates
 from normalizer.cli.job_options import NON_NEGATIVE_INT32_TYPE
 from normalizer.cli.ledger_check import verify_ledger
 from normalizer.kafka import GrouplessClient, optional_groupless_client

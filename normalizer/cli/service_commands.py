@@ -29,11 +29,9 @@ from normalizer.runtime.command_line import NonEmptyPath
 from normalizer.runtime.exit_codes import PROBLEM_FOUND, STUCK, exit_code_for
 from normalizer.runtime.garbage_collection import collect_garbage_rarely
 from normalizer.runtime.signals import stop_on_signals
-from normalizer.store.migrate import migrate as apply_migrations
-from normalizer.store.migrate import read_migration_statuses
+from normalizer.store.migrate import migrate as apply_migrations, read_migration_statuses
 from normalizer.store.psql_script import psql_script
-from normalizer.up import UpOptions
-from normalizer.up import up as run_stack
+from normalizer.up import UpOptions, up as run_stack
 from normalizer.up.service_processes import ServiceProcesses
 
 reset_option: Final = click.option(

@@ -29,14 +29,12 @@ from opentelemetry.trace import (
     SpanKind,
     Status,
     StatusCode,
+    Tracer as SpanMaker,
     format_span_id,
     format_trace_id,
     get_current_span,
     set_span_in_context,
     use_span,
-)
-from opentelemetry.trace import (
-    Tracer as SpanMaker,
 )
 from structlog.contextvars import bound_contextvars
 

@@ -23,8 +23,6 @@ from prometheus_client import (
 from prometheus_client.metrics_core import (
     CounterMetricFamily,
     GaugeMetricFamily,
-)
-from prometheus_client.metrics_core import (
     Metric as Family,
 )
 

@@ -3,8 +3,7 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterator, Sequence, Set as AbstractSet
 from itertools import groupby, pairwise
 from operator import itemgetter
 from typing import Final

@@ -18,14 +18,12 @@ In the order a request meets them:
     response_cache.py     one query for all identical requests of the same second
     snapshots.py          a small pool of connections that can read only views
     queries/              one function for each endpoint
-    cursors.py            positions in lists
     answers.py            the fields that every answer has
     formats.py            answers as JSON or CSV
     responses.py          answers and problems as responses
     thresholds.py         from when on a figure is worth a warning
     api_errors.py         errors by their HTTP status
     openapi.py            the OpenAPI document
-    examples.py           example answers for it
     api_index.py          every path with its question
     api_reference.py      the same document as a page to read
     api_metrics.py        metrics of the API itself

@@ -1,12 +1,16 @@
 """Describes the endpoints as an OpenAPI document.
 
 It's generated from the types that the server itself uses to parse requests and to encode answers.
-So the document can't differ from what the server does.
+So the document can't differ from what the server does. The example answers are real ones, from a
+database with three hours of history. `python -m tests.support.api_examples` stores them in
+examples.json.
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from importlib.resources import files
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -16,7 +20,6 @@ from projector.api import downloads
 from projector.api.api_errors import ERRORS, Problem
 from projector.api.api_index import IndexedPath
 from projector.api.endpoints import API_PATH, ENDPOINTS_BY_TAG, Endpoint
-from projector.api.examples import RecordedRequest, read_examples
 from projector.api.parameters import Id, Parameters
 from projector.api.query_strings import PARAMETER_ALIASES, is_list_parameter, parse_query_string
 from projector.api.responses import CLOCK_HEADER
@@ -75,6 +78,31 @@ _LINKS: Final = {
         },
     },
 }
+
+
+EXAMPLES_FILE: Final = "examples.json"
+
+
+class RecordedRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """An example request and its answer, for the OpenAPI document.
+
+    `path` has a value for each parameter in the endpoint's path, such as the id of an execution.
+    `answer` is the body: JSON, or text for a download. `csv` is the same answer as CSV. To keep the
+    document short, a row is left out if earlier rows already show a value of the same type in each
+    of its fields.
+    """
+
+    path: dict[str, str] = {}
+    answer: Any = None
+    csv: str = ""
+
+
+def read_examples() -> Mapping[str, RecordedRequest]:
+    """Return the example of each operation by operationId, or an empty one for a new operation."""
+    content = files("projector.api").joinpath(EXAMPLES_FILE).read_bytes()
+    return defaultdict(
+        RecordedRequest, msgspec.json.decode(content, type=dict[str, RecordedRequest])
+    )
 
 
 def build_document(endpoints: Sequence[Endpoint], *, token: bool) -> dict[str, Any]:

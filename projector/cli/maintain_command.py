@@ -22,9 +22,9 @@ from projector.maintenance.maintain import (
     MaintainerBusyError,
     RetentionPeriods,
     StepsFailedError,
+    maintain as run_maintain,
     maintenance_lock,
 )
-from projector.maintenance.maintain import maintain as run_maintain
 from projector.verify.verdict import Verdict
 
 

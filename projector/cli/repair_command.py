@@ -11,8 +11,7 @@ from projector.cli.command_runner import print_result, run_command
 from projector.cli.scope_options import parse_scope
 from projector.database_session import database_url, open_connection
 from projector.maintenance.maintain import maintenance_lock
-from projector.repair.repair import RepairRequest, find_repairs
-from projector.repair.repair import repair as run_repair
+from projector.repair.repair import RepairRequest, find_repairs, repair as run_repair
 from projector.repair.repair_progress import RepairProgress
 from projector.verify.ranges import VerifyScope
 

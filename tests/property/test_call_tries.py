@@ -13,8 +13,7 @@ from typing import Final
 import asyncpg
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from deploy.calls import CallEvent, calls_of_command, resolve_attempts
 from normalizer.core.evidence import Evidence

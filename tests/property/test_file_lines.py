@@ -3,8 +3,7 @@
 import base64
 import json
 
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 from normalizer.core.raw_record import RawRecord
 from normalizer.files.record_lines import (

@@ -11,8 +11,7 @@ from itertools import permutations
 from typing import Final
 
 import msgspec
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from normalizer.core.identity.merge_flags import MERGED, REPORTED_ELSEWHERE, has_ambiguous_report
 from normalizer.envelope import Envelope, canonical_json

@@ -6,8 +6,7 @@ from random import Random
 from typing import Any, Final
 
 import msgspec
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from normalizer.core.evidence import Evidence, Rank
 from normalizer.core.identity.collisions import match_strength

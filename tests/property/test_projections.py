@@ -12,8 +12,7 @@ from typing import Any, Final
 import asyncpg
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from normalizer.core.batch import Batch, PartitionBatch
 from normalizer.core.normalize import Normalizer

@@ -6,8 +6,7 @@ Rows are of one report, of two or of three reports of one event, as the database
 from functools import reduce
 
 import msgspec
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from normalizer.core.identity.collisions import match_strength
 from normalizer.core.identity.merge_flags import REPORTED_ELSEWHERE

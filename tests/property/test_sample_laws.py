@@ -3,8 +3,7 @@
 import json
 from typing import Any, Final, NamedTuple
 
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 from normalizer.core.decode.samples import MAX_SAMPLE_BYTES, safe_sample
 from normalizer.core.redaction.sanitize import Sanitizer

@@ -5,8 +5,7 @@ from collections.abc import Collection, Iterator
 from functools import partial
 from typing import Any
 
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 from normalizer.core.redaction.key_checker import KeyChecker, ObjectKeyFacts
 from normalizer.core.redaction.sanitize import Sanitizer

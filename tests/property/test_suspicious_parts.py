@@ -6,8 +6,7 @@ from unittest.mock import patch
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord

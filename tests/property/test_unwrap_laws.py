@@ -5,8 +5,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord

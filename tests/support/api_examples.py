@@ -15,15 +15,15 @@ import msgspec
 
 from normalizer.embedded import PostgresServer
 from normalizer.store.migrate import migrate
-from projector.api import downloads, examples
+from projector.api import downloads, openapi
 from projector.api.endpoints import API_PATH, ENDPOINTS
-from projector.api.examples import RecordedRequest
 from projector.api.formats import answer_as_csv, answer_row_type
+from projector.api.openapi import RecordedRequest
 from projector.api.service_routes import SETTINGS_PATH
 from tests.support.api_client import api_client, get_rows, insert_events
 from tests.support.stack import Database
 
-EXAMPLES_FILE: Final = Path(examples.__file__).with_name(examples.EXAMPLES_FILE)
+EXAMPLES_FILE: Final = Path(openapi.__file__).with_name(openapi.EXAMPLES_FILE)
 
 _CALL: Final = {"execution_id": "333895119667515392", "event_id": "333895119839481857"}
 _LOOP: Final = {"execution_id": "3"}

@@ -1,7 +1,6 @@
 """The log in memory: reconciled as the store reconciles it, and written as it writes."""
 
-from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Sequence, Set as AbstractSet
 from typing import Final
 
 from normalizer.core.encoded_events import Event, to_envelope

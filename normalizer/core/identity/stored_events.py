@@ -1,7 +1,6 @@
 """The interface between reconciling and the database: the rows it reads, and its plan."""
 
-from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Sequence, Set as AbstractSet
 from typing import Literal, Protocol
 
 import msgspec

@@ -6,8 +6,7 @@ makes exactly the reported changes, unless other processes write in the meantime
 """
 
 import contextlib
-from collections.abc import AsyncGenerator, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import AsyncGenerator, Sequence, Set as AbstractSet
 from datetime import datetime
 from typing import Final, Self
 

@@ -17,8 +17,6 @@ from projector.api.snapshots import Snapshot
 
 
 class MatrixParams(GroupedParams, frozen=True, kw_only=True):
-    """Parameters."""
-
     playbook: Texts | None = None
     step: Texts | None = None
     attempts: Numbers | None = None

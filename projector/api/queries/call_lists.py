@@ -19,8 +19,6 @@ from projector.api.snapshots import Snapshot, Statement
 
 
 class CallsParams(PagedWindowParams, frozen=True, kw_only=True):
-    """Parameters."""
-
     playbook: Texts | None = None
     step: Texts | None = None
     attempts: Numbers | None = None
@@ -160,8 +158,6 @@ async def calls(snapshot: Snapshot, params: CallsParams) -> PagedAnswer[CallRow]
 
 
 class OpenCallsParams(PagedWindowParams, frozen=True, kw_only=True):
-    """Parameters."""
-
     playbook: Texts | None = None
     step: Texts | None = None
     attempts: Numbers | None = None

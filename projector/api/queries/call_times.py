@@ -23,8 +23,6 @@ _KEYS = ("playbook", "step", "attempts", "status")
 
 
 class PercentileParams(GroupedParams, frozen=True, kw_only=True):
-    """Parameters."""
-
     every: MinuteToDay = "hour"
     playbook: Texts | None = None
     step: Texts | None = None
@@ -33,8 +31,6 @@ class PercentileParams(GroupedParams, frozen=True, kw_only=True):
 
 
 class DurationsParams(PercentileParams, frozen=True, kw_only=True):
-    """Parameters."""
-
     by: Annotated[tuple[Literal["at", "playbook", "step", "attempts", "status"], ...], By] = (
         "step",
         "attempts",
@@ -42,8 +38,6 @@ class DurationsParams(PercentileParams, frozen=True, kw_only=True):
 
 
 class QueueWaitsParams(PercentileParams, frozen=True, kw_only=True):
-    """Parameters."""
-
     by: Annotated[tuple[Literal["at", "playbook", "step", "attempts", "status"], ...], By] = (
         "at",
         "step",
@@ -51,8 +45,6 @@ class QueueWaitsParams(PercentileParams, frozen=True, kw_only=True):
 
 
 class BackoffsParams(PercentileParams, frozen=True, kw_only=True):
-    """Parameters."""
-
     by: Annotated[tuple[Literal["at", "playbook", "step", "attempts", "status"], ...], By] = (
         "at",
         "step",

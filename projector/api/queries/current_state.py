@@ -1,8 +1,12 @@
-"""Answers questions about the present: freshness, retry storms, agreement, and jobs."""
+"""Shows the present state: freshness, gaps, retry storms, agreement, and jobs."""
 
-from projector.api.answers import ApiAnswer, ApiRow, Timestamp
-from projector.api.parameters import Parameters, Texts
-from projector.api.queries.run_query import run_query
+from projector.api.answers import ApiAnswer, ApiRow, PagedAnswer, Timestamp
+from projector.api.parameters import (
+    PagedWindowParams,
+    Parameters,
+    Texts,
+)
+from projector.api.queries.run_query import run_paged, run_query
 from projector.api.snapshots import Snapshot, Statement
 
 
@@ -62,8 +66,6 @@ async def partition_states(snapshot: Snapshot) -> list[str]:
 
 
 class StormsParams(Parameters, frozen=True, kw_only=True):
-    """Parameters."""
-
     step: Texts | None = None
 
 
@@ -196,3 +198,38 @@ _JOBS = Statement("""
 async def jobs(snapshot: Snapshot, _params: Parameters) -> ApiAnswer[JobRow]:
     """Which jobs ran or run, how far are they, and what are the outcomes of their records?"""
     return await run_query(snapshot, _JOBS, {}, JobRow)
+
+
+class Gap(ApiRow, frozen=True, kw_only=True):
+    """Offsets without a record, from `first_offset` (included) to `next_offset` (not included)."""
+
+    topic: str
+    incarnation: int
+    partition: int
+    first_offset: str
+    next_offset: str
+    offsets: int
+    reason: str
+    found_at: Timestamp
+
+
+_GAPS = Statement("""
+    select   topic, incarnation, partition, first_offset::text, next_offset::text, offsets, reason,
+             found_at, topic as after_topic, incarnation as after_incarnation,
+             partition as after_partition, first_offset as after_offset, found_at as after_at
+    from     projector.gaps
+    where    found_at >= :since::timestamptz and found_at < :until::timestamptz
+    and      (
+                 :after_at::timestamptz is null
+                 or (found_at, topic, incarnation, partition, first_offset)
+                    < (:after_at, :after_topic::text, :after_incarnation::integer,
+                       :after_partition::integer, :after_offset::bigint)
+             )
+    order by found_at desc, topic desc, incarnation desc, partition desc, gaps.first_offset desc
+    limit    :limit::integer
+""")
+
+
+async def gaps(snapshot: Snapshot, params: PagedWindowParams) -> PagedAnswer[Gap]:
+    """Which offsets have no record, and why?"""
+    return await run_paged(snapshot, _GAPS, params, Gap)

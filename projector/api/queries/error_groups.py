@@ -20,10 +20,107 @@ from projector.api.parameters import (
     Texts,
     WindowParams,
 )
-from projector.api.queries import error_statements as statements
-from projector.api.queries.grouping import GrainStatements
-from projector.api.queries.trends import TrendAnswer, TrendWindow, trend_window
+from projector.api.queries.grouping import (
+    FINISHED_CALLS_SOURCE,
+    GrainStatements,
+    counts_by_minute_source,
+    grouping_statement,
+    sum_column,
+)
+from projector.api.queries.trends import TrendAnswer, TrendWindow, trend_statement, trend_window
 from projector.api.snapshots import Snapshot, Statement
+
+_MEASURES: Final = {"calls": "calls"}
+
+
+def error_class_condition(error_class: str, text: str, sought: str) -> str:
+    """Build a SQL condition that is true if an error class contains the searched text.
+
+    An error class is an error text with `#` for each number and `?` for each quoted part. `text` is
+    the searched text as it was typed, and `sought` is the class of that text. So a search for
+    "timeout after 30 s" finds "timeout after # s". If `sought` has no word, for example `#`, it
+    must equal the whole error class, because nearly every class contains a number.
+    """
+    return f"""(
+                strpos(lower({error_class}), lower({text})) > 0
+                or {error_class} = {sought}
+                or {sought} ~ '\\w\\w'
+                and strpos(lower({error_class}), lower({sought})) > 0
+            )"""
+
+
+_Q: Final = error_class_condition("error_class", ":q", "(select projector.classify_error(:q))")
+_CHOSEN: Final = f"""
+            calls >= :least::integer
+            and (:error_class::text[] is null or error_class = any(:error_class))
+            and (:q::text is null or {_Q})
+"""
+_KEY_COLUMNS: Final = ("error_class", "step", "attempts", "status")
+_TO_THE_MINUTE: Final = counts_by_minute_source(
+    FINISHED_CALLS_SOURCE,
+    "failures_by_error",
+    absent=("playbook", "worker_id"),
+)
+_GROUPS: Final = GrainStatements(
+    hours=trend_statement(
+        "projector.failures_by_error",
+        keys=("error_class",),
+        filters=("step", "attempts", "status"),
+        measures=_MEASURES,
+        chosen=_CHOSEN,
+    ),
+    minutes=trend_statement(
+        _TO_THE_MINUTE,
+        keys=("error_class",),
+        filters=("playbook", "step", "attempts", "status", "worker"),
+        measures=_MEASURES,
+        time="moment",
+        where="status <> 'COMPLETED'",
+        chosen=_CHOSEN,
+    ),
+)
+_BREAKDOWN: Final = GrainStatements(
+    hours=grouping_statement(
+        "projector.failures_by_error", keys=_KEY_COLUMNS, measures=(sum_column("calls"),)
+    ),
+    minutes=grouping_statement(
+        _TO_THE_MINUTE,
+        keys=(*_KEY_COLUMNS, "playbook", "worker"),
+        measures=(sum_column("calls"),),
+        time="moment",
+        where="status <> 'COMPLETED'",
+    ),
+)
+_SAMPLES: Final = Statement("""
+    select   wanted.error_class, first.finished_at as first_seen_at,
+             last.finished_at as last_seen_at, last.execution_id::text,
+             last.command_id, last.step, last.attempts as attempt, last.error
+    from     unnest(:error_class::text[]) as wanted (error_class)
+    cross join lateral (
+        select   finished_at
+        from     projector.failed_calls
+        where    failed_calls.error_class = wanted.error_class
+        order by finished_at
+        limit    1
+    ) as first
+    cross join lateral (
+        select   finished_at, execution_id, command_id, step, attempts, error
+        from     projector.failed_calls
+        where    failed_calls.error_class = wanted.error_class
+        order by finished_at desc
+        limit    1
+    ) as last
+    order by wanted.error_class
+""")
+_LATEST: Final = Statement("""
+    select   step, playbook, attempts, status, worker_id as worker
+    from     projector.failed_calls
+    where    error_class = :error_class::text
+    and      finished_at >= :since::timestamptz and finished_at < :until::timestamptz
+    order by finished_at desc
+    limit    :limit::integer
+""")
+
 
 _MOST_LISTED_GROUPS: Final = 50
 """The most values per key of a group."""
@@ -102,8 +199,6 @@ async def error_groups(snapshot: Snapshot, params: ErrorGroupsParams) -> ErrorGr
 
 
 class ErrorGroupParams(WindowParams, frozen=True, kw_only=True):
-    """Parameters."""
-
     error_class: Annotated[Text, Meta(description="The error text of the group.")]
 
 
@@ -148,7 +243,7 @@ async def error_group(
         raise NotFoundError("there is no such error")
     record = records[0] if records else _NO_CALLS | {"error_class": params.error_class}
     calls = await snapshot.records(
-        statements.LATEST_ERROR_STATEMENT,
+        _LATEST,
         {
             "error_class": params.error_class,
             "since": window.since,
@@ -186,7 +281,7 @@ async def _records(
 ) -> list[Any]:
     """Return the sums of each group with at least this many calls in the window."""
     return await snapshot.records(
-        _statement(statements.ERROR_GROUP_STATEMENTS, params, window),
+        _statement(_GROUPS, params, window),
         msgspec.structs.asdict(params) | window.statement_values() | {"least": least},
     )
 
@@ -200,14 +295,14 @@ async def _found(
     classes = {"error_class": [record["error_class"] for record in records]}
     where: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for row in await snapshot.records(
-        _statement(statements.ERROR_BREAKDOWN_STATEMENTS, params, window),
+        _statement(_BREAKDOWN, params, window),
         msgspec.structs.asdict(params)
         | {"since": window.since, "until": window.until}
-        | {"by": statements.ERROR_KEY_COLUMNS, "every_s": window.interval_s, "limit": None}
+        | {"by": _KEY_COLUMNS, "every_s": window.interval_s, "limit": None}
         | classes,
     ):
         where[row["error_class"]].append(row)
-    samples = await snapshot.records(statements.SAMPLE_ERRORS_STATEMENT, classes)
+    samples = await snapshot.records(_SAMPLES, classes)
     return _Found(where, {row["error_class"]: row for row in samples})
 
 

@@ -1,4 +1,4 @@
-"""Counts events over time: rates, retries, corrected values, default values, and lateness."""
+"""Counts events: by attempt and status, and over time by rate, corrected value, and lateness."""
 
 from typing import Annotated, Literal
 
@@ -10,6 +10,7 @@ from projector.api.parameters import (
     GroupedParams,
     HourOrDay,
     MinuteToDay,
+    Numbers,
     Rules,
     Shapes,
     Texts,
@@ -25,8 +26,6 @@ from projector.api.snapshots import Snapshot
 
 
 class EventRateParams(GroupedParams, frozen=True, kw_only=True):
-    """Parameters."""
-
     by: Annotated[tuple[Literal["at", "event_type"], ...], By] = ("at", "event_type")
     every: MinuteToDay = "minute"
     event_type: Texts | None = None
@@ -81,8 +80,6 @@ async def events_per_second(
 
 
 class RetriesParams(GroupedParams, frozen=True, kw_only=True):
-    """Parameters."""
-
     by: Annotated[tuple[Literal["at", "step"], ...], By] = ("at",)
     every: MinuteToDay = "minute"
     step: Texts | None = None
@@ -122,8 +119,6 @@ async def retries_by_minute(snapshot: Snapshot, params: RetriesParams) -> Groupe
 
 
 class CoercionsParams(GroupedParams, frozen=True, kw_only=True):
-    """Parameters."""
-
     by: Annotated[tuple[Literal["at", "rule", "shape"], ...], By] = ("rule", "shape")
     every: HourOrDay = "hour"
     rule: Rules | None = None
@@ -152,8 +147,6 @@ async def coercions_by_rule(
 
 
 class ShapesParams(GroupedParams, frozen=True, kw_only=True):
-    """Parameters."""
-
     by: Annotated[tuple[Literal["at", "shape"], ...], By] = ("shape",)
     every: HourOrDay = "hour"
     shape: Shapes | None = None
@@ -209,8 +202,6 @@ Latenesses = Annotated[
 
 
 class LateArrivalsParams(GroupedParams, frozen=True, kw_only=True):
-    """Parameters."""
-
     by: Annotated[tuple[Literal["at", "shape", "worker", "lateness"], ...], By] = (
         "shape",
         "lateness",
@@ -261,3 +252,63 @@ async def late_arrivals(
 ) -> GroupedAnswer[LateArrivals]:
     """How late do events reach the log, and whose clock is wrong?"""
     return await run_grouped(snapshot, _LATE, params, LateArrivals)
+
+
+class AttemptsByStatusParams(GroupedParams, frozen=True, kw_only=True):
+    by: Annotated[tuple[Literal["at", "step", "event_type", "status", "attempts"], ...], By] = (
+        "event_type",
+        "status",
+        "attempts",
+    )
+    every: MinuteToDay = "hour"
+    step: Texts | None = None
+    event_type: Texts | None = None
+    status: Texts | None = None
+    attempts: Numbers | None = None
+    engine: (
+        Annotated[
+            Literal["true", "false"],
+            Meta(
+                description="With `false`, events of the engine's own step `__orchestrate__` "
+                "aren't counted, as in counts of calls. Counts by minute don't have the step, so "
+                "`false` counts by hour. Default: `true`."
+            ),
+        ]
+        | None
+    ) = None
+
+
+class AttemptsByStatus(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
+    """The number of events of a group. In `attempts`, 0 is the first attempt."""
+
+    at: Timestamp | None = None
+    step: str | None = None
+    event_type: str | None = None
+    status: str | None = None
+    attempts: int | None = None
+    events: int
+
+
+_ATTEMPTS = grouping_statement(
+    "projector.attempts_by_status",
+    keys=("event_type", "status", "attempts"),
+    measures=(sum_column("events"),),
+    time="bucket_start",
+)
+_ATTEMPTS_OF_STEPS = grouping_statement(
+    "projector.event_counts",
+    keys=("step", "event_type", "status", "attempts"),
+    measures=(sum_column("events"),),
+    where="(:engine::text is distinct from 'false' or step <> '__orchestrate__')",
+    having="sum(events) <> 0",
+)
+
+
+async def attempts_by_status(
+    snapshot: Snapshot, params: AttemptsByStatusParams
+) -> GroupedAnswer[AttemptsByStatus]:
+    """How many events are there by type, status and attempt? By step only in hours."""
+    if params.step is not None or "step" in params.by or params.engine == "false":
+        return await run_grouped(snapshot, _ATTEMPTS_OF_STEPS, params, AttemptsByStatus)
+    either = GrainStatements(hours=_ATTEMPTS, minutes=_ATTEMPTS)
+    return await run_grouped(snapshot, either, params, AttemptsByStatus)

@@ -18,8 +18,6 @@ from projector.api.snapshots import Snapshot, Statement
 
 
 class ExecutionsParams(PagedWindowParams, frozen=True, kw_only=True):
-    """Parameters."""
-
     playbook: Texts | None = None
     version: Texts | None = None
     status: ExecutionStatuses | None = None
@@ -174,8 +172,6 @@ async def executions(snapshot: Snapshot, params: ExecutionsParams) -> PagedAnswe
 
 
 class EndedParams(PagedWindowParams, frozen=True, kw_only=True):
-    """Parameters."""
-
     playbook: Texts | None = None
 
 

@@ -15,8 +15,6 @@ from projector.api.snapshots import Snapshot, Statement
 
 
 class OutcomesParams(GroupedParams, frozen=True, kw_only=True):
-    """Parameters."""
-
     by: Annotated[tuple[Literal["at", "playbook"], ...], By] = ("at",)
     every: MinuteToDay = "hour"
     playbook: Texts | None = None

@@ -19,8 +19,6 @@ from projector.api.snapshots import Snapshot, Statement
 
 
 class WithoutCommandParams(GroupedParams, frozen=True, kw_only=True):
-    """Parameters."""
-
     by: Annotated[tuple[Literal["at", "step", "event_type", "status"], ...], By] = (
         "step",
         "event_type",

@@ -1,17 +1,21 @@
 """Runs a statement on a snapshot, and builds the answer from its rows.
 
-There's one function for each kind of answer: all rows, counts in groups, and one page of a list.
+There's one function for each kind of answer: all rows, counts in groups, and one page of a list. A
+page ends with a cursor, an opaque text with which a client gets the next page. It contains the last
+row's values in the columns by which the list is sorted. Unlike a row number, these values still
+mark the same place after new rows have arrived.
 """
 
-from collections.abc import Mapping
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeVar
+from zlib import crc32
 
 import asyncpg
 import msgspec
 
 from projector.api.answers import ApiAnswer, ApiRow, GroupedAnswer, PagedAnswer
 from projector.api.api_errors import BadCursorError
-from projector.api.cursors import BAD_CURSOR_MESSAGE, decode_cursor, encode_cursor
 from projector.api.parameters import (
     SECONDS_BY_GRAIN,
     Grain,
@@ -89,14 +93,14 @@ async def run_paged(
     since, until = None, None
     if isinstance(params, PagedWindowParams):
         since, until = params.bounds(snapshot.read_at)
-    keyset = decode_cursor(statement.text, params.cursor, statement.keyset)
+    keyset = _decode_cursor(statement.text, params.cursor, statement.keyset)
     values = {**_values(params), **values, **keyset, "since": since, "until": until}
     try:
         records = await snapshot.records(statement, values | {"limit": params.limit + 1})
     except asyncpg.DataError as error:
         if params.cursor is None:
             raise
-        raise BadCursorError(BAD_CURSOR_MESSAGE) from error
+        raise BadCursorError(_BAD_CURSOR_MESSAGE) from error
     visible = records[: params.limit]
     more = len(records) > params.limit
     total: int | None = None
@@ -111,7 +115,7 @@ async def run_paged(
             kind(**{name: value for name, value in record.items() if name not in keyset})
             for record in visible
         ],
-        next=encode_cursor(statement.text, [visible[-1][name] for name in keyset])
+        next=_encode_cursor(statement.text, [visible[-1][name] for name in keyset])
         if more
         else None,
         total=None if total is None else min(total, MOST_COUNTED_ROWS),
@@ -128,3 +132,36 @@ def _values(params: msgspec.Struct) -> dict[str, Any]:
         if name in values:
             values[name] = parse_ids(values[name])
     return values
+
+
+_BAD_CURSOR_MESSAGE: Final = "cursor: this endpoint gave no such `next` for these parameters"
+
+
+def _encode_cursor(list_: str, keyset: Sequence[Any]) -> str:
+    """Return the cursor of the page after the row with this keyset. `list_` is the list's SQL."""
+    return urlsafe_b64encode(msgspec.json.encode([_mark(list_), *keyset])).decode().rstrip("=")
+
+
+def _decode_cursor(list_: str, cursor: str | None, kinds: Mapping[str, Any]) -> dict[str, Any]:
+    """Decode a cursor into the position after which the page begins.
+
+    The position is the last row of the previous page, given by its values in the columns by which
+    the list is sorted. Without a cursor, all of them are None. Raises BadCursorError if the cursor
+    is damaged or belongs to another list. The values have the right types, but may be outside the
+    range of their columns, because a client can edit a cursor.
+    """
+    if cursor is None:
+        return dict.fromkeys(kinds)
+    try:
+        text = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        mark, *keyset = msgspec.json.decode(text, type=tuple[(int, *kinds.values())])  # type: ignore[misc]
+    except (ValueError, msgspec.MsgspecError) as error:
+        raise BadCursorError(_BAD_CURSOR_MESSAGE) from error
+    if mark != _mark(list_):
+        raise BadCursorError(_BAD_CURSOR_MESSAGE)
+    return dict(zip(kinds, keyset, strict=True))
+
+
+def _mark(list_: str) -> int:
+    """Return a number that differs between lists, because their keysets may have the same types."""
+    return crc32(list_.encode())

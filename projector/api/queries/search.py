@@ -15,7 +15,7 @@ from msgspec import Meta
 from normalizer.core.record_address import parse_record_address
 from projector.api.answers import ApiAnswer, ApiRow
 from projector.api.parameters import NO_NUL_CHARACTER, WindowParams, parse_int64, round_to_grain
-from projector.api.queries.error_statements import error_class_condition
+from projector.api.queries.error_groups import error_class_condition
 from projector.api.snapshots import Snapshot, Statement
 
 _MOST_HITS_PER_KIND: Final = 10

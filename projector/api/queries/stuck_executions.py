@@ -13,14 +13,10 @@ from projector.api.snapshots import Snapshot, Statement
 
 
 class StuckGroupsParams(Parameters, frozen=True, kw_only=True):
-    """Parameters."""
-
     playbook: Texts | None = None
 
 
 class StuckExecutionsParams(PagedParams, frozen=True, kw_only=True):
-    """Parameters."""
-
     playbook: Texts | None = None
     execution: Ids | None = None
     silent_for: (
@@ -120,8 +116,6 @@ async def stuck_executions(
 
 
 class WithoutEndParams(PagedParams, frozen=True, kw_only=True):
-    """Parameters."""
-
     playbook: Texts | None = None
 
 

@@ -11,8 +11,7 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from projector.api import downloads, response_cache
-from projector.api import snapshots as api_database
+from projector.api import downloads, response_cache, snapshots as api_database
 from projector.api.api_errors import DatabaseUnavailableError
 from projector.api.app import build_app
 from projector.api.endpoints import API_PATH, ENDPOINTS

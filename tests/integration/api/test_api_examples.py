@@ -1,7 +1,7 @@
 """The examples of the OpenAPI document are what the API answers."""
 
 from projector.api.endpoints import ENDPOINTS
-from projector.api.examples import read_examples
+from projector.api.openapi import read_examples
 from tests.support.api_client import api_client
 from tests.support.api_examples import (
     differences,

@@ -14,8 +14,7 @@ from normalizer.store.session import _SETTINGS
 from tests.support.factories import EXECUTION_ID, raw_event
 from tests.support.feed import Feed
 from tests.support.probe_client import http_get, metric_value, scrape_metrics
-from tests.support.service_runs import running
-from tests.support.service_runs import until as until_running
+from tests.support.service_runs import running, until as until_running
 from tests.support.stack import Topic
 from tests.support.table_rows import assert_ledger_holds, connected, count
 from tests.support.waiting import until

@@ -19,8 +19,7 @@ from projector.repair.repair import RepairRequest, repair
 from tests.support.factories import EXECUTION_ID, after, envelope, make_batch, snowflake
 from tests.support.feed import Feed
 from tests.support.probe_client import http_get, metric_value, scrape_metrics
-from tests.support.service_runs import running
-from tests.support.service_runs import until as until_running
+from tests.support.service_runs import running, until as until_running
 from tests.support.stack import Database
 from tests.support.table_rows import (
     assert_ledger_holds,

@@ -25,9 +25,9 @@ from projector.api.api_reference import api_reference_as_html
 from projector.api.endpoints import ENDPOINTS
 from projector.api.formats import answer_as_csv, preferred_format
 from projector.api.openapi import build_document
+from projector.api.outcome_metrics import CallSums, RecentOutcomes
 from projector.api.parameters import GroupedParams, Shapes
-from projector.api.queries.quarantine_detail import EXPLANATIONS_BY_REASON
-from projector.api.queries.recent_outcomes import CallSums, RecentOutcomes
+from projector.api.queries.quarantine_lists import EXPLANATIONS_BY_REASON
 from projector.api.queries.trends import MOST_TREND_INTERVALS, trend_window
 from projector.api.response_cache import ResponseCache
 from projector.api.responses import problem_response

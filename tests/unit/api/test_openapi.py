@@ -10,8 +10,7 @@ import pytest
 from projector.api import openapi
 from projector.api.api_reference import api_reference_as_html, render_example
 from projector.api.endpoints import ENDPOINTS
-from projector.api.examples import RecordedRequest
-from projector.api.openapi import build_document
+from projector.api.openapi import RecordedRequest, build_document
 
 DOCUMENT: Final = msgspec.json.decode(msgspec.json.encode(build_document(ENDPOINTS, token=False)))
 OPERATIONS: Final = {
@@ -46,6 +45,12 @@ def test_an_operation_is_described_and_its_examples_are_valid(name: str) -> None
         example = content["examples"]["answer"]["value"]
         assert example
         check(example, content["schema"])
+
+
+def test_every_schema_is_described() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+
+    assert [name for name, schema in schemas.items() if not schema.get("description")] == []
 
 
 def test_a_stale_example_keeps_nobody_from_starting(monkeypatch: pytest.MonkeyPatch) -> None:

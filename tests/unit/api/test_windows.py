@@ -4,8 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from projector.api.parameters import SECONDS_BY_GRAIN, Grain, start_of_kept_minutes
 from projector.api.queries.call_times import DurationsParams

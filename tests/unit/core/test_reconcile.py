@@ -1,8 +1,7 @@
 """Identity: which events are one, which are two, and which were here before."""
 
 import time
-from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Sequence, Set as AbstractSet
 from typing import Any
 
 import msgspec

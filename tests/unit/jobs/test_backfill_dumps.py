@@ -5,8 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from normalizer.errors import FatalError
 from normalizer.files.api_dumps import is_api_dump, read_api_dump_rows

@@ -1,13 +1,14 @@
-"""Checks what this process is allowed to do in Kafka and PostgreSQL, with one line per check."""
+"""Checks the environment, and what this process may do in Kafka and PostgreSQL, line by line."""
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Final
 
 from normalizer.cli.check_database import DatabaseCheck
 from normalizer.cli.check_kafka import KafkaCheck
 from normalizer.cli.check_result import CheckResult
+from normalizer.config.environment import unknown_variables, unused_variables
 from normalizer.config.settings import Settings
 from normalizer.core.previous_owner import SLICE_BLAMED
 from normalizer.errors import (
@@ -17,6 +18,7 @@ from normalizer.errors import (
     OtherGroupError,
 )
 from normalizer.kafka import GrouplessClient, KafkaPartition
+from normalizer.observability.tracing import find_grpc_port_error, find_tracing_error
 from normalizer.store.source_positions import NEWEST_POSITIONS_SQL
 
 _STEP_TIMEOUT_S: Final = 20.0
@@ -157,3 +159,23 @@ async def _positions(kafka: KafkaCheck, database: DatabaseCheck) -> AsyncIterato
         if without_leader:
             message += f"; {without_leader} without a leader"
         yield CheckResult("positions", message)
+
+
+def check_environment(environ: Mapping[str, str], settings: Settings) -> Iterator[CheckResult]:
+    """Check that each variable has a reader, and that spans can be sent if tracing is on."""
+    for unknown in unknown_variables(environ):
+        yield CheckResult(
+            f"variable {unknown.name}",
+            "unknown, so nothing reads it",
+            f"correct or unset it: {unknown.advice}",
+        )
+    for unused in unused_variables(settings):
+        yield CheckResult(
+            f"variable {unused.name}",
+            f"KAFKA_SECURITY_PROTOCOL is {settings.kafka_security_protocol}, which doesn't use it",
+            f"{unused.advice}, or unset it",
+            warns=True,
+        )
+    if mistake := find_tracing_error(environ) or find_grpc_port_error(environ):
+        # This is only a warning, because the service works without tracing.
+        yield CheckResult("tracing", mistake.what, mistake.remedy, warns=True)

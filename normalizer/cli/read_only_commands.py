@@ -6,8 +6,7 @@ import os
 
 import click
 
-from normalizer.cli.check import check as run_check
-from normalizer.cli.check_environment import check_environment
+from normalizer.cli.check import check as run_check, check_environment
 from normalizer.cli.check_result import CheckResult
 from normalizer.cli.exit_on_error import (
     build_normalizer_or_exit,

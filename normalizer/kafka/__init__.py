@@ -6,9 +6,9 @@ decode.
 
 client_setup            has what every client shares: options, partitions, records, translated
                         errors.
-access_tokens           keeps the access token of SASL OAUTHBEARER for all clients of the process.
+access_tokens           keeps the access token of SASL OAUTHBEARER for all clients of the process,
+                        and replaces a connection before its token expires.
 token_sources           requests a token from an authorization server, or signs one for AWS.
-connection_renewal      replaces a connection before the token that it signed in with expires.
 connection_diagnosis    finds the step (TCP, TLS, SASL, ...) at which the brokers reject a client.
 lazy_clients            opens the clients of a reader when they're first needed.
 group_reader            GroupReader reads the partitions that a consumer group assigns to this

@@ -33,9 +33,8 @@ from normalizer.errors import (
     ConfigurationError,
     FatalError,
 )
-from normalizer.kafka.access_tokens import shared_token_provider
+from normalizer.kafka.access_tokens import renew_connections_before_expiry, shared_token_provider
 from normalizer.kafka.connection_diagnosis import diagnose_connection
-from normalizer.kafka.connection_renewal import renew_connections_before_expiry
 from normalizer.kafka.decompression import limit_decompression
 
 CLIENT_ID: Final = "normalizer"

@@ -1,4 +1,6 @@
-"""Claims partitions, each by raising the epoch of its position.
+"""Claims partitions, each by raising the epoch of its position, and notes what an owner works on.
+
+`PreviousOwner` says how the next owner reads these notes, to tell what killed the previous one.
 
 No function here begins a transaction. Each runs on the caller's connection, in the transaction that
 the caller has begun.
@@ -9,7 +11,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from normalizer.core.previous_owner import PreviousOwner
+from normalizer.core.previous_owner import SLICE_ALONE, PreviousOwner
 from normalizer.errors import PositionMovedError
 from normalizer.store.claim import Claim, PartitionOwner
 from normalizer.store.dedup_horizon import ADD_DEDUP_HORIZON_SQL, LOCK_DEDUP_HORIZON_SQL
@@ -272,3 +274,40 @@ _CLAIM_HEARTBEAT: Final = """
 
 async def _write_first_heartbeat(connection: asyncpg.Connection, claim: Claim) -> None:
     await connection.execute(_CLAIM_HEARTBEAT, claim.topic, claim.incarnation, claim.partition)
+
+
+# Releases every position that this process holds, whatever its topic, because no other process has
+# the same holder.
+_RECORD_IDLE: Final = """
+    update normalizer.source_positions
+    set    holder = null
+    where  holder = $1::text
+"""
+
+
+async def mark_owner_idle(connection: asyncpg.Connection, holder: str) -> None:
+    """Record that this holder processes no record of any partition.
+
+    A process does so when it stops, and after a rebalance has ended its claims.
+    """
+    await connection.execute(_RECORD_IDLE, holder)
+
+
+_TAKE_ALONE: Final = """
+    update normalizer.source_positions
+    set    slice_records = $5::integer
+    where  (topic, incarnation, partition, epoch)
+         = ($1::text, $2::integer, $3::integer, $4::bigint)
+"""
+
+
+async def mark_working_on_one_record(connection: asyncpg.Connection, claim: Claim) -> None:
+    """Record that the owner works on the partition's next record, and on nothing else."""
+    await connection.execute(
+        _TAKE_ALONE,
+        claim.topic,
+        claim.incarnation,
+        claim.partition,
+        claim.epoch,
+        SLICE_ALONE,
+    )

@@ -22,10 +22,14 @@ from normalizer.errors import OtherGroupError, PositionError, StoreUnavailableEr
 from normalizer.postgres.database import COMMAND_TIMEOUT_S
 from normalizer.store.batch_plan import BatchPlanner, WriteProgress
 from normalizer.store.claim import Claim, PartitionOwner
-from normalizer.store.claims import begin_next_incarnation, claim_partition
+from normalizer.store.claims import (
+    begin_next_incarnation,
+    claim_partition,
+    mark_owner_idle,
+    mark_working_on_one_record,
+)
 from normalizer.store.event_rows import RowRejectedError
 from normalizer.store.other_groups import find_other_groups
-from normalizer.store.owner_activity import mark_owner_idle, mark_working_on_one_record
 from normalizer.store.process_shapes import NO_SHAPES, ShapesFingerprint
 from normalizer.store.rejected_row_finder import RejectedRowFinder
 from normalizer.store.session import LOCK_HOLDERS_SQL, RetryTransactionError, Session

@@ -3,9 +3,8 @@
 It starts PostgreSQL, Kafka, the normalizer, the projector's dashboard, and traffic, restarts a part
 that dies, and stops all of them in reverse order. Everything is kept in one folder.
 
-stack_run          is the whole run, step by step.
+stack_run          is the whole run, step by step. It starts the database and the broker.
 stack_files        has the folder .noetl/ with its lock, stack.json, and the password file.
-stack_servers      starts the database and the broker.
 stack_programs     starts normalizer, projector, and traffic as child processes.
 supervisor         starts processes in order, restarts them, and stops them in reverse order.
 native_lane_watch  notices a native lane that is built while the stack runs.

@@ -5,14 +5,22 @@ import contextlib
 import os
 import shlex
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 
 from normalizer.config.passwords import mask_url_passwords
 from normalizer.config.settings import Settings
+from normalizer.embedded import (
+    KAFKA_VERSION,
+    KafkaBroker,
+    KafkaMissingError,
+    PostgresServer,
+    ensure_kafka_jars,
+)
 from normalizer.errors import NormalizerError
 from normalizer.kafka import GrouplessClient, optional_groupless_client
 from normalizer.runtime.screen import Screen
@@ -26,10 +34,10 @@ from normalizer.up.stack_files import (
     StackAddresses,
     lock_stack_folder,
     remove_stack_files,
+    write_pgpass,
     write_stack_file,
 )
 from normalizer.up.stack_programs import FILE_REPLAY_TOPIC, StackPrograms, has_simulator
-from normalizer.up.stack_servers import start_kafka, start_postgres
 from normalizer.up.supervisor import Supervisor
 
 TOPIC_PARTITIONS: Final = 6
@@ -143,10 +151,10 @@ class _Run:
             self.screen.print_line(f"{len(applied)} migrations applied")
 
     async def _start_servers(self) -> tuple[StackAddresses, Settings]:
-        stack = await start_postgres(self._folder, self._supervisor, self.screen.print_line)
+        stack = await _start_postgres(self._folder, self._supervisor, self.screen.print_line)
         if not self._options.kafka:
             return stack, Settings()
-        return stack, await start_kafka(
+        return stack, await _start_kafka(
             self._folder, stack, self._supervisor, self.screen.print_line
         )
 
@@ -219,3 +227,44 @@ def _in_words(errors: BaseExceptionGroup[BaseException]) -> str:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return f"error: {mask_url_passwords(str(error)) or type(error).__name__}"
+
+
+async def _start_postgres(
+    folder: Path, supervisor: Supervisor, report: Callable[[str], None]
+) -> StackAddresses:
+    """Start PostgreSQL. Returns the stack so far, with the owner's database."""
+    server = PostgresServer(folder / "postgres")
+    await supervisor.start("postgres", server)
+    url = await server.create_database("noetl")
+    report(f"PostgreSQL on 127.0.0.1:{server.port}. To query it:")
+    pgpass = write_pgpass(folder, url)
+    psql = shlex.join([str(server.bin_dir / "psql"), _without_password(url)])
+    report(f"  PGPASSFILE={shlex.quote(str(pgpass))} {psql}")
+    return StackAddresses(
+        database_url=url, folders={"state": str(folder), "postgres": str(server.data_folder)}
+    )
+
+
+async def _start_kafka(
+    folder: Path, stack: StackAddresses, supervisor: Supervisor, report: Callable[[str], None]
+) -> Settings:
+    """Start Kafka and return its address.
+
+    If parts are missing, it prints which, and returns none.
+    """
+    try:
+        jars = await ensure_kafka_jars(report)
+    except KafkaMissingError as missing:
+        report(f"{missing} (until then use --no-kafka, which loads the same records from a file)")
+        return Settings()
+    broker = KafkaBroker(folder / "kafka", jars)
+    await supervisor.start("kafka", broker)
+    stack.bootstrap_servers = broker.bootstrap_servers
+    stack.folders["kafka"] = str(broker.folder)
+    report(f"Apache Kafka {KAFKA_VERSION} on {broker.bootstrap_servers}")
+    return Settings(kafka_bootstrap_servers=(broker.bootstrap_servers,))
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=f"{parts.username}@{parts.hostname}:{parts.port}").geturl()

@@ -26,7 +26,6 @@ In the order a request meets them:
     openapi.py            the OpenAPI document
     api_index.py          every path with its question
     api_reference.py      the same document as a page to read
-    api_metrics.py        metrics of the API itself
-    outcome_metrics.py    metrics of outcomes, for alerts
+    api_metrics.py        metrics of the API, and of outcomes, for alerts
     page/                 the dashboard
 """

@@ -20,12 +20,11 @@ from normalizer.errors import REASONS, ConfigurationError
 from projector.api import serve_command
 from projector.api.answers import ApiAnswer, ApiRow
 from projector.api.api_errors import ERRORS, ApiError, BusyError
-from projector.api.api_metrics import ApiMetrics
+from projector.api.api_metrics import ApiMetrics, CallSums, RecentOutcomes
 from projector.api.api_reference import api_reference_as_html
 from projector.api.endpoints import ENDPOINTS
 from projector.api.formats import answer_as_csv, preferred_format
 from projector.api.openapi import build_document
-from projector.api.outcome_metrics import CallSums, RecentOutcomes
 from projector.api.parameters import GroupedParams, Shapes
 from projector.api.queries.quarantine_lists import EXPLANATIONS_BY_REASON
 from projector.api.queries.trends import MOST_TREND_INTERVALS, trend_window

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from aiokafka.client import ConnectionGroup
 
-from normalizer.kafka.access_tokens import TokenProvider
-from normalizer.kafka.connection_renewal import renew_connections_before_expiry
+from normalizer.kafka.access_tokens import TokenProvider, renew_connections_before_expiry
 from normalizer.kafka.token_sources import AccessToken, TokenUnavailableError
 from tests.support.waiting import until
 

@@ -19,3 +19,14 @@ def test_every_test_that_a_mutant_names_is_there() -> None:
     named = {*STAY_GREEN, *(mutant.test for mutant in MUTANTS)}
 
     assert named - files_with(named).keys() == set()
+
+
+def test_an_assertion_that_a_mutant_names_is_in_its_test() -> None:
+    files = files_with({mutant.test for mutant in MUTANTS})
+    named = [mutant for mutant in MUTANTS if mutant.fails.startswith("assert ")]
+
+    assert [
+        mutant.name
+        for mutant in named
+        if mutant.fails not in (ROOT / files[mutant.test]).read_text()
+    ] == []

@@ -16,6 +16,7 @@ from normalizer.cli.check_result import CheckResult
 from normalizer.config.passwords import mask_url_passwords
 from normalizer.config.settings import Settings
 from normalizer.errors import OtherGroupError
+from normalizer.store.claim_checks import find_other_groups
 from normalizer.store.migrate import (
     APPLIED_BY_HAND_REMEDY,
     USE_OTHER_BUILD_REMEDY,
@@ -23,7 +24,6 @@ from normalizer.store.migrate import (
     read_migration_statuses,
 )
 from normalizer.store.migration_files import migration_names_in_state, read_migrations
-from normalizer.store.other_groups import find_other_groups
 from normalizer.store.read_only import read_only_connection
 
 _SKEW_S: Final = 5.0

@@ -115,7 +115,7 @@ def run_backfill_dry_run(
     if source.truncation_reason:
         click.echo(f"truncated: {source.truncation_reason}", err=True)
     lines = [*diff.format_lines()]
-    if stale.get_count("changed") or stale.get_count("rejected"):
+    if stale.counts["changed"] or stale.counts["rejected"]:
         lines.append(
             "already stored by older rules, and left as is. `normalizer renormalize` would make it:"
         )

@@ -36,7 +36,7 @@ from normalizer.errors import (
 from normalizer.kafka import FetchedChunk, GrouplessClient, GroupReader, KafkaPartition
 from normalizer.runtime.logging_setup import OutageLog, ServiceCounters, get_logger
 from normalizer.runtime.pause import back_off_s, wait_at_most
-from normalizer.store.process_shapes import ShapesFingerprint
+from normalizer.store.claim_checks import ShapesFingerprint
 
 _CLAIM_EVERY_S: Final = 0.25
 """How often to look for partitions to claim."""

@@ -29,7 +29,7 @@ from normalizer.kafka import (
 )
 from normalizer.runtime.logging_setup import ServiceCounters, get_logger
 from normalizer.store.claim import Claim
-from normalizer.store.process_shapes import ShapesFingerprint
+from normalizer.store.claim_checks import ShapesFingerprint
 from normalizer.store.sqlstate import LOCK_NOT_AVAILABLE
 
 _log: Final = get_logger()

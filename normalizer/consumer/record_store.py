@@ -10,7 +10,7 @@ from normalizer.config.settings import Settings
 from normalizer.core.batch import Batch, OutcomeTotals
 from normalizer.errors import OtherGroupError, PositionError
 from normalizer.store.claim import Claim
-from normalizer.store.process_shapes import NO_SHAPES, ShapesFingerprint
+from normalizer.store.claim_checks import NO_SHAPES, ShapesFingerprint
 from normalizer.store.store import Store
 from normalizer.store.write_transaction import CommittedBatch
 

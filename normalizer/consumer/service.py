@@ -53,7 +53,7 @@ from normalizer.errors import (
 from normalizer.observability.tracer import NoopTracer, Tracer, WriteSpans
 from normalizer.runtime.logging_setup import ServiceCounters, get_logger
 from normalizer.runtime.loop_heartbeat import LoopHeartbeat
-from normalizer.store.process_shapes import ShapesFingerprint
+from normalizer.store.claim_checks import ShapesFingerprint
 from normalizer.store.write_retry import InFlightBatch, write_with_retry
 
 _log: Final = get_logger()

@@ -10,10 +10,7 @@ connect_error       says why no connection could be opened, and what to do.
 claims              claims partitions, i.e. decides which process may write one from where, and
                     records what an owner is working on, in case it's killed.
 claim               has `Claim`, which says what a process may write, and from where.
-topic_cluster       checks that a topic belongs to this Kafka cluster.
-other_groups        finds partitions that another consumer group reads.
-process_shapes      checks that a partition is read with the same table of shapes as before.
-protocol_version    rejects a database that was migrated for another protocol version.
+claim_checks        checks cluster, group, table of shapes, and protocol before a claim.
 source_positions    locks, checks, and moves positions with their running totals.
 dedup_horizon       locks the offsets below which records may have been written before.
 write_transaction   has the steps of the transaction that writes a batch.

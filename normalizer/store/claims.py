@@ -14,11 +14,14 @@ import asyncpg
 from normalizer.core.previous_owner import SLICE_ALONE, PreviousOwner
 from normalizer.errors import PositionMovedError
 from normalizer.store.claim import Claim, PartitionOwner
+from normalizer.store.claim_checks import (
+    ShapesFingerprint,
+    check_same_shapes,
+    check_writer_protocol,
+    find_other_groups,
+)
 from normalizer.store.dedup_horizon import ADD_DEDUP_HORIZON_SQL, LOCK_DEDUP_HORIZON_SQL
 from normalizer.store.migrate import check_applied_migrations
-from normalizer.store.other_groups import find_other_groups
-from normalizer.store.process_shapes import ShapesFingerprint, check_same_shapes
-from normalizer.store.protocol_version import check_writer_protocol
 from normalizer.store.source_positions import lock_positions
 
 

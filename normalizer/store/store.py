@@ -22,6 +22,12 @@ from normalizer.errors import OtherGroupError, PositionError, StoreUnavailableEr
 from normalizer.postgres.database import COMMAND_TIMEOUT_S
 from normalizer.store.batch_plan import BatchPlanner, WriteProgress
 from normalizer.store.claim import Claim, PartitionOwner
+from normalizer.store.claim_checks import (
+    NO_SHAPES,
+    ShapesFingerprint,
+    check_topic_cluster,
+    find_other_groups,
+)
 from normalizer.store.claims import (
     begin_next_incarnation,
     claim_partition,
@@ -29,8 +35,6 @@ from normalizer.store.claims import (
     mark_working_on_one_record,
 )
 from normalizer.store.event_rows import RowRejectedError
-from normalizer.store.other_groups import find_other_groups
-from normalizer.store.process_shapes import NO_SHAPES, ShapesFingerprint
 from normalizer.store.rejected_row_finder import RejectedRowFinder
 from normalizer.store.session import LOCK_HOLDERS_SQL, RetryTransactionError, Session
 from normalizer.store.source_positions import (
@@ -40,7 +44,6 @@ from normalizer.store.source_positions import (
     advance_past_gap,
     find_lost_claims,
 )
-from normalizer.store.topic_cluster import check_topic_cluster
 from normalizer.store.write_transaction import CommittedBatch, WriteTransaction
 
 _T = TypeVar("_T")

@@ -317,7 +317,7 @@ MUTANTS: Final = (
     Mutant(
         name="the protocol in force is not looked at",
         promise="Two versions never write at once",
-        path="normalizer/store/protocol_version.py",
+        path="normalizer/store/claim_checks.py",
         old="if in_force != _PROTOCOL_VERSION:",
         new="if in_force is None:",
         test="test_a_raised_protocol_stops_who_claims_and_fences_who_has",

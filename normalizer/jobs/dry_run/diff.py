@@ -5,6 +5,7 @@ it keeps a limited number of different changes, each with a few event ids as exa
 counts the others.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Any, Final
@@ -66,23 +67,20 @@ class Diff:
     def __init__(self, sink: Callable[[RowChange], object] | None = None) -> None:
         self._sink = sink
         self._fields: dict[str, dict[str, _Pairs]] = {}
-        self._rows: dict[str, int] = {}
-        self._reasons: dict[str, int] = {}
+        self.counts: Counter[str] = Counter()
+        """The number of rows or records of each kind, which is one of `_KINDS`."""
+        self._reasons: Counter[str] = Counter()
         self._rejected_examples: dict[str, list[str]] = {}
-
-    def get_count(self, kind: str) -> int:
-        """Return the number of rows or records of a kind, which is one of `_KINDS`."""
-        return self._rows.get(kind, 0)
 
     def add_row(self, kind: str, event: Envelope | None = None) -> None:
         """Count a row that's `new` or `unchanged`, or a record that would give no row."""
-        self._rows[kind] = self.get_count(kind) + 1
+        self.counts[kind] += 1
         if self._sink and event is not None:
             self._sink(RowChange(what=kind, event_id=str(event.event_id)))
 
     def add_changed_row(self, kind: str, event_id: int, fields: FieldChanges) -> None:
         """Add a row that's `merged` or `changed`, with the fields that would differ."""
-        self._rows[kind] = self.get_count(kind) + 1
+        self.counts[kind] += 1
         for field, (before, after) in fields.items():
             pairs = self._fields.setdefault(kind, {}).setdefault(field, _Pairs())
             pair = (_shortened(before), _shortened(after))
@@ -98,8 +96,8 @@ class Diff:
 
     def add_rejection(self, coordinates: str, reason: str, event_id: int | None = None) -> None:
         """Add a record, or a stored row, that would be rejected."""
-        self._rows["rejected"] = self.get_count("rejected") + 1
-        self._reasons[reason] = self._reasons.get(reason, 0) + 1
+        self.counts["rejected"] += 1
+        self._reasons[reason] += 1
         examples = self._rejected_examples.setdefault(reason, [])
         if len(examples) < _EXAMPLES:
             examples.append(coordinates)
@@ -116,14 +114,14 @@ class Diff:
     def format_lines(self) -> Iterator[str]:
         """Yield the whole diff as lines for an operator."""
         for what in _KINDS:
-            if what in self._rows:
-                yield f"{self._rows[what]:>12,} {what}{_WHY.get(what, '')}"
+            if what in self.counts:
+                yield f"{self.counts[what]:>12,} {what}{_WHY.get(what, '')}"
             if what == "rejected":
-                for reason, count in sorted(self._reasons.items(), key=lambda item: -item[1]):
+                for reason, count in self._reasons.most_common():
                     yield f"{count:>20,} {reason}, as {', '.join(self._rejected_examples[reason])}"
             for field, pairs in sorted(self._fields.get(what, {}).items()):
                 yield from _field_lines(field, pairs)
-        if not self._rows:
+        if not self.counts:
             yield "nothing was read"
 
 

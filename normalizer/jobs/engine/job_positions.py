@@ -21,11 +21,11 @@ from normalizer.core.identity.coordinates import (
 )
 from normalizer.jobs.engine.job_run import JobRun
 from normalizer.jobs.sources.history_source import PartKey
+from normalizer.store.claim_checks import check_topic_cluster
 from normalizer.store.dedup_horizon import ADD_DEDUP_HORIZON_SQL, LOCK_DEDUP_HORIZON_SQL
 from normalizer.store.session import RetryTransactionError
 from normalizer.store.sorted_outcomes import SortedOutcomes
 from normalizer.store.source_positions import AlreadyCommitted, check_positions
-from normalizer.store.topic_cluster import check_topic_cluster
 
 _DEDUP_HORIZON_STEP: Final = 65_536
 """Raise the service's dedup horizon in steps of this many offsets, because each step waits for the

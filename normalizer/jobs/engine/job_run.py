@@ -20,8 +20,8 @@ from normalizer.jobs.engine.job_spec import JobSpec
 from normalizer.jobs.engine.throttle import ThrottleCause
 from normalizer.jobs.sources.history_source import PartKey, ReadPosition, SourcePart
 from normalizer.postgres.database import release_lock
+from normalizer.store.claim_checks import check_writer_protocol
 from normalizer.store.migrate import check_applied_migrations
-from normalizer.store.protocol_version import check_writer_protocol
 from normalizer.store.reconnecting_connection import ReconnectingConnection
 from normalizer.store.sqlstate import STATEMENT_ERRORS, translate_error
 

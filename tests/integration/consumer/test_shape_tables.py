@@ -6,7 +6,7 @@ import pytest
 
 from normalizer.errors import ShapesChangedError
 from normalizer.store.claim import Claim
-from normalizer.store.process_shapes import ShapesFingerprint
+from normalizer.store.claim_checks import ShapesFingerprint
 from normalizer.store.store import Store
 from tests.support.doc_pages import blocks
 from tests.support.feed import Feed

@@ -127,7 +127,7 @@ async def test_the_dry_run_of_a_backfill_is_what_the_run_then_does(
     assert {int(change.event_id) for change in changes if change.what == "new"} == (
         after.keys() - before.keys()
     )
-    assert (diff.get_count("new"), diff.get_count("rejected")) == (verdict.totals.stored, rejected)
+    assert (diff.counts["new"], diff.counts["rejected"]) == (verdict.totals.stored, rejected)
 
 
 async def test_a_dry_run_searches_only_for_what_may_be_stored(
@@ -150,4 +150,4 @@ async def test_a_dry_run_searches_only_for_what_may_be_stored(
 
     diff, _ = await _dry(database, path, 100)
 
-    assert (diff.get_count("new") > 200, searched) == (True, 0)
+    assert (diff.counts["new"] > 200, searched) == (True, 0)

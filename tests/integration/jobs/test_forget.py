@@ -231,7 +231,7 @@ async def test_no_replay_brings_it_back(
         "select ignored, duplicate from normalizer.source_positions where topic = 'another'"
     )
     assert (tuple(another), len(resent.parts[0].items)) == ((7, 7), 14)
-    assert (dry.get_count("forgotten"), dry.get_count("new")) == (7, 0)
+    assert (dry.counts["forgotten"], dry.counts["new"]) == (7, 0)
     assert (verdict.state, verdict.totals.ignored, verdict.totals.stored) == ("complete", 7, 0)
     assert await ledger_mistakes(database) == []
 

@@ -256,8 +256,8 @@ async def test_bytes_that_are_gone_are_said_to_be(database: Database, tmp_path: 
     verdict = await redriven(database)
 
     outcomes = {offset: outcome for offset, outcome, _, _ in await tries(database)}
-    assert diff.get_count("gone") == list(outcomes.values()).count("gone") > 0
-    assert diff.get_count("new") == verdict.totals.stored
+    assert diff.counts["gone"] == list(outcomes.values()).count("gone") > 0
+    assert diff.counts["new"] == verdict.totals.stored
     assert verdict.state == "complete"
     assert {outcome for offset, outcome in outcomes.items() if not 10 <= offset < 20} == {"gone"}
     assert outcomes[11] == "redriven"

@@ -205,7 +205,7 @@ async def test_rows_that_would_be_rejected_stay_and_are_listed(database: Databas
 
     async with connected(database) as connection:
         kept = await stored_events(connection)
-    assert (diff.get_count("rejected"), verdict.totals.rejected) == (1, 1)
+    assert (diff.counts["rejected"], verdict.totals.rejected) == (1, 1)
     assert [row[:2] for row in await rejections(database)] == [(snowflake(1), "not_an_event")]
     assert {event.step for event in kept} == {"fetch", "poison"}
 
@@ -292,5 +292,5 @@ async def test_a_backfill_leaves_rows_of_older_rules_and_its_dry_run_says_so(
     ) as trial:
         await trial.run()
 
-    assert (diff.get_count("unchanged"), diff.get_count("new")) == (30, 0)
+    assert (diff.counts["unchanged"], diff.counts["new"]) == (30, 0)
     assert trial.stale._fields["changed"]["status"].counts == {('"FAILED"', '"ERROR"'): 10}

@@ -496,7 +496,7 @@ async def test_a_backfill_needs_to_be_reported_that_some_of_it_expired(
     rejected = await backfill_files(database, path)
     verdict = await backfill_files(database, path, accept_expired=True)
 
-    assert (diff.get_count("new"), diff.get_count("expired")) == (1, 3)
+    assert (diff.counts["new"], diff.counts["expired"]) == (1, 3)
     assert "3 expired, before the horizon of retention" in "\n".join(diff.format_lines())
     assert (rejected.state, rejected.totals.stored) == ("failed", 0)
     assert "--accept-expired" in rejected.reason

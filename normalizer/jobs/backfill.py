@@ -9,16 +9,21 @@ source.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Final
 
 import msgspec
 
-from normalizer.core.batch import Batch, BatchBuilder, RecordOutcomes
+from normalizer.core.batch import (
+    Batch,
+    BatchBuilder,
+    PartitionBatch,
+    RecordOutcomes,
+    offset_after_records,
+)
 from normalizer.errors import FatalError, RetryableError
 from normalizer.jobs.engine.job_positions import JobPositions
 from normalizer.jobs.engine.job_run import JobRun
-from normalizer.jobs.engine.page_parts import split_page, split_page_at, to_batch_part
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.sources.history_source import (
@@ -225,3 +230,46 @@ def _after(page: SourcePage, at: ReadPosition, *, keyed: bool) -> ReadPosition:
 def _passed(whole: SourcePage, page: SourcePage) -> float:
     """Return which share of the whole page has been read at the end of this piece."""
     return (page.next_offset - whole.from_offset) / (whole.next_offset - whole.from_offset)
+
+
+def split_page(page: SourcePage, max_records: int) -> Iterator[SourcePage]:
+    """Split the page into pages of at most this many records."""
+    while len(page.records) > max_records:
+        piece, page = split_page_at(page, max_records)
+        yield piece
+    yield page
+
+
+def split_page_at(page: SourcePage, record_count: int) -> tuple[SourcePage, SourcePage]:
+    """Return a page with this many records and the holes that follow them, and the rest."""
+    boundary = offset_after_records(record_count, page.from_offset, page.holes)
+    piece = msgspec.structs.replace(
+        page,
+        next_offset=boundary,
+        records=page.records[:record_count],
+        holes=tuple(hole for hole in page.holes if hole[0] < boundary),
+    )
+    rest = msgspec.structs.replace(
+        page,
+        from_offset=boundary,
+        records=page.records[record_count:],
+        holes=tuple(hole for hole in page.holes if hole[0] >= boundary),
+    )
+    return piece, rest
+
+
+def to_batch_part(
+    page: SourcePage, outcomes: list[RecordOutcomes], *, epoch: int = 0
+) -> PartitionBatch:
+    """Return the page as a part of a batch, with the outcomes of its records."""
+    topic, incarnation, partition = page.part
+    return PartitionBatch(
+        topic=topic,
+        incarnation=incarnation,
+        partition=partition,
+        epoch=epoch,
+        from_offset=page.from_offset,
+        next_offset=page.next_offset,
+        items=outcomes,
+        holes=page.holes,
+    )

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import CancelledError as PollCancelled
 from itertools import chain
 from typing import Any, Final, Self
@@ -21,8 +21,8 @@ from prometheus_client.registry import Collector
 
 from normalizer.config.settings import Settings
 from normalizer.consumer.service import Service
+from normalizer.core.drift import DriftFinding
 from normalizer.errors import StoreUnavailableError
-from normalizer.monitoring.drift_findings import insert_drift_findings
 from normalizer.monitoring.gauges import GaugeCollector
 from normalizer.monitoring.heartbeat import HeartbeatWriter
 from normalizer.monitoring.lag import LagMonitor
@@ -30,6 +30,7 @@ from normalizer.monitoring.probes import HttpResponse, ProbeServer, probe_respon
 from normalizer.runtime.logging_setup import get_logger, log_unexpected_error
 from normalizer.runtime.pause import wait_at_most
 from normalizer.runtime.version import VERSION
+from normalizer.store.reconnecting_connection import ReconnectingConnection
 from normalizer.store.sqlstate import DATA_CORRUPTED_CODES, STATEMENT_ERRORS
 from normalizer.store.write_retry import InFlightBatch
 
@@ -299,3 +300,39 @@ def _why_waiting(in_flight: InFlightBatch) -> str:
     if isinstance(error, StoreUnavailableError) and error.sqlstate in DATA_CORRUPTED_CODES:
         why = f"{why}: its data is corrupted: restore it, or reindex"
     return f"batch open for {in_flight.age_s():.0f} s: {in_flight.describe_piece()}: {why}"
+
+
+_TIMEOUT_S: Final = 3.0
+
+# Stores no value of an execution that was erased.
+_INSERT_FINDING: Final = """
+    insert into normalizer.drift_findings (
+        shape, field, type, kind, source_topic, source_incarnation, source_partition,
+        source_offset, example
+    )
+    select $1::text, $2::text, $3::text, $4::text, $5::text, $6::integer, $7::integer, $8::bigint,
+           $9::text
+    where  not exists (
+               select from normalizer.forgotten_executions
+               where  execution_id = any($10::bigint[])
+           )
+    on conflict do nothing
+    returning true
+"""
+
+
+async def insert_drift_findings(
+    connection: ReconnectingConnection, findings: Sequence[DriftFinding]
+) -> list[bool]:
+    """Insert the findings. Returns for each whether it's new. Raises asyncpg's errors."""
+    async with asyncio.timeout(_TIMEOUT_S), connection.acquire() as database:
+        return [
+            bool(
+                await database.fetchval(
+                    _INSERT_FINDING,
+                    *(one.shape, one.field, one.type, one.kind, one.topic, one.incarnation),
+                    *(one.partition, one.offset, one.example, one.execution_ids),
+                )
+            )
+            for one in findings
+        ]

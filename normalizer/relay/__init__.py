@@ -3,8 +3,7 @@
 It has two forms. `normalizer relay` reads the raw topic as the service does, with the same
 consumer, and needs no database, because its positions are offsets of a consumer group:
 
-output_records   builds the records of the canonical topic and of the rejected topic.
-part_output      builds the output for one part of a batch.
+output_records   builds the records of the canonical topic and of the rejected topic, part by part.
 relay_positions  has the metadata that is committed with each offset.
 relay_store      claims partitions and writes batches to Kafka. The consumer uses it as its store.
 

@@ -38,8 +38,7 @@ from normalizer.kafka import (
     OutputRecord,
     TransactionalProducer,
 )
-from normalizer.relay.output_records import read_topic_size_limits
-from normalizer.relay.part_output import PartOutput
+from normalizer.relay.output_records import PartOutput, read_topic_size_limits
 from normalizer.relay.relay_positions import (
     UNKNOWN_POSITION,
     RelayPosition,

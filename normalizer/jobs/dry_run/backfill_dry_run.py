@@ -20,11 +20,10 @@ from normalizer.core.identity.stored_events import WritePlan
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import RULES_VERSION, Envelope, Ignored, Rejected
 from normalizer.errors import FatalError
-from normalizer.jobs.backfill import normalize_page
+from normalizer.jobs.backfill import normalize_page, to_batch_part
 from normalizer.jobs.dry_run.diff import Diff, find_changed_fields, format_rejected_coordinates
 from normalizer.jobs.dry_run.overlay import Overlay
 from normalizer.jobs.engine.job_positions import read_dedup_horizons
-from normalizer.jobs.engine.page_parts import to_batch_part
 from normalizer.jobs.renormalize_row import RewriteFailure, renormalize_row
 from normalizer.jobs.sources.history_source import HistorySource, PartKey, ReadPosition
 from normalizer.runtime.progress import WorkDone

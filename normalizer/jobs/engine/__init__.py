@@ -8,7 +8,6 @@ source_state       reads what the database knows about sources when a job begins
 runner             runs a job once, with a heartbeat, a stop, a throttle, and a result.
 job_run            is one run of a job, protected by an advisory lock and an epoch.
 throttle           waits while live traffic has lag, and limits the rate.
-page_parts       cuts pages of a source, and turns them into parts of a batch.
 job_positions      locks, checks, and moves the positions of a run with each batch.
 id_ranges          divides all stored events into ranges of ids.
 run_progress       prints the progress and the result of a run, as lines.

@@ -7,8 +7,7 @@ source, implement the protocol in `source`.
 history_source     has the interface of every source.
 row_pages          fetches pages of rows that fit in memory.
 field_defaults     adds fields that records lack.
-file_source        reads the lines of files and folders.
-file_list          finds the files, including those in folders.
+file_source        finds files, including those in folders, and reads their lines.
 topic_source       reads ranges of offsets of a topic.
 table_source       reads the rows of a PostgreSQL table or query.
 """

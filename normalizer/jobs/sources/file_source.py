@@ -8,19 +8,20 @@ docs/spec/wire-shapes.md#g6.
 """
 
 import asyncio
+import os
 from bisect import bisect_left
 from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from operator import attrgetter
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Final, Literal, NoReturn, Self
 
 import msgspec
 from msgspec.structs import replace
 
 from normalizer.core.batch import holes_between
 from normalizer.core.raw_record import RawRecord
-from normalizer.errors import ConfigurationError
+from normalizer.errors import ConfigurationError, FatalError
 from normalizer.files.api_dumps import is_api_dump, read_api_dump_rows
 from normalizer.files.record_lines import (
     TOPIC_HASH_BYTES,
@@ -31,7 +32,6 @@ from normalizer.files.record_lines import (
 )
 from normalizer.files.unpack import UnpackedFile, read_file_beginning
 from normalizer.jobs.sources.field_defaults import FieldDefaults
-from normalizer.jobs.sources.file_list import list_files
 from normalizer.jobs.sources.history_source import PartKey, ReadPosition, SourcePage, SourcePart
 from normalizer.runtime.logging_setup import get_logger
 
@@ -139,7 +139,7 @@ class FileSource:
 
     def _find(self) -> list[_File]:
         files: dict[str, _File] = {}
-        for path in list_files(self._paths):
+        for path in _list_files(self._paths):
             first, cut = read_file_beginning(path, TOPIC_HASH_BYTES)
             if not first and cut:
                 self._is_truncated(f"{path} is truncated before its first byte")
@@ -264,3 +264,49 @@ def _rows(stream: UnpackedFile, file: _File) -> Iterator[_Numbered]:
             [number for number, _ in page],
             [RawRecord(row, topic=file.topic, offset=number) for number, row in page],
         )
+
+
+def _list_files(paths: Sequence[Path]) -> Iterator[Path]:
+    """Yield the files, and the visible files in the folders, sorted by name within each folder.
+
+    The order is the same in each run.
+    """
+    for path in paths:
+        if path.is_dir():
+            yield from sorted(_files_in(path))
+        elif path.is_file():
+            yield path
+        elif path.exists() or path == Path("-"):
+            raise ConfigurationError(
+                f"{path}: a stream can't be backfilled, because a run that was interrupted has to "
+                "read it again. Save it as a file first"
+            )
+        else:
+            raise ConfigurationError(f"{path}: no such file or folder")
+
+
+def _files_in(folder: Path) -> Iterator[Path]:
+    """Yield every regular file in the folder and in folders inside it, except hidden files.
+
+    Links to folders aren't followed, because a link may lead back to its own folder, or to files
+    that are read anyway. A warning names everything that's skipped. Raises FatalError if a folder
+    can't be read.
+    """
+    for place, folders, names in os.walk(folder, onerror=_fail):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for link in (Path(place, name) for name in folders):
+            if link.is_symlink():
+                _pass_over(link, "it is a link to a folder, so name it too if you want it read")
+        for file in (Path(place, name) for name in names if not name.startswith(".")):
+            if file.is_file():
+                yield file
+            else:
+                _pass_over(file, "it is not a regular file, or a link to something else")
+
+
+def _pass_over(path: Path, why: str) -> None:
+    _log.warning("file.skipped", file=str(path), why=why)
+
+
+def _fail(error: OSError) -> NoReturn:
+    raise FatalError(f"{error.filename}: {error.strerror}") from error

@@ -15,11 +15,10 @@ from normalizer.cli.job_execution import open_diff
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized
 from normalizer.errors import FatalError, StoreUnavailableError
-from normalizer.jobs.backfill import Backfill
+from normalizer.jobs.backfill import Backfill, split_page
 from normalizer.jobs.engine import job_run
 from normalizer.jobs.engine.job_run import JobRun, end_unfinished_job
 from normalizer.jobs.engine.job_spec import JobSpec
-from normalizer.jobs.engine.page_parts import split_page
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.throttle import LiveLag, LiveLagMeter
 from normalizer.jobs.sources.file_source import FileSource

@@ -16,8 +16,8 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.errors import FatalError, StoreUnavailableError
 from normalizer.jobs import forget
 from normalizer.jobs.forget import ErasureReason, ExecutionToForget, Forget
-from normalizer.monitoring.drift_findings import insert_drift_findings
 from normalizer.monitoring.lag import LagMonitor
+from normalizer.monitoring.monitor import insert_drift_findings
 from normalizer.snowflake import hash_text_id
 from normalizer.store import retrying_session
 from normalizer.store.position_changes import PositionChange, change_position

@@ -15,12 +15,12 @@ from normalizer.config.settings import Settings
 from normalizer.core.identity.coordinates import source_coordinates
 from normalizer.errors import BrokerUnavailableError
 from normalizer.files.record_lines import TOPIC_HASH_BYTES, topic_for_file
+from normalizer.jobs.backfill import split_page
 from normalizer.jobs.dry_run.diff import find_changed_fields
 from normalizer.jobs.dry_run.overlay import Overlay
 from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, ESTIMATE_ROW_COUNT_SQL, IdRangeWalk
 from normalizer.jobs.engine.job_run import RunTotals
 from normalizer.jobs.engine.job_spec import JobSpec
-from normalizer.jobs.engine.page_parts import split_page
 from normalizer.jobs.engine.run_progress import RunProgress
 from normalizer.jobs.engine.throttle import LiveLag, LiveLagHistory, Throttle
 from normalizer.jobs.sources.field_defaults import FieldDefaults

@@ -20,7 +20,7 @@ from projector.api.query_strings import parse_query_string
 from projector.api.snapshots import ReaderPool
 from tests.support.stack import Database
 
-_REST: Final = """
+ROWS_WITHOUT_EVENTS: Final = """
     insert into normalizer.source_positions
            (topic, incarnation, partition, cluster_id, owner, start_offset, next_offset, records,
             holes, last_recorded_ms)
@@ -40,6 +40,12 @@ _REST: Final = """
            (projection, scope, verdict, compared, divergent, archived, detail, took_s)
     values ('event_hours', 'all', 'match', 7, 0, 0, '', 0.1);
 
+    insert into normalizer.drift_findings
+           (shape, field, type, kind, source_topic, source_incarnation, source_partition,
+            source_offset, example)
+    values ('worker', 'brand_new', 'number', 'unknown_key', 'noetl.events', 0, 0, 4, '7');
+"""
+_EVENTS: Final = """
     insert into normalizer.events (event_id, execution_id, event_type, step, status, attempts,
                                    created_at, command_id, coercions, recorded_at, shape,
                                    error, source_topic, source_partition)
@@ -69,11 +75,6 @@ _REST: Final = """
                       (13, 'call.done', 'COMPLETED', '3:each:0', 0),
                       (14, 'call.done', 'FAILED', '3:each:1', 1)
            ) as loop (event_id, event_type, status, command_id, iteration);
-
-    insert into normalizer.drift_findings
-           (shape, field, type, kind, source_topic, source_incarnation, source_partition,
-            source_offset, example)
-    values ('worker', 'brand_new', 'number', 'unknown_key', 'noetl.events', 0, 0, 4, '7');
 """
 """What a simulated history lacks: a row for every endpoint."""
 
@@ -83,7 +84,8 @@ async def insert_events(database: Database, events: int) -> None:
     connection = await asyncpg.connect(database.admin_url)
     try:
         await make_history(connection, events, until=datetime.now(UTC), per_day=8 * events)
-        await connection.execute(_REST)
+        await connection.execute(ROWS_WITHOUT_EVENTS)
+        await connection.execute(_EVENTS)
         await connection.execute("analyze")
     finally:
         await connection.close()

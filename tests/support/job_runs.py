@@ -3,7 +3,7 @@
 import gzip
 import io
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from normalizer.config.settings import Settings
 from normalizer.core.normalize import Normalizer
 from normalizer.jobs.backfill import Backfill
 from normalizer.jobs.dry_run.backfill_dry_run import BackfillDryRun
-from normalizer.jobs.dry_run.diff import Diff
+from normalizer.jobs.dry_run.diff import Diff, RowChange
 from normalizer.jobs.engine.job_spec import JobSpec
 from normalizer.jobs.engine.run_progress import RunProgress, RunResult
 from normalizer.jobs.engine.runner import JobRunner
@@ -168,12 +168,18 @@ async def backfill_files(
     return await make_backfill(settings, files, name, accept_expired=accept_expired).run()
 
 
-async def run_dry(database: Database, *paths: Path) -> Diff:
-    """What a backfill of the files would change."""
-    diff = Diff()
-    batch_rows = job_settings(database).batch_rows
+async def run_dry(
+    database: Database,
+    source: HistorySource,
+    normalize: Normalize = NORMALIZE,
+    *,
+    note: Callable[[RowChange], None] | None = None,
+    batch_rows: int = 100,
+) -> Diff:
+    """What a backfill of the source would change. Each change is noted too."""
+    diff = Diff(note)
     async with BackfillDryRun(
-        database.url, FileSource(paths), NORMALIZE, diff, batch_rows=batch_rows
+        database.url, source, normalize, diff, batch_rows=batch_rows
     ) as trial:
         await trial.run()
     return diff

@@ -24,7 +24,6 @@ from tests.support.stack import Topic
 
 GROUP: Final = "relay"
 PARTITIONS: Final = 4
-FROM_PRODUCER: Final = 2
 
 
 def relay_settings(topic: Topic, bootstrap_servers: str, **fields: Any) -> Settings:

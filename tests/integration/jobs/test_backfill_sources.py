@@ -8,8 +8,7 @@ import pytest
 
 from normalizer.core.identity.coordinates import Coordinates
 from normalizer.envelope import Envelope
-from normalizer.jobs.dry_run.backfill_dry_run import BackfillDryRun
-from normalizer.jobs.dry_run.diff import Diff, RowChange
+from normalizer.jobs.dry_run.diff import RowChange
 from normalizer.jobs.sources.file_source import FileSource
 from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
 from normalizer.store.stored_rows import StoredEventRows
@@ -17,11 +16,11 @@ from simulator.kafka_producer import producer as play_into
 from simulator.sent_record import SentRecord
 from tests.support.feed import Feed
 from tests.support.job_runs import (
-    NORMALIZE,
     backfill_files,
     ledger_mistakes,
     make_backfill,
     record_lines,
+    run_dry,
     simulated_records,
     table_contents,
     write_file,
@@ -79,20 +78,6 @@ async def test_a_topic_and_its_record_lines_make_the_same_rows(
     assert await ledger_mistakes(feed.database) == []
 
 
-async def _dry(database: Database, path: Path, batch_rows: int) -> tuple[Diff, list[RowChange]]:
-    changes: list[RowChange] = []
-    diff = Diff(changes.append)
-    async with BackfillDryRun(
-        database.url,
-        FileSource([path]),
-        NORMALIZE,
-        diff,
-        batch_rows=batch_rows,
-    ) as trial:
-        await trial.run()
-    return diff, changes
-
-
 @pytest.mark.parametrize("batch_rows", [100, 5_000])
 async def test_the_dry_run_of_a_backfill_is_what_the_run_then_does(
     database: Database, tmp_path: Path, batch_rows: int
@@ -105,7 +90,10 @@ async def test_the_dry_run_of_a_backfill_is_what_the_run_then_does(
         before = {event.event_id: event for event in await stored_events(connection)}
         untouched = await table_contents(connection)
 
-        diff, changes = await _dry(database, whole, batch_rows)
+        changes: list[RowChange] = []
+        diff = await run_dry(
+            database, FileSource([whole]), note=changes.append, batch_rows=batch_rows
+        )
 
         assert await table_contents(connection) == untouched
         rejected_before = len(untouched["rejected"])
@@ -148,6 +136,6 @@ async def test_a_dry_run_searches_only_for_what_may_be_stored(
     path = write_file(tmp_path / "records.zst", record_lines(records))
     monkeypatch.setattr(StoredEventRows, "find_row_ids_at", counted)
 
-    diff, _ = await _dry(database, path, 100)
+    diff = await run_dry(database, FileSource([path]))
 
     assert (diff.counts["new"] > 200, searched) == (True, 0)

@@ -16,14 +16,8 @@ from tests.support.job_runs import write_file
 LINES = 5_000
 
 
-async def read(source: FileSource, line: int) -> list[SourcePage]:
-    """What a run gives that goes on at this line."""
-    (part,) = await source.list_parts()
-    return await read_part(source, part, line)
-
-
 async def read_part(source: FileSource, part: SourcePart, line: int) -> list[SourcePage]:
-    """The same, once its parts are known."""
+    """What a run gives that goes on at this line."""
     return [page async for page in source.read({part.key: ReadPosition(next_offset=line)})]
 
 

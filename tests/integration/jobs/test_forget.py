@@ -16,6 +16,7 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.errors import FatalError, StoreUnavailableError
 from normalizer.jobs import forget
 from normalizer.jobs.forget import ErasureReason, ExecutionToForget, Forget
+from normalizer.jobs.sources.file_source import FileSource
 from normalizer.monitoring.lag import LagMonitor
 from normalizer.monitoring.monitor import insert_drift_findings
 from normalizer.snowflake import hash_text_id
@@ -217,7 +218,7 @@ async def test_no_replay_brings_it_back(
     again = await read(database, records())
     resent = await read(database, records()[:14], topic="another")
     file = write_file(tmp_path / "history.ndjson", ndjson(*life(GONE, 0)))
-    dry = await run_dry(database, file)
+    dry = await run_dry(database, FileSource([file]))
     verdict = await backfill_files(database, file)
 
     assert await where(connection, MARK) == set()

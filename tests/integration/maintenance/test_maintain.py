@@ -17,6 +17,7 @@ import zstandard
 
 from normalizer.core.batch import Batch, RecordOutcomes
 from normalizer.envelope import Envelope
+from normalizer.jobs.sources.file_source import FileSource
 from normalizer.snowflake import EPOCH_MS
 from normalizer.store.claim import Claim
 from projector.maintenance import (
@@ -492,7 +493,7 @@ async def test_a_backfill_needs_to_be_reported_that_some_of_it_expired(
     path = write_file(tmp_path / "history.ndjson", ndjson(*old, young))
     await run(connection)
 
-    diff = await run_dry(database, path)
+    diff = await run_dry(database, FileSource([path]))
     rejected = await backfill_files(database, path)
     verdict = await backfill_files(database, path, accept_expired=True)
 

@@ -33,7 +33,7 @@ from tests.support.factories import after, envelope, make_batch
 from tests.support.relay_runs import read_topic, silent_output
 from tests.support.service_runs import process, until
 from tests.support.stack import Database, Topic
-from tests.support.table_rows import claimed, connected, open_store, stored_events
+from tests.support.table_rows import claimed, connected, execute, open_store, stored_events
 from tests.support.waiting import DEADLINE_S
 
 INSERT = """
@@ -225,10 +225,10 @@ async def test_a_database_whose_default_is_repeatable_read_hides_no_registration
     database: Database, settings: Settings
 ) -> None:
     """A transaction with an old snapshot would not see that its events are to be noted."""
-    async with connected(database) as connection:
-        await connection.execute(
-            f"alter database {database.name} set default_transaction_isolation = 'repeatable read'"
-        )
+    await execute(
+        database,
+        f"alter database {database.name} set default_transaction_isolation = 'repeatable read'",
+    )
     session = Session(database.url, application_name="writer", settings={})
 
     async def write(connection: asyncpg.Connection) -> None:
@@ -358,10 +358,7 @@ async def test_a_lost_position_and_a_restored_database_are_rejected_in_words(
 
     other = replace(settings, kafka_group_id=f"{settings.kafka_group_id}.other")
     await ends_by("another relay is registered", EventRelay(other).run())
-    async with connected(database) as connection:
-        await connection.execute(
-            "update normalizer.relay_registration set registration = 'another'"
-        )
+    await execute(database, "update normalizer.relay_registration set registration = 'another'")
     await ends_by(r"the committed offset of group .* is gone", EventRelay(settings).run())
 
 
@@ -518,8 +515,7 @@ async def _set_position(settings: Settings, **fields: int) -> None:
 async def test_silent_output_makes_it_unready_and_holds_up_a_stop_no_longer_than_a_batch(
     database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with connected(database) as connection:
-        await connection.execute(INSERT, 1, 10)
+    await execute(database, INSERT, 1, 10)
 
     with silent_output(monkeypatch) as silent:
         async with (

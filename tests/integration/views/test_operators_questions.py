@@ -14,6 +14,7 @@ from tests.support import view_rows
 from tests.support.api_client import insert_events
 from tests.support.projection_oracle import _bucket, _percentiles, expected_views
 from tests.support.stack import Stack
+from tests.support.table_rows import insert_row
 
 View = list[Row]
 Views = dict[str, View]
@@ -26,6 +27,7 @@ async def connection(stack: Stack) -> AsyncIterator[asyncpg.Connection]:
     async with cluster.database() as made:
         await insert_events(made, 1_000)
         connection = await asyncpg.connect(made.admin_url)
+        await insert_row(connection, "normalizer.jobs", job_id="job-1", state="complete")
         await connection.execute(_REST)
         yield connection
         await connection.close()
@@ -351,9 +353,6 @@ async def test_a_percentile_is_that_of_the_plain_list(connection: asyncpg.Connec
 
 _REST: Final = """
     update normalizer.quarantine set sample = '{oh';
-
-    insert into normalizer.jobs (job_id, run, kind, spec, owner, lock_key, state)
-    values ('job-1', 1, 'backfill', 'file a', 'o', 1, 'complete');
 
     insert into normalizer.job_parts
            (job_id, run, topic, incarnation, partition, start_offset, next_offset, records,

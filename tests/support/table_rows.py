@@ -20,11 +20,16 @@ _COLUMNS: Final = ", ".join(
 )
 
 
+PROJECTING: Final = {"search_path": "projector, normalizer, public", "TimeZone": "UTC"}
+"""Settings of a session that maintains projections."""
+
+
 @contextlib.asynccontextmanager
-async def connected(database: Database) -> AsyncIterator[asyncpg.Connection]:
+async def connected(database: Database, **settings: str) -> AsyncIterator[asyncpg.Connection]:
     """A superuser's session for the test."""
     # On 15 the queries that compare everything would be compiled for longer than they run.
-    connection = await asyncpg.connect(database.admin_url, server_settings={"jit": "off"})
+    settings = {"jit": "off"} | settings
+    connection = await asyncpg.connect(database.admin_url, server_settings=settings)
     try:
         yield connection
     finally:
@@ -52,6 +57,15 @@ _ROWS: Final[Mapping[str, Mapping[str, Any]]] = {
         "cluster_id": "c",
         "owner": "o",
         "start_offset": 0,
+        "next_offset": 0,
+    },
+    "normalizer.source_heartbeats": {
+        "topic": "noetl.events",
+        "partition": 0,
+        "incarnation": 0,
+        "epoch": 1,
+        "partition_count": 2,
+        "log_end": 0,
         "next_offset": 0,
     },
     "normalizer.quarantine": {

@@ -9,6 +9,8 @@ import asyncpg
 
 from simulator.view_fold import Row
 from tests.support.projection_oracle import ViewRows, expected_views
+from tests.support.stack import Database
+from tests.support.table_rows import connected, insert_row
 
 T0: Final = datetime(2026, 7, 10, 9, 0, tzinfo=UTC)
 
@@ -102,6 +104,12 @@ def event(**columns: Any) -> Row:
 async def insert(connection: asyncpg.Connection, rows: Sequence[Row]) -> None:
     """Insert rows with one statement."""
     await _send(connection, f"insert into normalizer.events ({_NAMES}) select * from {{}}", rows)
+
+
+async def add(database: Database, *rows: Row) -> None:
+    """Insert rows with one statement, as a superuser."""
+    async with connected(database) as connection:
+        await insert(connection, rows)
 
 
 async def update(connection: asyncpg.Connection, rows: Sequence[Row]) -> None:
@@ -206,17 +214,7 @@ async def read_up_to(
     connection: asyncpg.Connection, topic: str, partition: int, as_of: datetime
 ) -> None:
     """A partition whose records up to a time are all here."""
-    await connection.execute(_READ_UP_TO, topic, partition, as_of)
-
-
-_READ_UP_TO: Final = """
-    with claimed as (
-        insert into normalizer.source_positions
-               (topic, incarnation, partition, cluster_id, owner, start_offset, next_offset)
-        values ($1::text, 0, $2::integer, 'c', 'o', 0, 0)
-    )
-    insert into normalizer.source_heartbeats
-           (topic, partition, incarnation, epoch, partition_count, log_end, next_offset,
-            end_seen_at, heartbeat_at)
-    values ($1, $2, 0, 1, 2, 0, 0, $3::timestamptz, $3)
-"""
+    place = {"topic": topic, "partition": partition}
+    await insert_row(connection, "normalizer.source_positions", **place)
+    seen = {"end_seen_at": as_of, "heartbeat_at": as_of}
+    await insert_row(connection, "normalizer.source_heartbeats", **place, **seen)

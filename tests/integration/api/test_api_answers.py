@@ -17,12 +17,25 @@ from normalizer.envelope import RULES_VERSION
 from projector.api import downloads
 from projector.api.thresholds import Threshold, Thresholds
 from projector.api.visible_settings import VisibleSettings
+from simulator.view_fold import Row
+from tests.support import view_rows
 from tests.support.api_client import api_client, get_rows
 from tests.support.stack import Database
 from tests.support.table_rows import connected, execute
+from tests.support.view_rows import event
 
 DAY: Final = {"last": "24h"}
-FAILED: Final = ("FAILED", "ERROR", "CANCELLED")
+
+
+def ago(**since: float) -> datetime:
+    return datetime.now(UTC) - timedelta(**since)
+
+
+def failed(number: int, **columns: Any) -> Row:
+    """The end of a call without success, nine minutes ago."""
+    defaults = {"event_type": "call.done", "step": "fetch", "status": "ERROR", "command_id": "c"}
+    at = {"event_id": number, "execution_id": number, "created_at": ago(minutes=9)}
+    return event(**defaults | at | columns)
 
 
 async def found(client: httpx.AsyncClient, text: str) -> list[tuple[str, dict[str, str]]]:
@@ -77,18 +90,9 @@ async def test_search_finds_a_pasted_id_whatever_it_is_of(client: httpx.AsyncCli
 
 async def test_search_finds_a_short_id_among_words(database: Database) -> None:
     ids = ("900000001997", "333895119667515392")
-    async with connected(database) as connection, api_client(database.url) as client:
-        for one in map(int, ids):
-            await connection.execute(
-                """
-                insert into normalizer.events
-                       (event_id, execution_id, event_type, step, status, attempts, created_at,
-                        source_topic, source_partition, source_offset)
-                values ($1::bigint + 1, $1, 'step.enter', 'ship', 'STARTED', 0, now(), 't', 0, $1)
-                """,
-                one,
-            )
-
+    rows = [event(event_id=int(one) + 1, execution_id=int(one), created_at=ago()) for one in ids]
+    await view_rows.add(database, *rows)
+    async with api_client(database.url) as client:
         for execution, pasted in (
             (ids[0], "look at 900000001997"),
             (ids[0], 'please look at "900000001997" thanks'),
@@ -140,25 +144,14 @@ async def test_search_counts_the_calls_of_few_and_of_many_steps(
 
 
 async def test_call_of_an_ended_execution_waits_for_nothing(database: Database) -> None:
-    async with connected(database) as connection, api_client(database.url) as client:
-        await connection.execute(
-            """
-            insert into normalizer.events
-                   (event_id, execution_id, event_type, step, status, attempts, created_at,
-                    command_id, source_topic, source_partition, source_offset)
-            values (1, 1, 'command.issued', 'runs', 'PENDING', 0, now(), '1:runs', 't', 0, 1),
-                   (2, 2, 'command.issued', 'ends', 'PENDING', 0, now(), '2:ends', 't', 0, 2)
-            """
-        )
+    issued = {"event_type": "command.issued", "created_at": ago()}
+    runs = event(event_id=1, execution_id=1, step="runs", command_id="1:runs", **issued)
+    ends = event(event_id=2, execution_id=2, step="ends", command_id="2:ends", **issued)
+    end = {"event_type": "playbook.cancelled", "status": "CANCELLED", "created_at": ago()}
+    async with api_client(database.url) as client:
+        await view_rows.add(database, runs, ends)
         assert len(await get_rows(client, "open-calls", last="1h")) == 2
-        await connection.execute(
-            """
-            insert into normalizer.events
-                   (event_id, execution_id, event_type, step, status, attempts, created_at,
-                    source_topic, source_partition, source_offset)
-            values (3, 2, 'playbook.cancelled', 'flow', 'CANCELLED', 0, now(), 't', 0, 3)
-            """
-        )
+        await view_rows.add(database, event(event_id=3, execution_id=2, **end))
 
         for path in ("open-calls", "open-calls-by-step"):
             rows = await get_rows(client, path, last="2h")
@@ -236,16 +229,8 @@ async def test_an_error_text_is_found_as_it_was_sent(database: Database) -> None
         '{"a": 1}',
         "Pod worker-7f9c4d-xk2zq evicted: " + "memory, " * 40 + "node 12",
     )
-    await execute(
-        database,
-        """
-        insert into normalizer.events
-               (event_id, execution_id, event_type, step, status, created_at, command_id, error)
-        select number, number, 'call.done', 'fetch', 'ERROR', now() - interval '9 minutes', 'c',
-               error
-        from   unnest($1::text[]) with ordinality as sent (error, number)
-        """,
-        errors,
+    await view_rows.add(
+        database, *(failed(number, error=error) for number, error in enumerate(errors, 1))
     )
     texts = {error: error for error in errors} | {
         "exceeded after 45s": errors[0],
@@ -311,25 +296,19 @@ async def test_many_error_groups_with_many_steps_hold_up_nobody(database: Databa
 
 async def test_error_groups_are_of_the_calls_that_the_filters_leave(database: Database) -> None:
     since = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=2)
-    await execute(
-        database,
-        """
-        insert into normalizer.events
-               (event_id, execution_id, event_type, step, status, created_at, command_id, error,
-                meta, attempts)
-        select number, number, 'call.done', step, status,
-               $1::timestamptz + make_interval(mins => minute), 'c',
-               error, jsonb_build_object('attempts', attempts), attempts
-        from   (
-                   values (1, 'fetch', 'ERROR', 40, 0, 'HTTP 500'),
-                          (2, 'store', 'FAILED', 40, 1, 'HTTP 500'),
-                          (3, 'store', 'FAILED', 40, 1, 'HTTP 500'),
-                          (4, 'early', 'CANCELLED', 5, 2, 'HTTP 500'),
-                          (5, 'late', 'FAILED', 40, 3, 'no answer')
-               ) as call (number, step, status, minute, attempts, error)
-        """,
-        since,
+    calls = (
+        ("fetch", "ERROR", 40, 0, "HTTP 500"),
+        ("store", "FAILED", 40, 1, "HTTP 500"),
+        ("store", "FAILED", 40, 1, "HTTP 500"),
+        ("early", "CANCELLED", 5, 2, "HTTP 500"),
+        ("late", "FAILED", 40, 3, "no answer"),
     )
+    rows = [
+        failed(number, step=step, status=status, attempts=attempts, error=error)
+        | {"created_at": since + timedelta(minutes=minute)}
+        for number, (step, status, minute, attempts, error) in enumerate(calls, 1)
+    ]
+    await view_rows.add(database, *rows)
     late = {"since": f"{since:%Y-%m-%dT%H}:30:00Z", "until": f"{since:%Y-%m-%dT%H}:59:00Z"}
     async with api_client(database.url) as client:
         (by_hour,) = await get_rows(client, "error-groups", last="24h", step="fetch")
@@ -352,20 +331,13 @@ async def test_error_groups_are_of_the_calls_that_the_filters_leave(database: Da
 
 async def test_an_error_is_new_in_the_window_in_which_it_was_first_seen(database: Database) -> None:
     """A group that was there six days ago, but not in the window before, is back."""
-    await execute(
-        database,
-        """
-        insert into normalizer.events
-               (event_id, execution_id, event_type, step, status, created_at, command_id, error)
-        select number, number, 'call.done', 'fetch', 'ERROR',
-               now() - make_interval(mins => minutes), 'c', error
-        from   (
-                   values (1, 8640, 'no route'), (2, 5, 'no route'),
-                          (3, 5, 'no answer'), (4, 3, 'no answer'),
-                          (5, 90, 'no memory'), (6, 4, 'no memory')
-               ) as call (number, minutes, error)
-        """,
-    )
+    seen = {"no route": (8640, 5), "no answer": (5, 3), "no memory": (90, 4)}
+    calls = [(error, minutes) for error, times in seen.items() for minutes in times]
+    rows = [
+        failed(number, error=error, created_at=ago(minutes=minutes))
+        for number, (error, minutes) in enumerate(calls, 1)
+    ]
+    await view_rows.add(database, *rows)
     found: dict[str, dict[str, tuple[bool, bool]]] = {}
     async with api_client(database.url) as client:
         for last in ("1h", "3h", "7d"):
@@ -421,10 +393,11 @@ async def test_a_count_is_compared_with_the_window_before_once_its_own_is_over(
 
 async def test_the_list_of_a_span_has_what_its_figures_count(database: Database) -> None:
     """Figures of more than two hours begin with an hour."""
-    async with connected(database) as owner, owner.transaction():
-        # Both calls stand on the edge of a window: it must not move while the test runs.
-        await owner.execute(_FAILED_AS_AN_HOUR_BEGAN)
-        now: datetime = await owner.fetchval("select now()")
+    # Both calls stand on the edge of a window: it must not move while the test runs.
+    now = ago()
+    hour = (now - timedelta(hours=6)).replace(minute=0, second=0, microsecond=0)
+    minute = (now - timedelta(minutes=15)).replace(second=0, microsecond=0)
+    await view_rows.add(database, failed(1, created_at=hour), failed(2, created_at=minute))
     async with api_client(database.url) as client:
         for last in ("6h", "15m"):
             span = {"last": last, "until": now.isoformat()}
@@ -434,23 +407,16 @@ async def test_the_list_of_a_span_has_what_its_figures_count(database: Database)
             assert sum(row["calls"] for row in counted) == len(listed.json()["rows"]) > 0, last
 
 
-_FAILED_AS_AN_HOUR_BEGAN: Final = """
-    insert into normalizer.events (event_id, execution_id, event_type, step, status, created_at,
-                                   command_id, error, source_topic, source_partition)
-    values (1, 1, 'call.done', 'fetch', 'FAILED', date_trunc('hour', now() - interval '6 hours'),
-            '1:fetch', 'HTTP 500', 'noetl.events', 0),
-           (2, 1, 'call.done', 'fetch', 'FAILED',
-            date_trunc('minute', now() - interval '15 minutes'), '2:fetch', 'HTTP 500',
-            'noetl.events', 0)
-"""
-
-
 @pytest.mark.parametrize("last", ["6h", "15m"])
 async def test_a_call_whose_clock_is_ahead_is_listed_where_it_is_counted(
     database: Database, last: str
 ) -> None:
     """It ends in the last second of the running hour or minute, which the counts cover whole."""
-    await execute(database, _AHEAD.format(grain="hour" if last == "6h" else "minute"))
+    grain = timedelta(hours=1) if last == "6h" else timedelta(minutes=1)
+    begun = ago().replace(second=0, microsecond=0)
+    begun = begun.replace(minute=0) if last == "6h" else begun
+    ends = [begun + number * grain - timedelta(seconds=1) for number in range(2)]
+    await view_rows.add(database, *(failed(n, created_at=end) for n, end in enumerate(ends, 1)))
     async with api_client(database.url) as client:
         counted = await get_rows(client, "error-groups", last=last)
         by_worker = await get_rows(client, "worker-failures", last=last)
@@ -460,29 +426,9 @@ async def test_a_call_whose_clock_is_ahead_is_listed_where_it_is_counted(
     assert sum(row["calls"] for row in counted) == len(listed) == by_worker[0]["failed"] == 2
 
 
-_AHEAD: Final = """
-    insert into normalizer.events (event_id, execution_id, event_type, step, status, created_at,
-                                   command_id, error, source_topic, source_partition)
-    select number, 1, 'call.done', 'fetch', 'FAILED',
-           date_trunc('{grain}', now()) + number * interval '1 {grain}' - interval '1 second',
-           number || ':fetch', 'HTTP 500', 'noetl.events', 0
-    from   generate_series(0, 1) as number
-"""
-
-
 async def test_event_counts_can_leave_the_engine_out(database: Database) -> None:
-    owner = await asyncpg.connect(database.admin_url)
-    await owner.execute(
-        """
-        insert into normalizer.events (event_id, execution_id, event_type, step, status, created_at,
-                                       source_topic, source_partition)
-        select number, 1, 'call.done',
-               case when number = 1 then 'fetch' else '__orchestrate__' end,
-               'COMPLETED', now(), 'noetl.events', 0
-        from   generate_series(1, 3) as number
-        """
-    )
-    await owner.close()
+    steps = ("fetch", "__orchestrate__", "__orchestrate__")
+    await view_rows.add(database, *(failed(n, step=step) for n, step in enumerate(steps, 1)))
     async with api_client(database.url) as client:
         answers = [
             await get_rows(client, "attempts-by-status", last="6h", engine=engine)
@@ -495,19 +441,12 @@ async def test_event_counts_can_leave_the_engine_out(database: Database) -> None
 async def test_the_shares_of_the_matrix_are_of_all_calls_however_few_cells_are_returned(
     database: Database,
 ) -> None:
-    await execute(
-        database,
-        """
-        insert into normalizer.events
-               (event_id, execution_id, event_type, step, status, created_at, command_id)
-        select number, number, 'call.done', 'fetch', status, now() - age, 'c'
-        from   (
-                   values (1, 'COMPLETED', interval '1 hour'), (2, 'COMPLETED', '1 hour'),
-                          (3, 'COMPLETED', '1 hour'), (4, 'FAILED', '1 hour'),
-                          (5, 'COMPLETED', '30 hours'), (6, 'ERROR', '30 hours')
-               ) as call (number, status, age)
-        """,
-    )
+    calls = [("COMPLETED", 1)] * 3 + [("FAILED", 1), ("COMPLETED", 30), ("ERROR", 30)]
+    rows = [
+        failed(number, status=status, created_at=ago(hours=hours))
+        for number, (status, hours) in enumerate(calls, 1)
+    ]
+    await view_rows.add(database, *rows)
     async with api_client(database.url) as client:
         everything = await get_rows(client, "attempts-matrix", last="24h")
         answer = await client.get("/api/v1/attempts-matrix", params={"last": "24h", "limit": 1})
@@ -664,14 +603,8 @@ async def test_a_download_has_every_event_once_that_was_there_when_it_began(
 ) -> None:
     """Between two pages reports move events to other times, and one event comes."""
     monkeypatch.setattr("projector.api.downloads._EVENTS_A_PAGE", 2)
-    await execute(
-        database,
-        """
-        insert into normalizer.events (event_id, execution_id, event_type, status, created_at)
-        select number, 95, 'call.done', 'COMPLETED', now() - make_interval(mins => 100 - number)
-        from   generate_series(1, 6) as number
-        """,
-    )
+    rows = [failed(n, execution_id=95, created_at=ago(minutes=100 - n)) for n in range(1, 7)]
+    await view_rows.add(database, *rows)
 
     async def moved(*arguments: Any) -> Any:
         page = await read_page(*arguments)

@@ -1,12 +1,10 @@
 """Nothing can be written, broken or read beyond the views through the HTTP API."""
 
-import secrets
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import asyncpg
 import httpx
 import msgspec
 import pytest
@@ -161,22 +159,15 @@ async def test_a_reader_that_may_read_tables_is_rejected(database: Database) -> 
 
 
 async def test_a_login_needs_the_reader_s_role_and_no_other(filled: Database) -> None:
-    admin = await asyncpg.connect(filled.admin_url)
-    name = f"dashboard_{secrets.token_hex(4)}"
-    url = urlsplit(filled.url)
-    url = url._replace(netloc=f"{name}:dashboard@{url.hostname}:{url.port}")
-    await admin.execute(f"create role {name} login password 'dashboard'")
-    try:
-        async with api_client(url.geturl()) as client:
+    async with as_user(filled) as login:
+        url = urlsplit(login.url)
+        async with api_client(login.url) as client:
             stranger = await client.get("/api/v1/freshness")
-        await admin.execute(f"grant projector_reader to {name}")
-        async with api_client(url.geturl()) as client:
+        await execute(filled, f"grant projector_reader to {url.username}")
+        async with api_client(login.url) as client:
             member = await client.get("/api/v1/freshness")
         async with api_client(url._replace(path="/none").geturl()) as client:
             lost = await client.get("/api/v1/freshness")
-    finally:
-        await admin.execute(f"drop role {name}")
-        await admin.close()
 
     assert (stranger.status_code, stranger.json()["reason"]) == (503, "database_refused")
     assert stranger.json()["detail"] == (

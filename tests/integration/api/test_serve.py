@@ -2,10 +2,8 @@
 
 import asyncio
 import contextlib
-import os
 import resource
 import secrets
-import signal
 import socket
 import sys
 from asyncio.subprocess import PIPE
@@ -17,7 +15,6 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 import pytest
-from click.testing import CliRunner
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from projector.api import connection_limits
@@ -26,12 +23,10 @@ from projector.api.connection_limits import MAX_CLIENT_CONNECTIONS
 from projector.api.execution_waiter import ExecutionWaiter
 from projector.api.serve import Server
 from projector.api.snapshots import ReaderPool
-from projector.cli import main
+from tests.integration.page import browsing
 from tests.support.pgbouncer import PgBouncer
 from tests.support.stack import Cluster, Database, Stack
 from tests.support.waiting import moment, until
-
-UNREACHABLE = "postgresql://u:secret@127.0.0.1:1/none"
 
 
 @contextlib.contextmanager
@@ -59,29 +54,20 @@ async def serving(app: ASGIApp) -> AsyncIterator[tuple[Server, tuple[str, int]]]
 
 
 async def test_half_sent_requests_keep_nobody_out(database: Database) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "projector", "serve", "--port", "0"),
-        env=os.environ | {"DATABASE_URL": database.url},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    assert process.stdout
-    address = (await process.stdout.readline()).decode().split()[-1]
-    host, port = address.removeprefix("http://").split(":")
-    with many_files():
-        half_sent = [
-            await asyncio.open_connection(host, int(port))
-            for _ in range(MAX_CLIENT_CONNECTIONS + 100)
-        ]
-        for _, writer in half_sent:
-            writer.write(b"GET /livez HTTP/1.1\r\nHost: ")
-        async with httpx.AsyncClient(base_url=address, timeout=30) as client:
-            paths = ("/livez", "/readyz", "/api/v1/freshness")
-            answers = [await client.get(path) for path in paths]
-        for _, writer in half_sent:
-            writer.close()
-    process.send_signal(signal.SIGTERM)
-    await process.communicate()
+    async with browsing.serving(database.url) as address:
+        host, port = address.removeprefix("http://").split(":")
+        with many_files():
+            half_sent = [
+                await asyncio.open_connection(host, int(port))
+                for _ in range(MAX_CLIENT_CONNECTIONS + 100)
+            ]
+            for _, writer in half_sent:
+                writer.write(b"GET /livez HTTP/1.1\r\nHost: ")
+            async with httpx.AsyncClient(base_url=address, timeout=30) as client:
+                paths = ("/livez", "/readyz", "/api/v1/freshness")
+                answers = [await client.get(path) for path in paths]
+            for _, writer in half_sent:
+                writer.close()
 
     assert [answer.status_code for answer in answers] == [200, 200, 200]
 
@@ -172,31 +158,6 @@ async def test_a_request_with_two_lengths_is_rejected_and_its_connection_ends(
     assert answer.count(b"HTTP/1.1 ") == 1, answer
     assert b"\r\nconnection: close\r\n" in answer.lower()
     assert b'"reason":"ambiguous_length"' in answer
-
-
-@pytest.mark.parametrize(
-    ("arguments", "token", "why"),
-    [
-        (("--host", "::"), "", "lets other machines read"),
-        (("--host", "projector.example"), "", "lets other machines read"),
-        (("--host", "127.0.0.1"), "too-short", "at least 16"),
-        (("--host", "127.0.0.1"), "a-line-break-at-the-end\n", "and no spaces"),
-        (("--host", "127.0.0.1"), "\udcff" * 16, "and no spaces"),
-        (("--host", "192.0.2.1"), "long-enough-to-be-one", "cannot listen"),
-        (("--port", "70000"), "", "70000 is not in the range"),
-        (("--timeout", "nan"), "", "not a valid integer"),
-    ],
-)
-def test_serve_refuses_to_let_others_read_along(
-    arguments: tuple[str, ...], token: str, why: str
-) -> None:
-    env = {"DATABASE_URL": UNREACHABLE, "PROJECTOR_TOKEN": token}
-    done = CliRunner().invoke(main, ["serve", *arguments], env=env)
-
-    assert done.exit_code == 2
-    assert why in done.output
-    assert "secret" not in done.output
-    assert not token or os.fsencode(token) not in done.output_bytes
 
 
 @pytest.mark.parametrize(

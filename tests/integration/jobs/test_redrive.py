@@ -13,8 +13,6 @@ import pytest
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized, Rejected
 from normalizer.jobs import redrive
-from normalizer.jobs.dry_run.backfill_dry_run import BackfillDryRun
-from normalizer.jobs.dry_run.diff import Diff
 from normalizer.jobs.engine.job_spec import JobSpec
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.redrive import QuarantineSource, RedriveSelection, build_redrive_backfill
@@ -29,12 +27,13 @@ from tests.support.job_runs import (
     ledger_mistakes,
     make_backfill,
     ndjson,
+    run_dry,
     runner,
     table_contents,
     write_file,
 )
 from tests.support.stack import Cluster, Database
-from tests.support.table_rows import connected
+from tests.support.table_rows import connected, execute
 
 TOPIC = "noetl.events"
 
@@ -107,9 +106,9 @@ async def as_user(database: Database, *roles: str) -> AsyncIterator[Database]:
     """The database as a user sees it who has these roles and nothing else."""
     name, password = f"user_{secrets.token_hex(4)}", secrets.token_hex(8)
     async with connected(database) as connection:
-        await connection.execute(
-            f"create user {name} password '{password}' in role {', '.join(roles)}"
-        )
+        await connection.execute(f"create user {name} password '{password}'")
+        for role in roles:
+            await connection.execute(f"grant {role} to {name}")
         address = urlsplit(database.url)
         host = f"{name}:{password}@{address.hostname}:{address.port}"
         url = urlunsplit(address._replace(netloc=host))
@@ -248,10 +247,7 @@ async def test_bytes_that_are_gone_are_said_to_be(database: Database, tmp_path: 
             "update normalizer.quarantine_raw set whole = false where source_offset >= 20"
         )
     source = QuarantineSource(database.url, RedriveSelection())
-    diff = Diff()
-    tried = source.wrap_normalize(NORMALIZE)
-    async with BackfillDryRun(database.url, source, tried, diff, batch_rows=5) as trial:
-        await trial.run()
+    diff = await run_dry(database, source, source.wrap_normalize(NORMALIZE), batch_rows=5)
 
     verdict = await redriven(database)
 
@@ -268,23 +264,22 @@ async def test_expired_and_erased_records_stay_rejected_and_hold_up_nobody(
 ) -> None:
     """Records below offset 10 lie before the horizon. The one at 11 is of a forgotten execution."""
     await rejected(database, tmp_path)
-    async with connected(database) as connection:
-        await connection.execute(
-            """
-            update normalizer.retention_horizon set expired_before = to_timestamp(1764000000.010);
-            insert into normalizer.forgotten_executions (execution_id, who, why)
-            values (4711, 'alice', 'a request');
-            update normalizer.quarantine_raw
-            set    value = convert_to(
-                       regexp_replace(
-                           convert_from(value, 'UTF8'), '"execution_id":[0-9]+',
-                           '"execution_id":4711'
-                       ),
-                       'UTF8'
-                   )
-            where  source_offset = 11
-            """
-        )
+    await execute(
+        database,
+        """
+        update normalizer.retention_horizon set expired_before = to_timestamp(1764000000.010);
+        insert into normalizer.forgotten_executions (execution_id, who, why)
+        values (4711, 'alice', 'a request');
+        update normalizer.quarantine_raw
+        set    value = convert_to(
+                   regexp_replace(
+                       convert_from(value, 'UTF8'), '"execution_id":[0-9]+', '"execution_id":4711'
+                   ),
+                   'UTF8'
+               )
+        where  source_offset = 11
+        """,
+    )
 
     verdict = await redriven(database)
 

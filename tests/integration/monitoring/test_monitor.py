@@ -3,14 +3,12 @@
 import asyncio
 import contextlib
 import math
-import secrets
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-import asyncpg
 import msgspec
 import pytest
 from aiokafka.client import AIOKafkaClient
@@ -25,11 +23,13 @@ from normalizer.monitoring.lag import SERVER_STATUS_SQL
 from normalizer.monitoring.monitor import Monitor
 from normalizer.observability.metric_catalog import METRICS
 from normalizer.store.store import Store
+from tests.integration.jobs.test_redrive import as_user
 from tests.support.factories import raw_event
 from tests.support.feed import Feed
 from tests.support.probe_client import Values, http_get, metric_value, scrape_metrics
 from tests.support.service_runs import running, until, watching
 from tests.support.stack import Database
+from tests.support.table_rows import connected
 
 _LAST_POLLED_AT = """
     select state_change
@@ -43,22 +43,6 @@ async def monitored(settings: Settings, **options: Any) -> AsyncIterator[tuple[S
     async with running(settings, **options) as service:
         with Monitor(settings, service) as monitor:
             yield service, monitor.url
-
-
-@contextlib.asynccontextmanager
-async def writer_session(database: Database) -> AsyncIterator[tuple[str, str, asyncpg.Connection]]:
-    """A login with the rights of the writer alone: its name, its address, and an administrator."""
-    role = f"test_{secrets.token_hex(6)}"
-    parts = urlsplit(database.url)
-    url = parts._replace(netloc=f"{role}:x@{parts.hostname}:{parts.port}").geturl()
-    async with watching(database.admin_url) as admin:
-        await admin.connection.execute(
-            f"create role {role} login password 'x' in role normalizer_writer"
-        )
-        try:
-            yield role, url, admin.connection
-        finally:
-            await admin.connection.execute(f"drop role {role}")
 
 
 async def scraped_lags(url: str) -> dict[str, float]:
@@ -148,8 +132,8 @@ async def test_written_rows_are_counted_by_shape_reason_and_rule(feed: Feed) -> 
     await feed.producer.send_and_wait(feed.name, None, key=b"7", partition=0)
 
     async with (
-        writer_session(feed.database) as (_, login, _),
-        monitored(feed.settings(database_url=login)) as (_, url),
+        as_user(feed.database, "normalizer_writer") as login,
+        monitored(feed.settings(database_url=login.url)) as (_, url),
     ):
         await feed.until_read({0: 5})
         await until(lambda: ready(url))
@@ -431,8 +415,9 @@ async def test_a_mistake_of_ours_is_logged_and_heartbeats_and_probes_go_on(
 async def test_how_long_another_role_holds_a_snapshot_is_measured_or_left_out(feed: Feed) -> None:
     """Without the right to see it 0 would say that nobody holds one."""
     async with (
-        writer_session(feed.database) as (role, url, admin),
-        monitored(feed.settings(database_url=url)) as (_, own),
+        as_user(feed.database, "normalizer_writer") as login,
+        connected(feed.database) as admin,
+        monitored(feed.settings(database_url=login.url)) as (_, own),
     ):
 
         async def ages() -> list[float]:
@@ -444,7 +429,7 @@ async def test_how_long_another_role_holds_a_snapshot_is_measured_or_left_out(fe
 
         await until(lambda: ready(own))
         hidden = await ages()
-        await admin.execute(f"grant pg_read_all_stats to {role}")
+        await admin.execute(f"grant pg_read_all_stats to {urlsplit(login.url).username}")
         async with admin.transaction(isolation="repeatable_read"):
             await admin.execute("select")
             await until(is_measured, ages)

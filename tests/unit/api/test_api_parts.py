@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import csv
 import io
+import os
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -218,26 +219,39 @@ def test_settings_of_serve_come_from_the_environment(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    ("arguments", "why"),
+    ("arguments", "token", "why"),
     [
-        (("--threshold", "error_rate=1"), "expected NAME=WARN,CRITICAL"),
-        (("--allow-origin", "*"), "expected a complete origin"),
-        (("--allow-origin", "https://a.example/path"), "expected a complete origin"),
-        (("--allow-origin", "https://u:p@a.example"), "expected a complete origin"),
-        (("--grafana", "javascript:alert(1)"), "expected an address"),
-        (("--grafana", 'https://a.example/"onclick='), "expected an address"),
-        (("--docs", "javascript:alert(1)/"), "expected an address that ends in /"),
-        (("--docs", "https://a.example/main"), "expected an address that ends in /"),
+        (("--threshold", "error_rate=1"), "", "expected NAME=WARN,CRITICAL"),
+        (("--allow-origin", "*"), "", "expected a complete origin"),
+        (("--allow-origin", "https://a.example/path"), "", "expected a complete origin"),
+        (("--allow-origin", "https://u:p@a.example"), "", "expected a complete origin"),
+        (("--grafana", "javascript:alert(1)"), "", "expected an address"),
+        (("--grafana", 'https://a.example/"onclick='), "", "expected an address"),
+        (("--docs", "javascript:alert(1)/"), "", "expected an address that ends in /"),
+        (("--docs", "https://a.example/main"), "", "expected an address that ends in /"),
+        (("--host", "::"), "", "lets other machines read"),
+        (("--host", "projector.example"), "", "lets other machines read"),
+        (("--host", "127.0.0.1"), "too-short", "at least 16"),
+        (("--host", "127.0.0.1"), "a-line-break-at-the-end\n", "and no spaces"),
+        (("--host", "127.0.0.1"), "\udcff" * 16, "and no spaces"),
+        (("--host", "192.0.2.1"), "long-enough-to-be-one", "cannot listen"),
+        (("--port", "70000"), "", "70000 is not in the range"),
+        (("--timeout", "nan"), "", "not a valid integer"),
     ],
 )
-def test_serve_refuses_settings_that_are_none(arguments: tuple[str, ...], why: str) -> None:
-    done = CliRunner().invoke(
-        serve_command.serve, arguments, env={"DATABASE_URL": "postgresql://u:secret@host/none"}
-    )
+def test_serve_refuses_settings_that_are_none_or_let_others_read_along(
+    arguments: tuple[str, ...], token: str, why: str
+) -> None:
+    environment = {
+        "DATABASE_URL": "postgresql://u:secret@127.0.0.1:1/none",
+        "PROJECTOR_TOKEN": token,
+    }
+    done = CliRunner().invoke(serve_command.serve, arguments, env=environment)
 
     assert done.exit_code == 2
     assert why in done.output
     assert "secret" not in done.output
+    assert not token or os.fsencode(token) not in done.output_bytes
 
 
 @pytest.mark.parametrize(

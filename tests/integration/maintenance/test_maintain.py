@@ -60,6 +60,7 @@ from tests.support.job_runs import (
 from tests.support.projection_oracle import ViewRows
 from tests.support.stack import Cluster, Database
 from tests.support.table_rows import (
+    PROJECTING,
     claimed,
     connected,
     everything,
@@ -74,15 +75,13 @@ pytestmark = pytest.mark.every_postgres(oldest_in_soak=True)
 NOW: Final = datetime.now(UTC)
 OLD: Final = NOW - timedelta(days=100)
 HASHED_FROM: Final = 1 << 62 | 1 << 61
-SETTINGS: Final = {"search_path": "projector, normalizer, public", "TimeZone": "UTC", "jit": "off"}
 WEEK: Final = RetentionPeriods(events=timedelta(days=7), minutes=timedelta(days=20_000))
 
 
 @pytest.fixture
 async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
-    made = await asyncpg.connect(database.admin_url, server_settings=SETTINGS)
-    yield made
-    await made.close()
+    async with connected(database, **PROJECTING) as made:
+        yield made
 
 
 async def run(
@@ -460,26 +459,24 @@ async def test_two_deletions_at_once_take_turns(
     await connection.execute("update normalizer.events set source_partition = execution_id")
     lock = "select projector.lock_executions($1::bigint[])"
     delete = "select projector.delete_executions(array[$1::bigint])"
-    one, other = [
-        await asyncpg.connect(database.admin_url, server_settings={"application_name": name})
-        for name in ("one", "other")
-    ]
 
     async def delete_others() -> None:
-        async with other.transaction():
+        async with connected(database, application_name="other") as other, other.transaction():
             await other.execute(lock, [3, 4])
             await other.execute(delete, 4)
             await other.execute(delete, 3)
 
-    async with asyncio.TaskGroup() as group, one.transaction():
+    async with (
+        asyncio.TaskGroup() as group,
+        connected(database) as one,
+        one.transaction(),
+    ):
         await one.execute(lock, [1, 2])
         await one.execute(delete, 1)
         group.create_task(delete_others())
         await wait_for_lock(connection, "other")
         await one.execute(delete, 2)
 
-    await one.close()
-    await other.close()
     assert await connection.fetchval("select count(*) from normalizer.events") == 0
     counted = await connection.fetchval("select sum(events) from projector.event_counts")
     assert counted == 16
@@ -646,9 +643,8 @@ async def test_archived_events_can_be_backfilled(
     assert any(f", written to {tmp_path / 'gone'} before (their counts" in line for line in done)
     async with cluster.database() as other:
         verdict = await backfill_files(other, tmp_path / "gone")
-        reader = await asyncpg.connect(other.admin_url)
-        read_back = await reader.fetch(f"{said} order by event_id")
-        await reader.close()
+        async with connected(other) as reader:
+            read_back = await reader.fetch(f"{said} order by event_id")
 
     (name,) = (path.name for path in (tmp_path / "gone").iterdir())
     ids = f"events_{snowflake(0):019}_{snowflake(19):019}"
@@ -667,11 +663,9 @@ async def test_two_databases_share_a_folder_and_every_event_of_both_is_read_back
     folder = ArchiveFolder(tmp_path)
     await store(connection, rows[:-4], OLD)
     await run(connection, folder=folder)
-    async with cluster.database() as second:
-        other = await asyncpg.connect(second.admin_url, server_settings=SETTINGS)
+    async with cluster.database() as second, connected(second, **PROJECTING) as other:
         await store(other, rows[:-8] + rows[-4:], OLD)
         await run(other, folder=folder)
-        await other.close()
 
     async with cluster.database() as third:
         verdict = await backfill_files(third, tmp_path)

@@ -13,6 +13,7 @@ from deploy.calls import classify_error
 from tests.support import view_rows
 from tests.support.api_client import api_client, get_rows, insert_events
 from tests.support.stack import Database, Stack
+from tests.support.table_rows import connected
 from tests.support.view_rows import event
 
 HOUR: Final = timedelta(hours=1)
@@ -75,14 +76,13 @@ async def test_calls_are_counted_within_the_bounds_that_the_answer_names(
     answer = (await client.get(f"/api/v1/{path}", params=bounds | {"limit": "5000"})).json()
 
     low, high = (datetime.fromisoformat(answer[name]) for name in ("since", "until"))
-    connection = await asyncpg.connect(filled.admin_url)
-    wanted = await connection.fetchval(
-        "select count(*) from projector.calls "
-        f"where finished_at >= $1::timestamptz and finished_at < $2::timestamptz {where}",
-        low,
-        high,
-    )
-    await connection.close()
+    async with connected(filled) as connection:
+        wanted = await connection.fetchval(
+            "select count(*) from projector.calls "
+            f"where finished_at >= $1::timestamptz and finished_at < $2::timestamptz {where}",
+            low,
+            high,
+        )
     assert low <= until - length < until <= high
     assert (low, high) == (until - length, until) or length > 2 * HOUR
     assert sum(row[column] for row in answer["rows"]) == wanted > 0

@@ -28,11 +28,10 @@ from simulator.view_fold import Row
 from tests.support import view_rows
 from tests.support.commands import run_program
 from tests.support.stack import Database
-from tests.support.table_rows import wait_for_lock
+from tests.support.table_rows import PROJECTING, connected, wait_for_lock
 from tests.support.view_rows import T0, event, view_differences
 from tests.support.waiting import moment, until
 
-SETTINGS: Final = {"search_path": "projector, normalizer, public", "TimeZone": "UTC", "jit": "off"}
 REPAIR: Final = (sys.executable, "-m", "projector", "repair")
 ALL: Final = RepairRequest(scope=VerifyScope())
 NOTED: Final = RepairRequest()
@@ -105,9 +104,8 @@ DAMAGE: Final = {
 
 @pytest.fixture
 async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
-    made = await asyncpg.connect(database.admin_url, server_settings=SETTINGS)
-    yield made
-    await made.close()
+    async with connected(database, **PROJECTING) as made:
+        yield made
 
 
 async def repaired(connection: asyncpg.Connection, request: RepairRequest = NOTED) -> list[Verdict]:
@@ -390,16 +388,12 @@ async def test_a_writer_that_is_at_an_execution_is_waited_for_and_folded_with(
 ) -> None:
     await fill(connection)
     await connection.execute("update execution_facts set events = 0 where execution_id = 1")
-    writer = await asyncpg.connect(database.admin_url)
-    writing = writer.transaction()
-    await writing.start()
-    await view_rows.insert(writer, [event(event_id=9_001, execution_id=1)])
-
-    task = asyncio.create_task(repair_executions(connection, [1]))
-    await wait_for_lock(writer)
-    await writing.commit()
-    await writer.close()
-    await task
+    async with connected(database) as writer:
+        async with writer.transaction():
+            await view_rows.insert(writer, [event(event_id=9_001, execution_id=1)])
+            task = asyncio.create_task(repair_executions(connection, [1]))
+            await wait_for_lock(writer)
+        await task
 
     assert await verified(connection) == set()
 

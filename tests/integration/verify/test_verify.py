@@ -22,7 +22,7 @@ from projector.verify.verdict import Verdict
 from projector.verify.verify import verify
 from tests.support import view_rows
 from tests.support.stack import Database
-from tests.support.table_rows import insert_row
+from tests.support.table_rows import PROJECTING, connected, insert_row
 from tests.support.tampering import TAMPERING
 from tests.support.view_rows import T0, event
 
@@ -35,10 +35,8 @@ SOME: Final = "count(events.event_id) > 0"
 
 @pytest.fixture
 async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
-    settings_of = {"search_path": "projector, normalizer, public", "TimeZone": "UTC"}
-    made = await asyncpg.connect(database.admin_url, server_settings=settings_of)
-    yield made
-    await made.close()
+    async with connected(database, **PROJECTING) as made:
+        yield made
 
 
 async def verdicts(
@@ -410,8 +408,7 @@ async def test_it_says_match_at_every_moment_beside_a_writer(
     stop = asyncio.Event()
 
     async def write() -> None:
-        writer = await asyncpg.connect(database.admin_url)
-        try:
+        async with connected(database) as writer:
             number = 1_000
             while not stop.is_set():
                 rows = [
@@ -429,8 +426,6 @@ async def test_it_says_match_at_every_moment_beside_a_writer(
                 await view_rows.insert(writer, rows)
                 await view_rows.update(writer, [row | {"attempts": 1} for row in rows[:3]])
                 number += 20
-        finally:
-            await writer.close()
 
     async with asyncio.TaskGroup() as group:
         group.create_task(write(), name="writer")

@@ -10,8 +10,8 @@ import pytest
 from bench.history import make_history
 from bench.views import SMALL_BUFFERS, count_buffers, day
 from projector.views.catalog import VIEWS
-from tests.support.stack import Cluster, Database
-from tests.support.table_rows import pages_touched
+from tests.support.stack import Cluster
+from tests.support.table_rows import connected, execute, pages_touched
 
 GROWTH: Final = 1.5
 
@@ -55,23 +55,19 @@ async def test_a_day_reads_as_little_after_a_month_as_after_three_days(cluster: 
 async def _buffers(cluster: Cluster, events: int, days: int) -> dict[str, int]:
     """Shared buffers of each view for the last 24 hours."""
     async with cluster.database() as database:
-        connection = await asyncpg.connect(database.admin_url)
-        await connection.execute(_AS_ON_SSD.format(database.name))
-        await connection.close()
-        connection = await asyncpg.connect(database.admin_url)
-        try:
+        await execute(database, _AS_ON_SSD.format(database.name))
+        async with connected(database) as connection:
             await connection.execute(_NO_HOLES)
             await make_history(connection, events, until=datetime.now(UTC), per_day=events / days)
             await connection.execute(_REJECTED, events // 5, days)
             await connection.execute("vacuum (analyze)")
             return {view.name: await count_buffers(connection, day(view.example)) for view in VIEWS}
-        finally:
-            await connection.close()
 
 
-async def test_no_index_of_ours_asks_autovacuum_to_summarize(database: Database) -> None:
+async def test_no_index_of_ours_asks_autovacuum_to_summarize(
+    connection: asyncpg.Connection,
+) -> None:
     """It has room to note few ranges, and writes a line into the server's log for each lost one."""
-    connection = await asyncpg.connect(database.admin_url)
     indexes = await connection.fetch(
         """
         select relname, reloptions
@@ -80,7 +76,6 @@ async def test_no_index_of_ours_asks_autovacuum_to_summarize(database: Database)
         and    relnamespace in ('normalizer'::regnamespace, 'projector'::regnamespace)
         """
     )
-    await connection.close()
 
     assert indexes
     assert [one for one in indexes if "autosummarize" in str(one["reloptions"])] == []
@@ -88,10 +83,9 @@ async def test_no_index_of_ours_asks_autovacuum_to_summarize(database: Database)
 
 @pytest.mark.timeout(300)
 async def test_a_merge_into_100_000_events_touches_at_most_twice_the_pages_of_one_into_100(
-    database: Database,
+    connection: asyncpg.Connection,
 ) -> None:
     """A merge is one more command, event by event, and then a second report of each event."""
-    connection = await asyncpg.connect(database.admin_url)
     for first in range(0, LARGE, 5_000):
         await connection.execute(_EVENTS, 1, first, first + 4_999)
     await connection.execute(_EVENTS, 2, 0, 99)
@@ -108,7 +102,6 @@ async def test_a_merge_into_100_000_events_touches_at_most_twice_the_pages_of_on
     calls = await connection.fetch(
         "select execution_id, count(*) from projector.calls group by 1 order by 1"
     )
-    await connection.close()
 
     assert list(map(tuple, calls)) == [(1, LARGE / 5 + 2), (2, 22)]
     assert 0 < touched[1] <= 2 * touched[2]

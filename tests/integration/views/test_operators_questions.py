@@ -14,7 +14,7 @@ from tests.support import view_rows
 from tests.support.api_client import insert_events
 from tests.support.projection_oracle import _bucket, _percentiles, expected_views
 from tests.support.stack import Stack
-from tests.support.table_rows import insert_row
+from tests.support.table_rows import connected, insert_row
 
 View = list[Row]
 Views = dict[str, View]
@@ -24,13 +24,11 @@ Views = dict[str, View]
 async def connection(stack: Stack) -> AsyncIterator[asyncpg.Connection]:
     """Three hours of history up to now, read only."""
     cluster = await stack.cluster("current")
-    async with cluster.database() as made:
+    async with cluster.database() as made, connected(made) as connection:
         await insert_events(made, 1_000)
-        connection = await asyncpg.connect(made.admin_url)
         await insert_row(connection, "normalizer.jobs", job_id="job-1", state="complete")
         await connection.execute(_REST)
         yield connection
-        await connection.close()
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from tests.support import view_rows
 from tests.support.api_client import ROWS_WITHOUT_EVENTS
 from tests.support.projection_oracle import expected_views
 from tests.support.stack import Database, Stack
+from tests.support.table_rows import connected
 from tests.support.view_rows import event
 
 PAGE: Final = Path(__file__).parents[3] / "docs" / "views.json"
@@ -25,10 +26,9 @@ PAGE: Final = Path(__file__).parents[3] / "docs" / "views.json"
 @pytest.fixture(scope="module")
 async def untouched(stack: Stack) -> AsyncIterator[asyncpg.Connection]:
     """Of one database, for all that only look at it."""
-    async with (await stack.cluster("current")).database() as database:
-        made = await asyncpg.connect(database.admin_url)
+    cluster = await stack.cluster("current")
+    async with cluster.database() as database, connected(database) as made:
         yield made
-        await made.close()
 
 
 async def test_a_view_that_a_reader_sees_is_in_the_catalogue(
@@ -151,14 +151,12 @@ async def test_parts_of_several_shards_add_up(
     filled: asyncpg.Connection, database: Database
 ) -> None:
     """Several shards, some of which take back what others add."""
-    other = await asyncpg.connect(database.admin_url)
-    async with other.transaction():
+    async with connected(database) as other, other.transaction():
         await other.execute("select projector.take_shard()")
         # Another name for the playbook: its executions and calls are counted again.
         started = datetime.now(UTC) - timedelta(minutes=45)
         renamed = said(1, 2, "playbook.started", started, step="", context={"path": "flow/b"})
         await view_rows.insert(filled, [renamed])
-    await other.close()
 
     assert await filled.fetchval("select min(calls) from projector.call_outcomes_by_attempt") < 0
     views, folded = (

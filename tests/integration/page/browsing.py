@@ -26,8 +26,22 @@ _FAILED_ANSWER = "Failed to load resource"
 """Chromium's own message about each answer that's an error."""
 _MODULE: Final = """
     window.pageModule = (name) => import(new URL(name, document.scripts[1].src).href);
+    window.pageChart = async (id) =>
+        (await pageModule("charts.js")).drawn.get(document.getElementById(id));
+    window.copyOfChart = (canvas, variable) => {
+        const copy = new OffscreenCanvas(canvas.width, canvas.height)
+            .getContext("2d", { willReadFrequently: true });
+        copy.fillStyle = getComputedStyle(document.documentElement).getPropertyValue(variable);
+        copy.fillRect(0, 0, 1, 1);
+        const colour = [...copy.getImageData(0, 0, 1, 1).data];
+        copy.clearRect(0, 0, 1, 1);
+        copy.drawImage(canvas, 0, 0);
+        return { copy, colour };
+    };
 """
-"""Imports a module of the page by its name, for what no test can see from outside."""
+"""A module of the page by its name, for what no test can see from outside, a chart, and a copy of
+its pixels with a colour of the theme to compare them with.
+"""
 
 
 @contextlib.asynccontextmanager

@@ -1,7 +1,8 @@
 """Every panel shows what SQL says of the same moment, and follows it without a reload."""
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import asyncpg
@@ -11,10 +12,11 @@ from playwright.async_api import Browser, Page
 from tests.integration.page.browsing import cells, looking, texts
 from tests.integration.page.platform import Platform
 from tests.support.service_runs import until
+from tests.support.table_rows import insert_row
 
 Shown = list[list[str]]
 STATUSES: Final = ("COMPLETED", "FAILED", "ERROR", "CANCELLED")
-_DAY: Final = "date_trunc('hour', now() - interval '24 hours')"
+DAY: Final = "hour >= date_trunc('hour', now() - interval '24 hours') and hour < now()"
 
 
 def count(value: int) -> str:
@@ -43,39 +45,12 @@ def named(step: str) -> str:
     return step or "(no step)"
 
 
-async def _rows(connection: asyncpg.Connection, query: str) -> list[Any]:
-    rows: list[Any] = await connection.fetch(query)
-    return rows
-
-
-async def outcomes(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Shown]:
-    rows = await _rows(
-        connection,
-        f"""
-        select hour,
-               coalesce(sum(executions) filter (where outcome = 'COMPLETED'), 0) as completed,
-               coalesce(sum(executions) filter (where outcome = 'FAILED'), 0) as failed,
-               coalesce(sum(executions) filter (where outcome = 'CANCELLED'), 0) as cancelled,
-               coalesce(sum(executions) filter (where outcome = 'BEGUN'), 0) as begun
-        from   projector.execution_outcomes
-        where  hour >= {_DAY} and hour < now()
-        group by hour order by hour desc
-        """,
-    )
-    expected = [
-        [f"{row['hour']:%d %b %H:%M}", *(count(row[n]) for n in list(row.keys())[1:])]
-        for row in rows
-    ]
-    return await cells(page, "#outcomes .figures"), expected
-
-
 async def errors(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Shown]:
-    rows = await _rows(
-        connection,
+    rows = await connection.fetch(
         f"""
         select   step, attempts, sum(calls)::bigint as calls, sum(failed)::bigint as failed
         from     projector.call_outcomes_by_attempt
-        where    hour >= {_DAY} and hour < now()
+        where    {DAY}
         group by step, attempts
         """,
     )
@@ -101,12 +76,11 @@ async def errors(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Sho
 
 
 async def matrix(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Shown]:
-    rows = await _rows(
-        connection,
+    rows = await connection.fetch(
         f"""
         select   attempts, status, sum(calls)::bigint as calls
         from     projector.call_outcomes_by_attempt
-        where    hour >= {_DAY} and hour < now()
+        where    {DAY}
         group by attempts, status
         """,
     )
@@ -126,30 +100,8 @@ async def matrix(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Sho
     return await cells(page, "#matrix"), expected
 
 
-async def first(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Shown]:
-    rows = await _rows(
-        connection,
-        f"""
-        select   step, sum(calls)::bigint as calls, sum(succeeded)::bigint as succeeded
-        from     projector.call_outcomes_by_attempt
-        where    hour >= {_DAY} and hour < now() and attempts = 0
-        group by step
-        """,
-    )
-    expected = [
-        [
-            named(row["step"]),
-            percent(row["succeeded"] / row["calls"]),
-            f"{count(row['succeeded'])} of {count(row['calls'])}",
-        ]
-        for row in rows
-    ]
-    return sorted(await texts(page, "#first li", ".what", "b", "small")), sorted(expected)
-
-
 async def storms(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Shown]:
-    rows = await _rows(
-        connection,
+    rows = await connection.fetch(
         "select step, retries_now, ratio_now, ratio_baseline from projector.retry_storms",
     )
     # Retries per minute fall while nothing happens: whether there are any stays.
@@ -164,8 +116,7 @@ async def storms(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Sho
 
 
 async def stuck(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Shown]:
-    rows = await _rows(
-        connection,
+    rows = await connection.fetch(
         """
         select   execution_id, last_event_type, reason.waits_for, reason.step, reason.worker_id,
                  reason.attempts, reason.open_calls, playbook,
@@ -216,27 +167,6 @@ def _waiting(row: asyncpg.Record) -> str:
     )
 
 
-async def durations(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Shown]:
-    rows = await _rows(
-        connection,
-        f"""
-        select   step, attempts, sum(calls)::bigint as calls,
-                 projector.percentile(0.95, bucket, calls) as p95_s
-        from     projector.call_time_histogram
-        where    hour >= {_DAY} and hour < now() and measure = 'duration'
-        group by step, attempts
-        order by p95_s desc, projector.percentile(0.50, bucket, calls) desc, step, attempts
-        """,
-    )
-    expected = [
-        [named(row["step"]), attempt(row["attempts"]), span(row["p95_s"]), count(row["calls"])]
-        for row in rows
-    ]
-    # The slowest is first.
-    shown = [[row[0], row[1], row[4], row[6]] for row in await cells(page, "#durations")]
-    return shown, expected
-
-
 def span(seconds: float) -> str:
     if seconds < 0.995:
         return f"{float(f'{seconds * 1000:.2g}'):g} ms"
@@ -252,8 +182,7 @@ def span(seconds: float) -> str:
 
 
 async def rates(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Shown]:
-    rows = await _rows(
-        connection,
+    rows = await connection.fetch(
         """
         select   bucket_start as minute, event_type, sum(events)::bigint as events,
                  sum(events)::double precision / 60 as events_per_s
@@ -275,12 +204,11 @@ async def rates(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Show
 
 
 async def why(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Shown]:
-    rows = await _rows(
-        connection,
+    rows = await connection.fetch(
         f"""
         select   error_class, sum(calls)::bigint as calls
         from     projector.failures_by_error
-        where    hour >= {_DAY} and hour < now()
+        where    {DAY}
         group by error_class
         """,
     )
@@ -304,102 +232,178 @@ async def error_text(connection: asyncpg.Connection, error_class: str) -> str:
     return latest or error_class.strip() or "(no text)"
 
 
-async def quarantine(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Shown]:
-    rows = await _rows(
-        connection,
-        f"""
-        select   reason, sum(rejected)::bigint as rejected
-        from     projector.quarantine_by_reason
-        where    hour >= {_DAY} and hour < now()
-        group by reason
-        """,
-    )
-    expected = [[row["reason"], count(row["rejected"])] for row in rows]
-    return sorted(await texts(page, "#quarantine li", ".what", "b")), sorted(expected)
+Panel = Callable[[Page, asyncpg.Connection], Awaitable[tuple[Shown, Shown]]]
+Write = Callable[[Any], str]
 
 
-async def error_rate(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Shown]:
-    rows = await _rows(
-        connection,
-        f"""
-        select   step, sum(failed)::bigint as failed, sum(calls)::bigint as calls
-        from     projector.call_outcomes_by_attempt
-        where    hour >= {_DAY} and hour < now()
-        group by step
-        """,
-    )
-    expected = [
-        [
-            named(row["step"]),
-            percent(row["failed"] / row["calls"]),
-            count(row["failed"]),
-            count(row["calls"]),
-        ]
+def unseen(_: object) -> str:
+    """Write a column that isn't compared: a drawing, or a time that grows."""
+    return ""
+
+
+def part(of: Sequence[int]) -> str:
+    return f"{count(of[0])} of {count(of[1])}"
+
+
+async def expected(
+    connection: asyncpg.Connection, writes: Sequence[Write], query: str, *values: str
+) -> Shown:
+    rows = await connection.fetch(query, *values)
+    return [[write(value) for write, value in zip(writes, row, strict=True)] for row in rows]
+
+
+def compared(rows: Shown, writes: Sequence[Write]) -> Shown:
+    return [
+        ["" if write is unseen else cell for write, cell in zip(writes, row, strict=False)]
         for row in rows
     ]
-    steps = await cells(page, "#rate .body > .scroll")
-    return sorted([one[0], one[1], one[3], one[4]] for one in steps), sorted(expected)
 
 
-async def coercions(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Shown]:
-    rows = await _rows(
-        connection,
-        f"""
-        select   rule, sum(coercions)::bigint as coercions
-        from     projector.coercions_by_rule
-        where    hour >= {_DAY} and hour < now()
-        group by rule
-        """,
-    )
-    expected = [[row["rule"], count(row["coercions"])] for row in rows]
-    return sorted(await texts(page, "#coercions li", ".what", "b")), sorted(expected)
+def listing(
+    rows: Callable[[Page], Awaitable[Shown]],
+    writes: Sequence[Write],
+    query: str,
+    *,
+    are_ordered: bool = False,
+) -> Panel:
+    """A panel whose rows are those of a query, each column written by one of `writes`."""
 
+    async def both(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Shown]:
+        shown = compared(await rows(page), writes)
+        wanted = await expected(connection, writes, query)
+        return (shown, wanted) if are_ordered else (sorted(shown), sorted(wanted))
 
-async def freshness(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Shown]:
-    rows = await _rows(
-        connection,
-        "select topic, partition, next_offset from projector.freshness order by topic, partition",
-    )
-    expected = [[f"{row['topic']} {row['partition']}", count(row["next_offset"])] for row in rows]
-    return [row[:2] for row in await cells(page, "#freshness")], expected
+    return both
 
-
-Panel = Callable[[Page, asyncpg.Connection], Awaitable[tuple[Shown, Shown]]]
 
 PANELS: Final[Mapping[str, Panel]] = {
-    panel.__name__: panel
-    for panel in (
-        matrix, outcomes, errors, first, storms, stuck, durations, rates, why, quarantine,
-        error_rate, freshness,
-    )
-}  # fmt: skip
+    "matrix": matrix,
+    "outcomes": listing(
+        partial(cells, table="#outcomes .figures"),
+        ("{:%d %b %H:%M}".format, count, count, count, count),
+        f"""
+        select hour,
+               coalesce(sum(executions) filter (where outcome = 'COMPLETED'), 0),
+               coalesce(sum(executions) filter (where outcome = 'FAILED'), 0),
+               coalesce(sum(executions) filter (where outcome = 'CANCELLED'), 0),
+               coalesce(sum(executions) filter (where outcome = 'BEGUN'), 0)
+        from   projector.execution_outcomes
+        where  {DAY}
+        group by hour order by hour desc
+        """,
+        are_ordered=True,
+    ),
+    "errors": errors,
+    "first": listing(
+        lambda page: texts(page, "#first li", ".what", "b", "small"),
+        (named, percent, part),
+        f"""
+        select   step, sum(succeeded)::double precision / sum(calls),
+                 array[sum(succeeded), sum(calls)]::bigint[]
+        from     projector.call_outcomes_by_attempt
+        where    {DAY} and attempts = 0
+        group by step
+        """,
+    ),
+    "storms": storms,
+    "stuck": stuck,
+    # The slowest is first.
+    "durations": listing(
+        partial(cells, table="#durations"),
+        (named, attempt, unseen, unseen, span, unseen, count),
+        f"""
+        select   step, attempts, null, null, projector.percentile(0.95, bucket, calls) as p95_s,
+                 null, sum(calls)::bigint
+        from     projector.call_time_histogram
+        where    {DAY} and measure = 'duration'
+        group by step, attempts
+        order by p95_s desc, projector.percentile(0.50, bucket, calls) desc, step, attempts
+        """,
+        are_ordered=True,
+    ),
+    "rates": rates,
+    "why": why,
+    "quarantine": listing(
+        lambda page: texts(page, "#quarantine li", ".what", "b"),
+        (str, count),
+        f"""
+        select   reason, sum(rejected)::bigint
+        from     projector.quarantine_by_reason
+        where    {DAY}
+        group by reason
+        """,
+    ),
+    "error_rate": listing(
+        partial(cells, table="#rate .body > .scroll"),
+        (named, percent, unseen, count, count),
+        f"""
+        select   step, sum(failed)::double precision / sum(calls), null, sum(failed)::bigint,
+                 sum(calls)::bigint
+        from     projector.call_outcomes_by_attempt
+        where    {DAY}
+        group by step
+        """,
+    ),
+    "freshness": listing(
+        partial(cells, table="#freshness"),
+        (str, count),
+        """
+        select   topic || ' ' || partition, next_offset
+        from     projector.freshness
+        order by topic, partition
+        """,
+        are_ordered=True,
+    ),
+}
+COERCIONS: Final = listing(
+    lambda page: texts(page, "#coercions li", ".what", "b"),
+    (str, count),
+    f"""
+    select   rule, sum(coercions)::bigint
+    from     projector.coercions_by_rule
+    where    {DAY}
+    group by rule
+    """,
+)
 
 
-async def unfolded(page: Page) -> None:
+async def unfolded(page: Page, within: str = "") -> None:
     """Every list in full length."""
-    while await page.locator(".more[aria-expanded=false]").count():
-        await page.locator(".more[aria-expanded=false]").first.click()
+    more = page.locator(f"{within} .more[aria-expanded=false]:not(.rule)")
+    while await more.count():
+        await more.first.click()
 
 
-async def agrees(panel: str, page: Page, platform: Platform) -> Shown:
+async def agree(both: Callable[[], Awaitable[tuple[Shown, Shown]]], panel: str) -> Shown:
     """Wait until the page and SQL show the same rows. Both are read again each time."""
     last: list[tuple[Shown, Shown]] = []
 
     async def same() -> bool:
-        await unfolded(page)
-        last[:] = [await PANELS[panel](page, platform.connection)]
-        ((shown, expected),) = last
-        return shown == expected and shown != []
+        last[:] = [await both()]
+        ((shown, wanted),) = last
+        return shown == wanted
 
     async def have() -> str:
-        ((shown, expected),) = last
+        ((shown, wanted),) = last
         return (
-            f"{panel}: not shown {[row for row in expected if row not in shown]}, "
-            f"not in SQL {[row for row in shown if row not in expected]}"
+            f"{panel}: not shown {[row for row in wanted if row not in shown]}, "
+            f"not in SQL {[row for row in shown if row not in wanted]}"
         )
 
     await until(same, have)
     return last[0][0]
+
+
+async def agrees(panel: str, page: Page, platform: Platform) -> Shown:
+    """Wait until this panel of the dashboard shows what SQL says, which is not nothing."""
+
+    async def both() -> tuple[Shown, Shown]:
+        await unfolded(page)
+        return await PANELS[panel](page, platform.connection)
+
+    shown = await agree(both, panel)
+    assert shown, panel
+    return shown
 
 
 @pytest.mark.timeout(300)
@@ -424,8 +428,8 @@ async def test_coercions_on_the_screen_of_producers_agree_with_sql(
 ) -> None:
     async with looking(browser, f"{platform.url}/?show=producers") as page:
         await unfolded(page)
-        shown, expected = await coercions(page, platform.connection)
-        assert shown == expected != []
+        shown, wanted = await COERCIONS(page, platform.connection)
+        assert shown == wanted != []
 
 
 async def test_a_chart_draws_its_table_a_wide_table_fades_and_a_job_gets_a_panel(
@@ -440,8 +444,7 @@ async def test_a_chart_draws_its_table_a_wide_table_fades_and_a_job_gets_a_panel
 async def _a_chart_draws_what_its_table_says(page: Page) -> None:
     hours, bars = await page.evaluate(
         """async () => {
-            const { drawn } = await pageModule("charts.js");
-            const { traces } = drawn.get(document.getElementById("chart-outcomes")).spec;
+            const { traces } = (await pageChart("chart-outcomes")).spec;
             const total = (name) => traces.find((one) => one.name === name).y
                 .reduce((sum, one) => sum + one, 0);
             return [traces[0].y.length, ["completed", "failed", "cancelled"].map(total)];
@@ -461,17 +464,8 @@ async def _a_chart_draws_what_its_table_says(page: Page) -> None:
 
 _NOT_WHERE_IT_STANDS: Final = """
     async () => {
-        const { drawn } = await pageModule("charts.js");
-        const { plot, spec } = drawn.get(document.getElementById("chart-outcomes"));
-        const { canvas } = plot.ctx;
-        const copy = new OffscreenCanvas(canvas.width, canvas.height)
-            .getContext("2d", { willReadFrequently: true });
-        const theme = getComputedStyle(document.documentElement);
-        copy.fillStyle = theme.getPropertyValue("--completed");
-        copy.fillRect(0, 0, 1, 1);
-        const completed = [...copy.getImageData(0, 0, 1, 1).data];
-        copy.clearRect(0, 0, 1, 1);
-        copy.drawImage(canvas, 0, 0);
+        const { plot, spec } = await pageChart("chart-outcomes");
+        const { copy, colour: completed } = copyOfChart(plot.ctx.canvas, "--completed");
         const has = (at, value, below, colour) => {
             const x = plot.valToPos(at, "x", true), y = plot.valToPos(value, "y", true);
             const { data } = copy.getImageData(Math.round(x), Math.round(y + below) - 2, 1, 5);
@@ -493,11 +487,8 @@ _NOT_WHERE_IT_STANDS: Final = """
 async def _a_job_has_a_panel_once_there_is_one(page: Page, platform: Platform) -> None:
     assert await page.locator("#jobs").count() == 0
 
-    await platform.connection.execute(
-        """
-        insert into normalizer.jobs (job_id, run, kind, spec, owner, lock_key, progress_ratio)
-        values ('of-the-page', 1, 'backfill', 'topic', 'nobody', 1, 0.42)
-        """
+    await insert_row(
+        platform.connection, "normalizer.jobs", job_id="of-the-page", progress_ratio=0.42
     )
 
     try:

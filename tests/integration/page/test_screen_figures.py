@@ -1,9 +1,9 @@
 """Every number on Playbooks, Retries, Workers and queues, and Producers is what SQL says."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlencode
 
 import asyncpg
@@ -11,21 +11,31 @@ import pytest
 from playwright.async_api import Browser, Page
 
 from tests.integration.page.browsing import cells, looking, serving, show
-from tests.integration.page.platform import Platform
-from tests.integration.page.test_panels import attempt, count, named, percent, span
+from tests.integration.page.test_panels import (
+    DAY,
+    Shown,
+    Write,
+    agree,
+    attempt,
+    compared,
+    count,
+    expected,
+    named,
+    percent,
+    span,
+    unfolded,
+    unseen,
+)
 from tests.support.api_client import insert_events
-from tests.support.service_runs import until
 from tests.support.stack import Stack
+from tests.support.table_rows import connected
 
-_DAY: Final = "hour >= date_trunc('hour', now() - interval '24 hours') and hour < now()"
 _RUNS: Final = (
     "execution_id in (select execution_id from projector.executions where status = 'RUNNING')"
 )
 DASH: Final = "\N{EN DASH}"
 
-Shown = list[list[str]]
 HOUR: Final = timedelta(hours=1)
-Write = Callable[[Any], str]
 
 
 def text(value: object) -> str:
@@ -56,18 +66,13 @@ def hour(at: datetime) -> str:
     return f"{at:%d %b %H:%M}"
 
 
-def unseen(_: object) -> str:
-    """Write a column that isn't compared: a drawing, or a time that grows."""
-    return ""
-
-
 def waits(measure: str) -> str:
     return f"""
         select   step, attempts, null, projector.percentile(0.50, bucket, calls),
                  projector.percentile(0.95, bucket, calls),
                  projector.percentile(0.99, bucket, calls), sum(calls)::bigint
         from     projector.call_time_histogram
-        where    {_DAY} and measure = '{measure}'
+        where    {DAY} and measure = '{measure}'
         group by step, attempts
     """
 
@@ -82,7 +87,7 @@ RETRIES: Final[dict[str, tuple[Sequence[Write], str]]] = {
         select   step, attempts, sum(calls)::bigint, sum(succeeded)::bigint,
                  sum(succeeded)::double precision / sum(calls)
         from     projector.call_outcomes_by_attempt
-        where    {_DAY} and attempts > 0
+        where    {DAY} and attempts > 0
         group by step, attempts
         """,
     ),
@@ -98,7 +103,7 @@ RETRIES: Final[dict[str, tuple[Sequence[Write], str]]] = {
         select   step, sum(failed)::bigint, sum(exhausted)::bigint,
                  sum(exhausted)::double precision / sum(failed)
         from     projector.call_outcomes_by_attempt
-        where    {_DAY}
+        where    {DAY}
         group by step
         having   sum(failed) > 0
         """,
@@ -109,7 +114,7 @@ RETRIES: Final[dict[str, tuple[Sequence[Write], str]]] = {
         select   step, sum(calls)::bigint, sum(succeeded)::bigint,
                  sum(calls)::double precision / nullif(sum(succeeded), 0)
         from     projector.call_outcomes_by_attempt
-        where    {_DAY}
+        where    {DAY}
         group by step
         """,
     ),
@@ -119,7 +124,7 @@ RETRIES: Final[dict[str, tuple[Sequence[Write], str]]] = {
         f"""
         select   execution_id, playbook, failed_calls, last_failed_at, ended_at
         from     projector.completed_with_failures
-        where    {_DAY}
+        where    {DAY}
         order by ended_at desc, execution_id desc
         limit    100
         """,
@@ -132,7 +137,7 @@ WORKERS: Final[dict[str, tuple[Sequence[Write], str]]] = {
         select   worker_id, sum(calls)::bigint, sum(failed)::bigint,
                  sum(failed)::double precision / sum(calls)
         from     projector.worker_failures
-        where    {_DAY}
+        where    {DAY}
         group by worker_id
         """,
     ),
@@ -141,7 +146,7 @@ WORKERS: Final[dict[str, tuple[Sequence[Write], str]]] = {
         f"""
         select   step, waits_for, count(*), count(*) filter (where attempts > 0)
         from     projector.open_calls
-        where    {_DAY} and {_RUNS}
+        where    {DAY} and {_RUNS}
         group by step, waits_for
         """,
     ),
@@ -151,7 +156,7 @@ WORKERS: Final[dict[str, tuple[Sequence[Write], str]]] = {
         f"""
         select   execution_id, step, attempts, waits_for, null, worker_id
         from     projector.open_calls
-        where    {_DAY} and {_RUNS}
+        where    {DAY} and {_RUNS}
         order by hour, since, execution_id, step, coalesce(command_id, ''),
                  coalesce(iteration, -1), attempts
         limit    100
@@ -163,7 +168,7 @@ WORKERS: Final[dict[str, tuple[Sequence[Write], str]]] = {
         select   execution_id, loop.step, loop.done::double precision / loop.issued, loop.done,
                  loop.issued, loop.failed, first_at, last_at
         from     (
-                     select * from projector.executions where {_DAY} and status = 'RUNNING'
+                     select * from projector.executions where {DAY} and status = 'RUNNING'
                  ) as execution
         join     projector.loops as loop using (execution_id)
         where    loop.done + loop.failed < loop.issued
@@ -187,7 +192,7 @@ PRODUCERS: Final[dict[str, tuple[Sequence[Write], str]]] = {
         f"""
         select   step, event_type, sum(events)::bigint
         from     projector.calls_without_command
-        where    {_DAY}
+        where    {DAY}
         group by step, event_type
         """,
     ),
@@ -197,7 +202,7 @@ PRODUCERS: Final[dict[str, tuple[Sequence[Write], str]]] = {
         select   shape, sum(events)::bigint, sum(attempts_defaulted)::bigint,
                  sum(status_from_name)::bigint, sum(time_from_log)::bigint
         from     projector.defaults_by_shape
-        where    {_DAY}
+        where    {DAY}
         group by shape
         """,
     ),
@@ -206,7 +211,7 @@ PRODUCERS: Final[dict[str, tuple[Sequence[Write], str]]] = {
         f"""
         select   shape, lateness, sum(events)::bigint
         from     projector.late_arrivals
-        where    {_DAY}
+        where    {DAY}
         group by shape, lateness
         """,
     ),
@@ -225,7 +230,7 @@ PRODUCERS: Final[dict[str, tuple[Sequence[Write], str]]] = {
         f"""
         select field, shape, type, kind, topic || ':' || partition || ':' || source_offset
         from   projector.drift
-        where  {_DAY}
+        where  {DAY}
         """,
     ),
     "events": (
@@ -233,7 +238,7 @@ PRODUCERS: Final[dict[str, tuple[Sequence[Write], str]]] = {
         f"""
         select   event_type, attempts, status, sum(events)::bigint
         from     projector.event_counts
-        where    {_DAY}
+        where    {DAY}
         group by event_type, attempts, status
         having   sum(events) <> 0
         """,
@@ -247,7 +252,7 @@ PRODUCERS: Final[dict[str, tuple[Sequence[Write], str]]] = {
                  coalesce(sum(events) filter (where lateness = 'clock ahead'), 0)::bigint,
                  sum(events)::bigint
         from     projector.late_arrivals
-        where    {_DAY}
+        where    {DAY}
         group by worker_id
         """,
     ),
@@ -256,7 +261,7 @@ PRODUCERS: Final[dict[str, tuple[Sequence[Write], str]]] = {
         f"""
         select   execution_id, status, playbook, ended_at, last_activity_at
         from     projector.contradicting_executions
-        where    {_DAY}
+        where    {DAY}
         order by ended_at desc, execution_id desc
         limit    100
         """,
@@ -271,7 +276,7 @@ PLAYBOOKS: Final[dict[str, tuple[Sequence[Write], str]]] = {
                  sum(total_duration_s) / nullif(sum(completed + failed + cancelled), 0),
                  min(hour), max(hour)
         from     projector.playbook_versions
-        where    {_DAY}
+        where    {DAY}
         group by playbook, version
         """,
     ),
@@ -285,7 +290,7 @@ SCREENS: Final = {
 _ONE_PLAYBOOK: Final = f"""
     with begun as materialized (
         select * from projector.executions
-        where  {_DAY} and playbook = $1::text
+        where  {DAY} and playbook = $1::text
         and    first_at >= date_trunc('hour', now() - interval '24 hours')
         order by first_at desc, execution_id desc
         limit  20000
@@ -320,7 +325,7 @@ _ERRORS: Final = f"""
     select   call.error_class, count(*)
     from     (
                  select execution_id from projector.executions
-                 where  {_DAY} and playbook = $1::text
+                 where  {DAY} and playbook = $1::text
                  and    first_at >= date_trunc('hour', now() - interval '24 hours')
                  order by first_at desc, execution_id desc
                  limit  20000
@@ -331,44 +336,18 @@ _ERRORS: Final = f"""
 """
 
 
-async def expected(
-    connection: asyncpg.Connection, writes: Sequence[Write], query: str, *values: str
-) -> Shown:
-    rows = await connection.fetch(query, *values)
-    return [[write(value) for write, value in zip(writes, row, strict=True)] for row in rows]
-
-
-async def shown(page: Page, panel: str, writes: Sequence[Write]) -> Shown:
-    """All rows of a panel's table, unfolded, with the columns that are compared."""
-    more = page.locator(f"#{panel} .more[aria-expanded=false]")
-    while await more.count():
-        await more.first.click()
-    return [
-        ["" if write is unseen else cell for write, cell in zip(writes, row, strict=False)]
-        for row in await cells(page, f"#{panel}")
-    ]
-
-
-async def agree(
+async def agree_as(
     page: Page, panel: str, connection: asyncpg.Connection, writes: Sequence[Write], query: str,
     *values: str,
 ) -> Shown:  # fmt: skip
-    """Wait until the panel shows what SQL says at the same moment."""
-    last: list[Shown] = []
+    """Wait until the whole table of the panel shows what SQL says at the same moment."""
 
-    async def same() -> bool:
-        want = sorted(await expected(connection, writes, query, *values))
-        last[:] = [sorted(await shown(page, panel, writes)), want]
-        return last[0] == last[1]
+    async def both() -> tuple[Shown, Shown]:
+        wanted = sorted(await expected(connection, writes, query, *values))
+        await unfolded(page, f"#{panel}")
+        return sorted(compared(await cells(page, f"#{panel}"), writes)), wanted
 
-    async def have() -> str:
-        have, want = last
-        return f"{panel}: {[one for one in have if one not in want]} instead of " + str(
-            [one for one in want if one not in have]
-        )
-
-    await until(same, have)
-    return last[0]
+    return await agree(both, panel)
 
 
 async def figures_agree(page: Page, url: str, connection: asyncpg.Connection) -> dict[str, int]:
@@ -377,21 +356,21 @@ async def figures_agree(page: Page, url: str, connection: asyncpg.Connection) ->
     for screen, panels in SCREENS.items():
         await show(page, f"{url}/?show={screen}")
         for panel, (writes, query) in panels.items():
-            rows[panel] = len(await agree(page, panel, connection, writes, query))
+            rows[panel] = len(await agree_as(page, panel, connection, writes, query))
         if screen == "retries":
             await _the_sentence_is_right(page, connection)
     playbook = await connection.fetchval(
         f"""
         select   playbook
         from     projector.playbook_versions
-        where    {_DAY} and playbook <> ''
+        where    {DAY} and playbook <> ''
         group by playbook
         order by sum(executions) desc, playbook
         limit    1
         """
     )
     await show(page, f"{url}/?{urlencode({'show': 'playbooks', 'playbook': playbook})}")
-    await agree(page, "versions", connection, _AS_VERSIONS, _ONE_PLAYBOOK, playbook)
+    await agree_as(page, "versions", connection, _AS_VERSIONS, _ONE_PLAYBOOK, playbook)
     by_error = {
         re.split(" only | all on ", error)[0].strip(): sum(
             int(one.replace(",", "")) for one in calls
@@ -409,14 +388,14 @@ async def _the_sentence_is_right(page: Page, connection: asyncpg.Connection) -> 
         select coalesce(sum(failed) filter (where attempts = 0), 0)::bigint,
                coalesce(sum(succeeded) filter (where attempts > 0), 0)::bigint
         from   projector.call_outcomes_by_attempt
-        where  {_DAY}
+        where  {DAY}
         """
     )
     wait_s = await connection.fetchval(
         f"""
         select projector.percentile(0.50, bucket, calls)
         from   projector.call_time_histogram
-        where  {_DAY} and measure = 'backoff' and status = 'COMPLETED'
+        where  {DAY} and measure = 'backoff' and status = 'COMPLETED'
         """
     )
     saved_of = f"{count(saved)} of {count(failed)} failed calls"
@@ -427,7 +406,7 @@ async def _the_sentence_is_right(page: Page, connection: asyncpg.Connection) -> 
 async def _dashboard_marks(page: Page, url: str, connection: asyncpg.Connection) -> None:
     """Both charts over time have a mark for each version, and name the latest."""
     marks = await connection.fetch(
-        f"select playbook, version, first_at from projector.deployments where {_DAY} "
+        f"select playbook, version, first_at from projector.deployments where {DAY} "
         "order by first_at desc, playbook, version"
     )
     await show(page, url)
@@ -444,24 +423,15 @@ async def _dashboard_marks(page: Page, url: str, connection: asyncpg.Connection)
 
 _MARKS: Final = """
     async (id) => {
-        const { drawn } = await pageModule("charts.js");
-        return drawn.get(document.getElementById(id)).spec.marks.map(({ at }) => at);
+        return (await pageChart(id)).spec.marks.map(({ at }) => at);
     }
 """
 
 
 _TRIANGLES: Final = """
     async (id) => {
-        const { drawn } = await pageModule("charts.js");
-        const { plot, spec } = drawn.get(document.getElementById(id));
-        const { canvas } = plot.ctx;
-        const copy = new OffscreenCanvas(canvas.width, canvas.height)
-            .getContext("2d", { willReadFrequently: true });
-        copy.fillStyle = getComputedStyle(document.documentElement).getPropertyValue("--ink-2");
-        copy.fillRect(0, 0, 1, 1);
-        const ink = copy.getImageData(0, 0, 1, 1).data;
-        copy.clearRect(0, 0, 1, 1);
-        copy.drawImage(canvas, 0, 0);
+        const { plot, spec } = await pageChart(id);
+        const { copy, colour: ink } = copyOfChart(plot.ctx.canvas, "--ink-2");
         const first = spec.x.map((bin) => Math.min(...spec.marks.map(({ at }) => at)
             .filter((at) => at >= bin && at < bin + spec.step))).filter(Number.isFinite);
         return first.map((at) => {
@@ -487,9 +457,7 @@ async def _rates_agree(page: Page, url: str, connection: asyncpg.Connection) -> 
         rows = await connection.fetch(_BY_MINUTE, since, end)
         rates = {(row["minute"] - since).seconds // 60: row["percent"] for row in rows}
         assert line == [pytest.approx(rates[n]) if n in rates else None for n in range(60)]
-    more = page.locator("#rate .more[aria-expanded=false]:not(.rule)")
-    while await more.count():
-        await more.first.click()
+    await unfolded(page, "#rate")
     rows = await connection.fetch(_STEPS, until - HOUR, until)
     oldest = await connection.fetchval("select min(hour) from projector.call_outcomes_by_attempt")
     # A step is new only if the window before has enough of a past to tell.
@@ -508,8 +476,7 @@ async def _rates_agree(page: Page, url: str, connection: asyncpg.Connection) -> 
 
 _LINES: Final = """
     async () => {
-        const { drawn } = await pageModule("charts.js");
-        const { traces } = drawn.get(document.getElementById("chart-rate")).spec;
+        const { traces } = (await pageChart("chart-rate")).spec;
         return traces.map(({ y }) => y);
     }
 """
@@ -535,26 +502,6 @@ _STEPS: Final = """
 """
 
 
-@pytest.mark.timeout(300)
-async def test_every_number_of_the_four_screens_is_that_of_sql(
-    browser: Browser, platform: Platform
-) -> None:
-    # Only a sample of the traffic is examined for drift, and it may have none.
-    await platform.connection.execute(
-        """
-        insert into normalizer.drift_findings (
-            shape, field, type, kind, source_topic, source_incarnation, source_partition,
-            source_offset, example
-        ) values ('worker', 'tenant', 'text', 'unknown_key', 'noetl.events', 0, 3, 7, 'blue')
-        """
-    )
-    async with looking(browser, platform.url, visit=False) as page:
-        rows = await figures_agree(page, platform.url, platform.connection)
-        await _dashboard_marks(page, platform.url, platform.connection)
-
-    assert [panel for panel, had in rows.items() if not had and panel != "gaps"] == []
-
-
 @pytest.mark.parametrize(
     "events",
     [
@@ -568,14 +515,14 @@ async def test_every_number_of_the_four_screens_is_that_of_sql_however_many_even
     cluster = await stack.cluster("current")
     async with cluster.database() as database:
         await insert_events(database, events)
-        connection = await asyncpg.connect(database.admin_url)
         async with (
+            connected(database) as connection,
             serving(database.url) as url,
             looking(browser, url, visit=False) as page,
         ):
             rows = await figures_agree(page, url, connection)
             await _dashboard_marks(page, url, connection)
             await _rates_agree(page, url, connection)
-        await connection.close()
 
+    assert [panel for panel, had in rows.items() if not had and panel != "gaps"] == []
     assert rows["versions"] >= 30

@@ -15,7 +15,7 @@ from normalizer.observability.metric_catalog import METRICS
 from projector.api.api_metrics import ApiMetrics
 from tests.integration.page.browsing import looking, serving, show
 from tests.support.stack import Database, skip_or_fail
-from tests.support.table_rows import connected
+from tests.support.table_rows import connected, insert_row
 
 _STEP: Final = 'fetch "1"\\ é {x}'
 _COPIED: Final = """
@@ -151,13 +151,7 @@ async def test_state_leads_to_what_to_do_about_it(
     browser: Browser, database: Database, docs: str
 ) -> None:
     async with connected(database) as connection:
-        await connection.execute(
-            """
-            insert into normalizer.source_positions
-                   (topic, incarnation, partition, cluster_id, owner, start_offset, next_offset)
-            values ('noetl.events', 0, 0, 'c', 'o', 0, 0)
-            """
-        )
+        await insert_row(connection, "normalizer.source_positions")
 
     async with (
         serving(database.url, PROJECTOR_DOCS=docs) as url,

@@ -57,6 +57,9 @@ async def test_everybody_can_read_the_screen_and_reach_all_of_it(
         await _walk_by_tab(page)
         assert await page.evaluate(_MISSED) == []
 
+        await page.set_viewport_size({"width": 768, "height": 1024})
+        assert await page.evaluate(_WIDER, ".wall .legend") == []
+
         await page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
         await page.reload()
         await fully_drawn(page)

@@ -11,7 +11,6 @@ from functools import partial
 from typing import Final
 from urllib.parse import quote
 
-import asyncpg
 import msgspec
 import pytest
 from playwright.async_api import Browser
@@ -30,6 +29,7 @@ from tests.integration.page.browsing import (
 )
 from tests.integration.page.platform import Platform
 from tests.support.stack import Database
+from tests.support.table_rows import connected, execute
 from tests.support.waiting import until
 
 _SIZES: Final[Mapping[str, tuple[int, int]]] = {"desk": DESK, "phone": PHONE}
@@ -105,10 +105,9 @@ async def test_no_screen_of_panels_has_a_hole_between_them(
 @pytest.fixture
 async def busy(database: Database) -> AsyncIterator[str]:
     """A month of millions of calls: a short history in which each stands for 8,000."""
-    connection = await asyncpg.connect(database.admin_url)
-    await make_history(connection, 5_000, until=datetime.now(UTC), per_day=5_000 / 30)
-    await connection.execute(_MANY_TIMES)
-    await connection.close()
+    async with connected(database) as connection:
+        await make_history(connection, 5_000, until=datetime.now(UTC), per_day=5_000 / 30)
+        await connection.execute(_MANY_TIMES)
     async with serving(database.url) as url:
         yield url
 
@@ -126,10 +125,8 @@ async def test_figures_of_many_digits_stay_in_their_panels(browser: Browser, bus
 
 async def test_no_name_moves_what_stands_beside_it(browser: Browser, database: Database) -> None:
     """A name of 900 letters, and one that turns what comes after it to the left."""
-    connection = await asyncpg.connect(database.admin_url)
-    await connection.execute(_NAMED, 1, "x" * 900)
-    await connection.execute(_NAMED, 2, "\u202efetch \u05e9\u05dc\u05d5\u05dd")
-    await connection.close()
+    await execute(database, _NAMED, 1, "x" * 900)
+    await execute(database, _NAMED, 2, "\u202efetch \u05e9\u05dc\u05d5\u05dd")
     async with serving(database.url) as url, looking(browser, url, visit=False) as page:
         for width, height in _SIZES.values():
             await page.set_viewport_size({"width": width, "height": height})
@@ -151,10 +148,8 @@ async def test_no_event_can_reverse_a_text(browser: Browser, database: Database)
     """Characters that turn what comes after them are shown as JSON writes them, everywhere."""
     controls = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
     name = f"{controls}fdp.exe"
-    connection = await asyncpg.connect(database.admin_url)
-    await connection.execute(_NAMED, 2, name)
-    await connection.execute(_FAILED, name)
-    await connection.close()
+    await execute(database, _NAMED, 2, name)
+    await execute(database, _FAILED, name)
     shown = name.translate({ord(one): f"\\u{ord(one):04x}" for one in controls})
     encoded = quote(name)
     async with serving(database.url) as url, looking(browser, url, visit=False) as page:
@@ -274,8 +269,7 @@ _MANY_TIMES: Final = "update projector.call_hours set calls = calls * 8000"
 
 _IN_THE_THEMES_COLOURS: Final = """
     async () => {
-        const { drawn } = await pageModule("charts.js");
-        const { plot } = drawn.get(document.getElementById("chart-outcomes"));
+        const { plot } = await pageChart("chart-outcomes");
         const ink = getComputedStyle(document.documentElement).getPropertyValue("--ink-2").trim();
         return plot.axes[1].stroke(plot, 1) === ink;
     }
@@ -283,8 +277,7 @@ _IN_THE_THEMES_COLOURS: Final = """
 
 _CHART_FONT_PX: Final = """
     async () => {
-        const { drawn } = await pageModule("charts.js");
-        return drawn.get(document.getElementById("chart-outcomes")).plot.axes[1].font[2];
+        return (await pageChart("chart-outcomes")).plot.axes[1].font[2];
     }
 """
 

@@ -13,8 +13,10 @@ from normalizer import Envelope, Normalizer, RawRecord
 from tests.integration.page.browsing import change_answers, fully_drawn, looking, serving, show
 from tests.integration.page.platform import Platform
 from tests.integration.page.test_every_screen import OVERPRINTED
+from tests.support import view_rows
 from tests.support.stack import Database, Stack
-from tests.support.table_rows import connected
+from tests.support.table_rows import connected, execute, insert_row
+from tests.support.view_rows import event
 
 STUCK: Final = "333895119667515392"
 HISTORY: Final = """
@@ -49,42 +51,15 @@ HISTORY: Final = """
 async def stuck(stack: Stack) -> AsyncIterator[str]:
     """The address of a page over one stuck execution, read only."""
     async with (await stack.cluster("current")).database() as database:
-        async with connected(database) as connection:
-            await connection.execute(HISTORY)
+        await execute(database, HISTORY)
         async with serving(database.url) as url:
             yield url
-
-
-@pytest.mark.parametrize("screen", ["summary", "executions", "dashboard"])
-async def test_stuck_execution_says_what_it_waits_for(
-    browser: Browser, stuck: str, screen: str
-) -> None:
-    address = {
-        "summary": f"/?show=execution&execution={STUCK}",
-        "executions": "/?show=executions",
-        "dashboard": "/",
-    }[screen]
-
-    async with looking(browser, f"{stuck}{address}") as page:
-        where = {
-            "summary": "#execution .body > :first-child",
-            "executions": "#executions tbody",
-            "dashboard": "#stuck tbody",
-        }[screen]
-        said = await page.locator(where).inner_text()
-        assert "start was claimed by worker-4 and never started" in said
-        if screen == "summary":
-            assert said.startswith("Silent for 6 min 4")
-
-        await page.get_by_role("link", name="start", exact=True).first.click()
-        await page.wait_for_url(f"**execution={STUCK}&command={STUCK}%3Astart*")
 
 
 async def test_execution_and_its_rejected_record_link_to_each_other(
     browser: Browser, database: Database
 ) -> None:
-    async with connected(database) as connection:
-        await connection.execute(HISTORY)
+    await execute(database, HISTORY)
     address = f"/?show=execution&execution={STUCK}"
 
     async with serving(database.url) as url, looking(browser, f"{url}{address}") as page:
@@ -96,8 +71,7 @@ async def test_execution_and_its_rejected_record_link_to_each_other(
         await page.wait_for_selector(f"h1 >> text=Execution {STUCK}")
 
         # Also where nothing but the rejected record names the execution.
-        async with connected(database) as connection:
-            await connection.execute("update normalizer.quarantine set execution_id = 77")
+        await execute(database, "update normalizer.quarantine set execution_id = 77")
         await page.fill("#search", "77")
         await page.press("#search", "Enter")
         await page.wait_for_selector("h1 >> text=Rejected record")
@@ -106,11 +80,7 @@ async def test_execution_and_its_rejected_record_link_to_each_other(
 @pytest.mark.parametrize(
     ("pasted", "title", "panel"),
     [
-        (f'"{STUCK}"', f"Execution {STUCK}", "#execution"),
-        (f"ERROR execution_id={STUCK}: no answer", f"Execution {STUCK}", "#execution"),
-        (f"{STUCK}:sta", f"Execution {STUCK}", "#execution"),
         ("wall", "Wall: last 24 hours", "body[data-view=wall]"),
-        ("stuck", "Projector", "#stuck"),
         ("too_large", "Quarantine", "#records"),
         ("queue waits", "Workers and queues", "#queue"),
         ("drift", "Producers", "#drift"),
@@ -128,15 +98,6 @@ async def test_enter_opens_what_was_pasted(
         )
         await fully_drawn(page)
         assert await page.locator(panel).count() == 1
-        if panel in ("#stuck", "#queue"):
-            # The page scrolls with its next frame.
-            await page.wait_for_function(
-                """([id]) => {
-                    const { top } = document.querySelector(id).getBoundingClientRect();
-                    return top >= 0 && top < 500;
-                }""",
-                arg=[panel],
-            )
 
 
 @pytest.mark.parametrize("screen", ["", "?show=calls"])
@@ -219,22 +180,16 @@ async def test_empty_lists_blame_no_filter_that_nobody_set(
 
 async def test_first_run_says_how_to_send_one_event(browser: Browser, database: Database) -> None:
     async with connected(database) as connection:
-        await connection.execute(
-            """
-            insert into normalizer.source_positions
-                   (topic, incarnation, partition, cluster_id, owner, start_offset, next_offset)
-            values ('noetl.events', 0, 0, 'c', 'o', 0, 0)
-            """
-        )
+        await insert_row(connection, "normalizer.source_positions")
 
     async with serving(database.url) as url, looking(browser, url) as page:
         text = await page.locator(".first-run pre").last.inner_text()
         assert "--topic noetl.events" in text
         sent = text.split("'")[1]
-        (event,) = Normalizer().normalize(
+        (outcome,) = Normalizer().normalize(
             RawRecord(sent.encode(), topic="noetl.events", recorded_ms=1)
         )
-        assert isinstance(event, Envelope)
+        assert isinstance(outcome, Envelope)
 
 
 async def test_playbook_with_too_many_calls_says_since_when_they_are_counted(
@@ -278,33 +233,17 @@ async def test_name_leads_to_what_it_names(
         )
 
 
-async def test_wall_cuts_no_legend_on_a_tablet(browser: Browser, platform: Platform) -> None:
-    async with looking(browser, f"{platform.url}/?view=wall", size=(768, 1024)) as page:
-        cut = await page.evaluate(
-            """() => [...document.querySelectorAll(".wall .legend")]
-                .filter((one) => one.scrollWidth > one.clientWidth + 1)
-                .map((one) => one.textContent)"""
-        )
-        assert cut == []
-
-
 @pytest.mark.parametrize("silent", [False, True])
 async def test_parent_is_stuck_if_its_child_is(
     browser: Browser, database: Database, *, silent: bool
 ) -> None:
-    async with connected(database) as connection:
-        await connection.execute(HISTORY.replace("'command.", "'step."))
-        await connection.execute(
-            """
-            insert into normalizer.events
-                   (event_id, execution_id, parent_execution_id, event_type, step, status, attempts,
-                    created_at, context, source_topic, source_partition, source_offset)
-            values (9, 77, 333895119667515392, 'playbook.started', 'child', 'STARTED', 0,
-                    now() - $1 * interval '1 minute', '{"path": "team/child"}', 'noetl.events', 0,
-                    9)
-            """,
-            float(6 * silent),
-        )
+    await execute(database, HISTORY.replace("'command.", "'step."))
+    child = event(
+        event_id=9, execution_id=77, parent_execution_id=int(STUCK), event_type="playbook.started",
+        created_at=datetime.now(UTC) - timedelta(minutes=6 * silent), source_topic="noetl.events",
+        context={"path": "team/child"},
+    )  # fmt: skip
+    await view_rows.add(database, child)
     async with serving(database.url) as url, looking(browser, url) as page:
         if not silent:
             assert "No execution is stuck." in await page.inner_text("#stuck")
@@ -340,25 +279,19 @@ async def test_ticks_of_a_timeline_keep_clear_of_its_ends(browser: Browser, stuc
 
 
 async def test_row_of_the_open_event_is_in_view(browser: Browser, database: Database) -> None:
-    async with connected(database) as connection:
-        await connection.execute(HISTORY)
-        await connection.execute(
-            """
-            insert into normalizer.events
-                   (event_id, execution_id, event_type, step, status, attempts, created_at,
-                    source_topic, source_partition, source_offset)
-            select i, $1, 'step.enter', 'each', 'STARTED', 0,
-                   now() - (400 - i) * interval '1 second', 'noetl.events', 0, i
-            from   generate_series(10, 200) as i
-            """,
-            int(STUCK),
-        )
+    await execute(database, HISTORY)
+    now = datetime.now(UTC)
+    rows = [
+        event(event_id=n, execution_id=int(STUCK), created_at=now - timedelta(seconds=400 - n))
+        for n in range(10, 201)
+    ]
+    await view_rows.add(database, *rows)
     async with serving(database.url) as url, looking(browser, url, visit=False) as page:
-        for event in (28, 120):
-            await show(page, f"{url}/?show=execution&execution={STUCK}&event={event}")
+        for chosen in (28, 120):
+            await show(page, f"{url}/?show=execution&execution={STUCK}&event={chosen}")
             await page.wait_for_selector("#as-sent")
             assert await page.evaluate("scrollY") == 0
-            assert await page.evaluate(_IN_ITS_LIST), event
+            assert await page.evaluate(_IN_ITS_LIST), chosen
 
         await page.click(".mark[data-href*='event=3&'], .mark[data-href$='event=3']", force=True)
         await page.wait_for_url("**event=3*")
@@ -438,16 +371,8 @@ async def test_many_versions_draw_no_lines_through_the_figures(
 
 _DASHES: Final = """
     async () => {
-        const { drawn } = await pageModule("charts.js");
-        const { plot, spec } = drawn.get(document.getElementById("chart-rate"));
-        const { canvas } = plot.ctx;
-        const copy = new OffscreenCanvas(canvas.width, canvas.height)
-            .getContext("2d", { willReadFrequently: true });
-        copy.fillStyle = getComputedStyle(document.documentElement).getPropertyValue("--ink-2");
-        copy.fillRect(0, 0, 1, 1);
-        const ink = copy.getImageData(0, 0, 1, 1).data;
-        copy.clearRect(0, 0, 1, 1);
-        copy.drawImage(canvas, 0, 0);
+        const { plot, spec } = await pageChart("chart-rate");
+        const { copy, colour: ink } = copyOfChart(plot.ctx.canvas, "--ink-2");
         return spec.marks.map(({ at }) => {
             const x = Math.round(plot.valToPos(at, "x", true));
             const height = Math.round(plot.bbox.height / 2);
@@ -490,21 +415,17 @@ async def test_list_under_the_pointer_keeps_its_order(browser: Browser, stuck: s
 async def test_stuck_executions_say_how_long_and_the_longest_is_first(
     browser: Browser, database: Database
 ) -> None:
-    async with connected(database) as connection:
-        await connection.execute(HISTORY)
-        await connection.execute(
-            """
-            insert into normalizer.events
-                   (event_id, execution_id, event_type, step, status, attempts, created_at, context,
-                    source_topic, source_partition, source_offset)
-            select 20 + number, 70 + number,
-                   case number when 1 then 'step.enter' else 'playbook.started' end,
-                   'child', 'STARTED', 0,
-                   now() - interval '72 minutes' - number * interval '1 second',
-                   '{"path": "team/child"}', 'noetl.events', 0, 20 + number
-            from   generate_series(1, 12) as number
-            """
+    await execute(database, HISTORY)
+    silent_since = datetime.now(UTC) - timedelta(minutes=72)
+    rows = [
+        event(
+            event_id=20 + n, execution_id=70 + n, context={"path": "team/child"},
+            event_type="step.enter" if n == 1 else "playbook.started",
+            created_at=silent_since - timedelta(seconds=n), source_topic="noetl.events",
         )
+        for n in range(1, 13)
+    ]  # fmt: skip
+    await view_rows.add(database, *rows)
     async with serving(database.url) as url, looking(browser, url) as page:
         page.set_default_timeout(20_000)
         await fully_drawn(page)

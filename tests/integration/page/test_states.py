@@ -26,7 +26,7 @@ from tests.integration.page.browsing import (
 from tests.integration.page.platform import Platform
 from tests.support.lossy_proxy import Proxy
 from tests.support.stack import Database, Stack
-from tests.support.table_rows import connected
+from tests.support.table_rows import connected, insert_row
 from tests.support.waiting import until
 
 _ALL_POLLED_MS: Final = 40_000
@@ -72,28 +72,20 @@ async def test_an_empty_database_is_said_to_be_empty(browser: Browser, empty: st
         assert min(await page.evaluate(_ENDS_OF_SCALES)) >= 1
 
 
+def _ms(at: datetime) -> int:
+    return round(at.timestamp() * 1000)
+
+
 async def test_a_delay_below_zero_is_shown_below_zero(browser: Browser, database: Database) -> None:
     """The clock of the producer that gave the last record its time is an hour ahead."""
+    now = datetime.now(UTC)
     async with connected(database) as connection:
-        await connection.execute(
-            """
-            insert into normalizer.source_positions
-                   (topic, incarnation, partition, cluster_id, owner, start_offset, next_offset,
-                    records, holes, last_recorded_ms, committed_at)
-            values ('noetl.events', 0, 0, 'c', 'o', 0, 1, 1, 0,
-                    extract(epoch from now()) * 1000 + 3600000, now())
-            """
-        )
-        await connection.execute(
-            """
-            insert into normalizer.source_heartbeats
-                   (topic, partition, incarnation, epoch, partition_count, log_end, next_offset,
-                    end_seen_at, heartbeat_at)
-            select topic, partition, incarnation, epoch, 1, 1, 1, now(),
-                   now() + interval '1 minute'
-            from   normalizer.source_positions
-            """
-        )
+        ahead = _ms(now + timedelta(hours=1))
+        last = {"next_offset": 1, "records": 1, "last_recorded_ms": ahead}
+        await insert_row(connection, "normalizer.source_positions", **last, committed_at=now)
+        seen = {"end_seen_at": now, "heartbeat_at": now + timedelta(minutes=1)}
+        ends = {"log_end": 1, "next_offset": 1, "partition_count": 1}
+        await insert_row(connection, "normalizer.source_heartbeats", **seen, **ends)
     async with serving(database.url) as url, looking(browser, url) as page:
         ((*_, delay, _),) = await cells(page, "#freshness")
 
@@ -505,19 +497,15 @@ async def test_a_verdict_says_how_much_was_compared_and_nothing_is_no_agreement(
                 until)
         values ($1, $2, $3, $4, 0, 0, '', 0.1, $5, $6)
     """
-    position = """
-        insert into normalizer.source_positions
-               (topic, incarnation, partition, cluster_id, owner, start_offset, next_offset,
-                records, holes, last_recorded_ms)
-        values ('noetl.events', 0, 0, 'c', 'o', 0, 1, 1, 0, extract(epoch from now()) * 1000)
-    """
     since, until = datetime(2026, 7, 1, 9, tzinfo=UTC), datetime(2026, 7, 1, 12, tzinfo=UTC)
     nothing = ("call_facts", "range", "match", 0, since, until)
     some = ("event_hours", "range", "match", 1_234, since, until)
     late = ("call_hours", "range", "inconclusive", 0, since, until)
     seen: list[tuple[str, str | None]] = []
     async with connected(database) as connection, serving(database.url) as url:
-        await connection.execute(position)
+        now_ms = _ms(datetime.now(UTC))
+        read = {"next_offset": 1, "records": 1, "last_recorded_ms": now_ms}
+        await insert_row(connection, "normalizer.source_positions", **read)
         for rows in ([nothing], [some], [late], [("event_hours", "all", "match", 70, None, None)]):
             await connection.executemany(stored, rows)
             async with looking(browser, url) as page:
@@ -867,21 +855,6 @@ async def test_without_the_library_there_are_figures_and_a_word_about_charts(
         assert "table" not in await page.inner_text("#main")
 
 
-_LOG: Final = """
-    insert into normalizer.source_positions
-           (topic, incarnation, partition, cluster_id, owner, start_offset, next_offset, records,
-            holes, last_recorded_ms, committed_at, claimed_at)
-    select 'noetl.events', 0, partition, 'c', 'o', 0, 5, 5, 0, extract(epoch from $1) * 1000, $1, $1
-    from   generate_series(0, 1) as partition;
-"""
-_ALIVE: Final = """
-    insert into normalizer.source_heartbeats
-           (topic, partition, incarnation, epoch, partition_count, log_end, next_offset,
-            end_seen_at, heartbeat_at)
-    select topic, partition, incarnation, epoch, 2, 5, 5, now() + interval '1 hour',
-           now() + interval '1 hour'
-    from   normalizer.source_positions
-"""
 _BANNER_SAYS: Final = """
     (said) => {
         const banner = document.getElementById("banner").cloneNode(true);
@@ -928,8 +901,13 @@ async def test_every_screen_says_what_was_not_read(
     day = "" if at.date() == datetime.now(UTC).date() else f"{at:%d %b} "
     said = _UNREAD[happened].format(at=f"{day}{at:%H:%M:%S}")
     async with connected(database) as connection:
-        await connection.execute(_LOG.replace("$1", f"'{at.isoformat()}'::timestamptz"))
-        await connection.execute(_ALIVE)
+        later = datetime.now(UTC) + timedelta(hours=1)
+        for partition in range(2):
+            place = {"partition": partition, "next_offset": 5}
+            read = {"last_recorded_ms": _ms(at), "records": 5, "committed_at": at, "claimed_at": at}
+            await insert_row(connection, "normalizer.source_positions", **place, **read)
+            seen = {"log_end": 5, "end_seen_at": later, "heartbeat_at": later}
+            await insert_row(connection, "normalizer.source_heartbeats", **place, **seen)
         if happened:
             change = happened.replace("$1", f"'{at.isoformat()}'::timestamptz")
             await connection.execute(f"update normalizer.source_heartbeats set {change}")

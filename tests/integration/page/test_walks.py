@@ -23,43 +23,12 @@ from tests.integration.page.platform import Platform
 ZOOMED: Final = (960, 540)
 """A screen of 1920 x 1080 at 200 %."""
 
-_RED: Final = '#errors td[data-heat="4"]:not([data-few]) a, #errors td[data-heat="3"] a'
-
 
 async def _focused(page: Page) -> str:
     found: str = await page.evaluate(
         "document.activeElement.textContent.trim() || document.activeElement.id"
     )
     return found
-
-
-async def test_a_red_cell_leads_to_the_error_text_in_one_click_and_to_the_event_in_two(
-    browser: Browser, platform: Platform
-) -> None:
-    async with looking(browser, platform.url) as page:
-        await page.locator(_RED).nth(1).click()
-        await page.wait_for_selector(".calls .error:not(.none)")
-
-        call = page.locator(".calls li", has=page.locator(".error:not(.none)")).first
-        error = await call.locator(".error").inner_text()
-        execution = await call.locator("a.id").inner_text()
-        failed = await platform.connection.fetch(
-            "select error from projector.calls where execution_id = $1 and status <> 'COMPLETED'",
-            int(execution),
-        )
-        assert error in {row["error"] for row in failed}
-
-        await call.locator("a.id").click()
-        await page.wait_for_selector("#as-sent .json")
-
-        assert f"execution={execution}" in page.url
-        assert error in await page.locator("#event .error").inner_text()
-        assert await page.locator(".timeline .run").count() > 0
-        sent = await page.inner_text("#as-sent .json")
-        kept = await page.inner_text("#canonical .json")
-        assert execution in sent
-        assert execution in kept
-        assert sent != kept
 
 
 async def test_each_try_of_an_execution_has_a_row_and_each_event_a_mark(

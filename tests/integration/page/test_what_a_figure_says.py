@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -10,8 +11,10 @@ from playwright.async_api import Browser, Page
 
 from tests.integration.page.browsing import change_answers, fully_drawn, looking, serving, show
 from tests.integration.page.test_page_answers import HISTORY, STUCK
+from tests.support import view_rows
 from tests.support.stack import Database, Stack
-from tests.support.table_rows import connected
+from tests.support.table_rows import connected, execute
+from tests.support.view_rows import event
 
 _RETRIED: Final = 41
 _HEADS: Final = """
@@ -63,9 +66,8 @@ _CALLS: Final = """
 async def figures(stack: Stack) -> AsyncIterator[str]:
     """The address of a page over a retried, a running, and three stuck executions, read only."""
     async with (await stack.cluster("current")).database() as database:
-        async with connected(database) as connection:
-            await connection.execute(HISTORY)
-            await connection.execute(_EVENTS)
+        await execute(database, HISTORY)
+        await execute(database, _EVENTS)
         async with serving(database.url) as url:
             yield url
 
@@ -89,18 +91,10 @@ async def test_window_before_the_first_data_is_not_compared(browser: Browser, fi
 
 
 async def test_window_before_with_data_is_compared(browser: Browser, database: Database) -> None:
-    async with connected(database) as connection:
-        await connection.execute(HISTORY)
-        await connection.execute(_EVENTS.replace("secs => ago_s)", "hours => 5, secs => ago_s)"))
-        await connection.execute(
-            """
-            insert into normalizer.events
-                   (event_id, execution_id, event_type, step, status, attempts, created_at,
-                    command_id, context, source_topic, source_partition, source_offset)
-            values (90, 90, 'call.done', 'load', 'COMPLETED', 0, now(), '90:load', '{}',
-                    'noetl.events', 0, 90)
-            """
-        )
+    await execute(database, HISTORY)
+    await execute(database, _EVENTS.replace("secs => ago_s)", "hours => 5, secs => ago_s)"))
+    call = {"event_type": "call.done", "step": "load", "status": "COMPLETED", "command_id": "c"}
+    await view_rows.add(database, event(event_id=90, created_at=datetime.now(UTC), **call))
     async with serving(database.url) as url, looking(browser, f"{url}/?last=3h") as page:
         await page.wait_for_selector(".headline li:has-text('First-attempt') >> text=vs before")
         assert "no data before" not in await _text(page, "main")
@@ -192,18 +186,6 @@ async def test_time_is_written_with_the_same_units_everywhere(
     ]  # fmt: skip
 
 
-async def test_worker_with_failures_is_left_to_where_the_reader_came_from(
-    browser: Browser, figures: str
-) -> None:
-    async with looking(browser, f"{figures}/?last=6h&show=workers") as page:
-        await page.click("#workers tbody th a")
-        await page.wait_for_url("**show=calls**")
-        await page.wait_for_selector(".back >> text=Workers and queues")
-
-        await page.click(".back")
-        await page.wait_for_url(f"{figures}/?last=6h&show=workers")
-
-
 async def test_mark_of_a_copy_stays_for_five_seconds(browser: Browser, figures: str) -> None:
     async with looking(browser, figures) as page:
         await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -285,6 +267,9 @@ async def test_stuck_is_a_status_of_the_list_of_executions(browser: Browser, fig
         assert listed == ["43", "44", STUCK]
         assert said.count("no start event") == 1
         assert "start was claimed by worker-4 and never started" in said
+        await page.get_by_role("link", name="start", exact=True).first.click()
+        await page.wait_for_url(f"**execution={STUCK}&command={STUCK}%3Astart*")
+        await page.go_back()
 
         # No call has this status.
         await page.click("nav.screens >> text=Calls")
@@ -305,9 +290,8 @@ async def test_tree_says_which_executions_are_stuck(browser: Browser, figures: s
 async def test_last_commit_of_a_partition_without_a_reader_has_its_time(
     browser: Browser, database: Database
 ) -> None:
-    async with connected(database) as connection:
-        await connection.execute(HISTORY)
-        await connection.execute("update normalizer.source_positions set committed_at = now()")
+    await execute(database, HISTORY)
+    await execute(database, "update normalizer.source_positions set committed_at = now()")
     async with serving(database.url) as url, looking(browser, url) as page:
         said = await _text(page, "#freshness tbody")
         assert "No reader" in said

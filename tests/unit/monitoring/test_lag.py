@@ -6,9 +6,10 @@ import pytest
 
 from normalizer.config.settings import Settings
 from normalizer.kafka import KafkaPartition, OffsetBounds
-from normalizer.monitoring.gauges import _database_families, _lag_families
+from normalizer.monitoring.gauges import _database_values, _lag_values
 from normalizer.monitoring.lag import LOG_END_EXPIRES_S, LagMonitor
 from normalizer.monitoring.partition_lag import PartitionLag
+from normalizer.observability.service_metrics import metric_family
 
 PARTITION = KafkaPartition("noetl.events", 0)
 
@@ -55,11 +56,15 @@ async def test_nothing_is_unread_nor_unverified_before_the_database_was_read() -
 
     assert not lag_monitor.database_up
     assert lag_monitor.partitions == {}
-    names = {one.name: one.samples for one in _lag_families(lag_monitor)}
-    assert names["normalizer_work_remaining_records"] == []
-    names = {one.name: one.samples for one in _database_families(lag_monitor)}
-    for name in ("unverified_seconds", "divergent_rows", "divergent_seconds"):
-        assert names[f"normalizer_{name}"] == [], name
+    values = _lag_values(lag_monitor) | _database_values(lag_monitor)
+    for name in (
+        "work_remaining_records",
+        "unverified_seconds",
+        "divergent_rows",
+        "divergent_seconds",
+    ):
+        family = metric_family(f"normalizer_{name}", values[f"normalizer_{name}"])
+        assert family.samples == [], name
     await lag_monitor.close()
 
 
@@ -80,8 +85,11 @@ def measured(ages_s: dict[int, float]) -> LagMonitor:
 def samples(lag_monitor: LagMonitor) -> dict[str, dict[str, float]]:
     """The value of each lag metric, by partition, or '' for one without."""
     return {
-        one.name: {each.labels.get("partition", ""): each.value for each in one.samples}
-        for one in _lag_families(lag_monitor)
+        name: {
+            each.labels.get("partition", ""): each.value
+            for each in metric_family(name, values).samples
+        }
+        for name, values in _lag_values(lag_monitor).items()
     }
 
 

@@ -10,7 +10,6 @@ import os
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Protocol, Self
@@ -26,7 +25,7 @@ from normalizer.jobs.engine.id_ranges import (
     BELOW_ALL_IDS,
     IdRange,
     IdRangeWalk,
-    fetch_rows_that_fit,
+    read_pages,
 )
 from normalizer.runtime.progress import WorkDone
 from normalizer.store.retrying_session import RetryingSession
@@ -76,7 +75,7 @@ class Export:
 
     def __init__(self, database_url: str, selection: ExportSelection) -> None:
         self._selection = selection
-        self._times = (selection.from_time, selection.to_time)
+        self._times: tuple[object, ...] = (selection.from_time, selection.to_time)
         self._session = RetryingSession(
             database_url,
             application_name="normalizer export",
@@ -109,11 +108,12 @@ class Export:
         return self._events
 
     async def _pages(self) -> AsyncIterator[Sequence[asyncpg.Record]]:
+        statement, values = _EVENTS_BETWEEN, self._times
+        if self._selection.executions:
+            statement = _EVENTS_OF_EXECUTIONS
+            values = (sorted(self._selection.executions), *self._times)
         async for ids in self._id_ranges():
-            last_id = ids.low - 1
-            while last_id < ids.high:
-                left = IdRange(last_id + 1, ids.high)
-                rows, last_id = await self._session.run(partial(self._fetch_between, left))
+            async for rows in read_pages(self._session, statement, ids, values):
                 yield rows
 
     async def _id_ranges(self) -> AsyncIterator[IdRange]:
@@ -128,14 +128,6 @@ class Export:
         self._share = walk.progress_ratio
         async for ids in walk.ranges_above(BELOW_ALL_IDS):
             yield ids
-
-    async def _fetch_between(
-        self, ids: IdRange, connection: asyncpg.Connection
-    ) -> tuple[list[asyncpg.Record], int]:
-        if not self._selection.executions:
-            return await fetch_rows_that_fit(connection, _EVENTS_BETWEEN, ids, *self._times)
-        wanted = (sorted(self._selection.executions), *self._times)
-        return await fetch_rows_that_fit(connection, _EVENTS_OF_EXECUTIONS, ids, *wanted)
 
 
 def _line(event: Envelope, to_line: Callable[[Envelope], bytes]) -> bytes:

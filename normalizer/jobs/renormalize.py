@@ -272,7 +272,7 @@ class RewriteJob:
     ) -> tuple[RewrittenPage, int]:
         """Read and rewrite the next page of a range. Returns it with the page's last id."""
         what = self._plan
-        records, last_id = await fetch_rows_that_fit(connection, what.find, rest, *what.parameters)
+        records, last_id = await fetch_rows_that_fit(what.find, rest, what.parameters, connection)
         if len(records) > self._page_rows:
             records = records[: self._page_rows]
             last_id = records[-1]["event_id"]

@@ -396,7 +396,7 @@ async def _read_range(
     numbers. They may have some later changes too.
     """
     running = await connection.fetchval(_READ_HORIZON)
-    rows, last_id = await fetch_rows_that_fit(connection, READ_EVENTS_IN_RANGE_SQL, ids)
+    rows, last_id = await fetch_rows_that_fit(READ_EVENTS_IN_RANGE_SQL, ids, (), connection)
     return running, rows, last_id
 
 

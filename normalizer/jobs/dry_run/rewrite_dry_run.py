@@ -4,18 +4,13 @@ It reads the same pages as the job and rewrites them with the same function, but
 differences instead of storing them.
 """
 
-from functools import partial
+from collections.abc import Sequence
 
 import asyncpg
 
 from normalizer.envelope import Envelope
 from normalizer.jobs.dry_run.diff import Diff, find_changed_fields
-from normalizer.jobs.engine.id_ranges import (
-    BELOW_ALL_IDS,
-    IdRange,
-    IdRangeWalk,
-    fetch_rows_that_fit,
-)
+from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, IdRangeWalk, read_pages
 from normalizer.jobs.renormalize import ROWS_PER_CHUNK
 from normalizer.jobs.rewrite_rows import RewritePlan, rewrite_rows
 from normalizer.runtime.progress import WorkDone
@@ -50,13 +45,12 @@ class RewriteDryRun:
 
     async def _compare_all(self) -> None:
         async for ids in self._id_ranges.ranges_above(BELOW_ALL_IDS):
-            last_id = ids.low - 1
-            while last_id < ids.high:
-                last_id = await self._compare(IdRange(last_id + 1, ids.high))
+            async for records in read_pages(
+                self._session, self._plan.find, ids, self._plan.parameters
+            ):
+                await self._compare(records)
 
-    async def _compare(self, rest: IdRange) -> int:
-        """Compare the next page of a range. Returns the last id of the page."""
-        records, last_id = await self._session.run(partial(self._fetch, rest))
+    async def _compare(self, records: Sequence[asyncpg.Record]) -> None:
         what = self._plan
         before = {record["event_id"]: Envelope(**record) for record in records}
         rows = [row for row in before.values() if not what.may_change or what.may_change(row)]
@@ -72,10 +66,3 @@ class RewriteDryRun:
             )
         for _ in range(found.unchanged_count):
             self._diff.add_row("unchanged")
-        return last_id
-
-    async def _fetch(
-        self, rest: IdRange, connection: asyncpg.Connection
-    ) -> tuple[list[asyncpg.Record], int]:
-        what = self._plan
-        return await fetch_rows_that_fit(connection, what.find, rest, *what.parameters)

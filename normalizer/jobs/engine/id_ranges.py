@@ -5,12 +5,14 @@ Together the ranges cover every possible id, so a row that's inserted in the mea
 unless its range has already been read.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
 import asyncpg
 
 from normalizer.jobs.sources.row_pages import fetch_page
+from normalizer.store.retrying_session import RetryingSession
 from normalizer.store.stored_rows import ENVELOPE_COLUMNS_SQL
 
 Fetch = Callable[..., Awaitable[list[asyncpg.Record]]]
@@ -38,8 +40,22 @@ READ_EVENTS_IN_RANGE_SQL: Final = f"""
 """  # noqa: S608 - column names of this project
 
 
+async def read_pages(
+    session: RetryingSession, statement: str, ids: IdRange, values: Sequence[object]
+) -> AsyncGenerator[list[asyncpg.Record], None]:
+    """Yield the rows of a range, as many at once as fit in memory, each time in a new transaction.
+
+    The last page of a range may be empty.
+    """
+    last_id = ids.low - 1
+    while last_id < ids.high:
+        rest = IdRange(last_id + 1, ids.high)
+        rows, last_id = await session.run(partial(fetch_rows_that_fit, statement, rest, values))
+        yield rows
+
+
 async def fetch_rows_that_fit(
-    connection: asyncpg.Connection, statement: str, ids: IdRange, *values: object
+    statement: str, ids: IdRange, values: Sequence[object], connection: asyncpg.Connection
 ) -> tuple[list[asyncpg.Record], int]:
     """Return as many rows of a range as fit in memory, and the id up to which none is missing."""
     rows, are_all = await fetch_page(connection, statement, *ids, *values)

@@ -17,7 +17,6 @@ export_command       writes stored events to a file.
 forget_command       erases an execution.
 job_options          has the options that several commands of jobs share.
 job_execution        runs a job or its dry run, with a screen, and prints the result.
-normalize_lines      applies the rules to lines, without a server.
 check                checks what the service needs, and its environment variables.
 check_result         is one line of the report of check.
 check_kafka          checks the brokers.

@@ -1,11 +1,10 @@
 """The commands that need no server: normalize, schema, conform, and config."""
 
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
-
 import contextlib
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Final
 
 import click
 import msgspec
@@ -17,10 +16,13 @@ from normalizer.cli.exit_on_error import (
     load_settings_or_exit,
 )
 from normalizer.cli.job_options import SECONDS_TYPE
-from normalizer.cli.normalize_lines import normalize_lines
 from normalizer.config import environment
 from normalizer.core.json_schema import json_schema
+from normalizer.core.normalize import Normalizer
+from normalizer.core.raw_record import RawRecord
+from normalizer.envelope import Envelope, Ignored, Rejected, to_canonical
 from normalizer.errors import ConfigurationError, NormalizerError
+from normalizer.files.record_lines import ByteStream, parse_record_line, read_line_pages
 from normalizer.files.unpack import UnpackedFile
 from normalizer.runtime.command_line import discard_further_output, warn_unknown_variables
 from normalizer.runtime.exit_codes import PROBLEM_FOUND
@@ -149,3 +151,48 @@ def config() -> None:
     """
     click.echo(environment.describe_settings(load_settings_or_exit()), nl=False)
     warn_unknown_variables()
+
+
+_HINT_FOR_KCAT: Final = (
+    ". This looks like a record printed by `kcat -J`, whose payload is the event. Print only "
+    "payloads (kcat -f '%s\\n'), or load the file with `normalizer backfill file`"
+)
+
+
+def normalize_lines(source: ByteStream, sink: BinaryIO, normalizer: Normalizer) -> int:
+    """Normalize every line of the source. Returns how many records or events were rejected.
+
+    For a rejected record it writes `{"quarantine":{"line":N,"reason":CODE,"detail":TEXT}}` instead
+    of an event. Source: docs/spec/envelope.md#c2, #c8.
+
+    It never waits for more input before it has written the results for everything that it has read.
+    So it works in a pipe whose writer pauses. Raises the errors of the sink.
+    """
+    normalize = normalizer.normalize
+    rejected = 0
+    for page in read_line_pages(source):
+        for number, line in page:
+            for outcome in normalize(RawRecord(value=line, offset=number)):
+                match outcome:
+                    case Envelope():
+                        sink.write(to_canonical(outcome) + b"\n")
+                    case Rejected():
+                        rejected += 1
+                        sink.write(_rejection(number, line, outcome) + b"\n")
+                    case Ignored():
+                        pass
+        sink.flush()
+    return rejected
+
+
+def _rejection(number: int, line: bytes, rejected: Rejected) -> bytes:
+    is_kcat = rejected.reason == "not_an_event" and parse_record_line(line, number, "").topic
+    return msgspec.json.encode(
+        {
+            "quarantine": {
+                "line": number,
+                "reason": rejected.reason,
+                "detail": rejected.detail + (_HINT_FOR_KCAT if is_kcat else ""),
+            }
+        }
+    )

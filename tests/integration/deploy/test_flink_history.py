@@ -14,7 +14,8 @@ from typing import Final
 import msgspec
 import pytest
 
-from normalizer.cli.normalize_lines import normalize_lines
+from normalizer.cli.offline_commands import normalize_lines
+from normalizer.core.normalize import Normalizer
 from simulator.mix import Mix
 from tests.support.flink_cluster import FLINK, flink_cluster
 from tests.support.results import PrintLine, write_results
@@ -76,7 +77,7 @@ def test_flink_history_gives_the_lines_of_the_filter(tmp_path: Path, say: PrintL
 
 def _filtered(values: Sequence[bytes]) -> tuple[list[bytes], int]:
     written = io.BytesIO()
-    rejected = normalize_lines(io.BytesIO(b"\n".join(values) + b"\n"), written)
+    rejected = normalize_lines(io.BytesIO(b"\n".join(values) + b"\n"), written, Normalizer())
     lines = [
         line for line in written.getvalue().splitlines()
         if "quarantine" not in msgspec.json.decode(line)

@@ -13,7 +13,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from normalizer.cli import main
-from normalizer.cli.normalize_lines import normalize_lines
+from normalizer.cli.offline_commands import normalize_lines
+from normalizer.core.normalize import Normalizer
 from normalizer.files.record_lines import MAX_LINE_BYTES, parse_record_line, read_line_pages
 from projector.cli.repair_command import _repair_request
 from projector.cli.scope_options import parse_duration, parse_scope
@@ -128,7 +129,7 @@ def test_a_line_of_any_length_costs_itself_at_most() -> None:
     huge = b'{"execution_id":"7","name":"x","payload":"' + b"x" * (12 << 20) + b'"}'
     sink = io.BytesIO()
 
-    refused = normalize_lines(io.BytesIO(huge + b"\n" + GOOD.encode()), sink)
+    refused = normalize_lines(io.BytesIO(huge + b"\n" + GOOD.encode()), sink, Normalizer())
 
     lines = [json.loads(line) for line in sink.getvalue().splitlines()]
     assert refused == 1

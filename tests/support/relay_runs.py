@@ -41,6 +41,20 @@ def relay_settings(topic: Topic, bootstrap_servers: str, **fields: Any) -> Setti
     return Settings(**(values | fields))
 
 
+def settings_of_command(settings: Settings, **fields: Any) -> Settings:
+    """The same for a process: the command adds the suffix of the group itself."""
+    group = settings.kafka_group_id.removesuffix(f".{GROUP}")
+    return msgspec.structs.replace(settings, kafka_group_id=group, **fields)
+
+
+async def assert_relayed_once(bootstrap_servers: str, topic: Topic, settings: Settings) -> int:
+    """Assert that the output is what the rules give. Returns how many lines the filter gives."""
+    expected = await expected_lines(bootstrap_servers, topic)
+    as_filtered, expected.as_filtered = expected.as_filtered, 0
+    assert await relayed_lines(bootstrap_servers, settings) == expected
+    return as_filtered
+
+
 @contextlib.asynccontextmanager
 async def output_topics(
     admin: AIOKafkaAdminClient, settings: Settings, **configs: str

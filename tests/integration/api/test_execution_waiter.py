@@ -12,14 +12,11 @@ from projector.api.app import build_app
 from projector.api.endpoints import API_PATH
 from projector.api.execution_waiter import ExecutionWaiter
 from projector.api.snapshots import ReaderPool
+from tests.integration.api.test_api_habits import END
 from tests.support.stack import Database
-from tests.support.table_rows import connected
+from tests.support.table_rows import connected, execute
 
 _SOON_S: Final = 20.0
-_EVENT: Final = """
-    insert into normalizer.events (event_id, execution_id, event_type, step, status, created_at)
-    values ($1, 777, $2, 'flow', $3, now())
-"""
 
 
 @contextlib.asynccontextmanager
@@ -41,8 +38,8 @@ async def never() -> None:
 
 
 async def end(connection: asyncpg.Connection) -> None:
-    await connection.execute(_EVENT, 1, "playbook.started", "STARTED")
-    await connection.execute(_EVENT, 2, "playbook.completed", "COMPLETED")
+    await connection.execute(END, 1, "playbook.started", "STARTED")
+    await connection.execute(END, 2, "playbook.completed", "COMPLETED")
 
 
 async def test_query_outlives_the_requests_that_it_began_for(
@@ -104,8 +101,7 @@ async def test_wait_ends_when_the_client_disconnects(
     async def send(message: Any) -> None:
         sent.append(message["type"])
 
-    async with connected(database) as connection:
-        await connection.execute(_EVENT, 1, "playbook.started", "STARTED")
+    await execute(database, END, 1, "playbook.started", "STARTED")
     scope = {
         "type": "http",
         "method": "GET",

@@ -28,8 +28,10 @@ from tests.integration.page.browsing import (
     take_picture,
 )
 from tests.integration.page.platform import Platform
+from tests.support import view_rows
 from tests.support.stack import Database
 from tests.support.table_rows import connected, execute
+from tests.support.view_rows import event
 from tests.support.waiting import until
 
 _SIZES: Final[Mapping[str, tuple[int, int]]] = {"desk": DESK, "phone": PHONE}
@@ -149,7 +151,9 @@ async def test_no_event_can_reverse_a_text(browser: Browser, database: Database)
     controls = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
     name = f"{controls}fdp.exe"
     await execute(database, _NAMED, 2, name)
-    await execute(database, _FAILED, name)
+    said = {"step": name, "worker_id": name, "error": name, "status": "ERROR"}
+    call = {"event_type": "call.done", "command_id": "3:1", "created_at": datetime.now(UTC)}
+    await view_rows.add(database, event(event_id=31, execution_id=3, **call, **said))
     shown = name.translate({ord(one): f"\\u{ord(one):04x}" for one in controls})
     encoded = quote(name)
     async with serving(database.url) as url, looking(browser, url, visit=False) as page:
@@ -221,14 +225,6 @@ _TURNING: Final = """
         }
         return found;
     }
-"""
-
-_FAILED: Final = """
-    insert into normalizer.events
-           (event_id, execution_id, event_type, step, status, attempts, created_at, recorded_at,
-            command_id, shape, worker_id, error, source_topic, source_partition)
-    values (31, 3, 'call.done', $1, 'ERROR', 0, now(), now(), '3:1', 'executor', $1, $1,
-            'noetl.events', 0)
 """
 
 _NAMED: Final = """

@@ -17,13 +17,14 @@ from normalizer.relay.relay_store import relay_stores
 from normalizer.runtime.pause import wait_at_most
 from tests.integration.simulator.test_simulator_soak import EVENTS, KILLS, MILLION, Timed
 from tests.support.relay_runs import (
-    GROUP,
     PARTITIONS,
+    assert_relayed_once,
     expected_lines,
     output_topics,
     relay_settings,
     relayed_lines,
     relayed_so_far,
+    settings_of_command,
     until_relayed,
 )
 from tests.support.results import PrintLine, write_results
@@ -45,9 +46,7 @@ async def test_a_million_events_are_relayed_once_each(
     timed = Timed(say)
     played = msgspec.structs.replace(traffic_mix(in_flight=2_000), partitions=topic.partitions)
     settings = relay_settings(topic, bootstrap_servers, kafka_session_timeout_ms=6_000)
-    command = msgspec.structs.replace(
-        settings, kafka_group_id=settings.kafka_group_id.removesuffix(f".{GROUP}")
-    )
+    command = settings_of_command(settings)
 
     with timed("loading, with its ledger"):
         ends = await load_topic(played, EVENTS, topic, bootstrap_servers, tmp_path / "ledger")
@@ -120,9 +119,7 @@ async def test_a_broker_killed_in_the_middle_of_transactions_loses_and_doubles_n
         await kafka_broker.start()
         await until_relayed(settings, ends)
 
-    expected = await expected_lines(servers, topic)
-    expected.as_filtered = 0
-    assert await relayed_lines(servers, settings) == expected
+    await assert_relayed_once(servers, topic, settings)
 
 
 @pytest.mark.soak
@@ -135,9 +132,7 @@ async def test_a_relay_frozen_for_longer_than_its_transaction_may_last_goes_on_b
     settings = relay_settings(
         topic, bootstrap_servers, batch_rows=50, kafka_session_timeout_ms=300_000
     )
-    command = msgspec.structs.replace(
-        settings, kafka_group_id=settings.kafka_group_id.removesuffix(f".{GROUP}")
-    )
+    command = settings_of_command(settings)
     ends = await load_topic(traffic_mix(), 3_000, topic, bootstrap_servers, tmp_path / "ledger")
 
     async with output_topics(admin, settings):
@@ -148,6 +143,4 @@ async def test_a_relay_frozen_for_longer_than_its_transaction_may_last_goes_on_b
             relay.send_signal(signal.SIGCONT)
             await until_relayed(settings, ends)
 
-        expected = await expected_lines(bootstrap_servers, topic)
-        expected.as_filtered = 0
-        assert await relayed_lines(bootstrap_servers, settings) == expected
+        await assert_relayed_once(bootstrap_servers, topic, settings)

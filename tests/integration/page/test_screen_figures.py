@@ -38,10 +38,6 @@ DASH: Final = "\N{EN DASH}"
 HOUR: Final = timedelta(hours=1)
 
 
-def text(value: object) -> str:
-    return str(value)
-
-
 def or_unknown(value: str) -> str:
     return value or "(unknown)"
 
@@ -120,7 +116,7 @@ RETRIES: Final[dict[str, tuple[Sequence[Write], str]]] = {
     ),
     "backoffs": (AS_WAITS, waits("backoff")),
     "with-failures": (
-        (text, or_unknown, count, clock, clock),
+        (str, or_unknown, count, clock, clock),
         f"""
         select   execution_id, playbook, failed_calls, last_failed_at, ended_at
         from     projector.completed_with_failures
@@ -142,7 +138,7 @@ WORKERS: Final[dict[str, tuple[Sequence[Write], str]]] = {
         """,
     ),
     "open-by-step": (
-        (named, text, count, count),
+        (named, str, count, count),
         f"""
         select   step, waits_for, count(*), count(*) filter (where attempts > 0)
         from     projector.open_calls
@@ -152,7 +148,7 @@ WORKERS: Final[dict[str, tuple[Sequence[Write], str]]] = {
     ),
     "queue": (AS_WAITS, waits("queue")),
     "open": (
-        (text, text, attempt, text, unseen, unless_none(text)),
+        (str, str, attempt, str, unseen, unless_none(str)),
         f"""
         select   execution_id, step, attempts, waits_for, null, worker_id
         from     projector.open_calls
@@ -163,7 +159,7 @@ WORKERS: Final[dict[str, tuple[Sequence[Write], str]]] = {
         """,
     ),
     "open-loops": (
-        (text, named, percent, count, count, count, clock, clock),
+        (str, named, percent, count, count, count, clock, clock),
         f"""
         select   execution_id, loop.step, loop.done::double precision / loop.issued, loop.done,
                  loop.issued, loop.failed, first_at, last_at
@@ -177,7 +173,7 @@ WORKERS: Final[dict[str, tuple[Sequence[Write], str]]] = {
         """,
     ),
     "without-end": (
-        (text, or_unknown, count, clock),
+        (str, or_unknown, count, clock),
         """
         select   execution_id, playbook, calls, last_finished_at
         from     projector.executions_without_end
@@ -188,7 +184,7 @@ WORKERS: Final[dict[str, tuple[Sequence[Write], str]]] = {
 }
 PRODUCERS: Final[dict[str, tuple[Sequence[Write], str]]] = {
     "without-command": (
-        (named, text, count),
+        (named, str, count),
         f"""
         select   step, event_type, sum(events)::bigint
         from     projector.calls_without_command
@@ -197,7 +193,7 @@ PRODUCERS: Final[dict[str, tuple[Sequence[Write], str]]] = {
         """,
     ),
     "defaults": (
-        (unless_none(text), count, count, count, count),
+        (unless_none(str), count, count, count, count),
         f"""
         select   shape, sum(events)::bigint, sum(attempts_defaulted)::bigint,
                  sum(status_from_name)::bigint, sum(time_from_log)::bigint
@@ -207,7 +203,7 @@ PRODUCERS: Final[dict[str, tuple[Sequence[Write], str]]] = {
         """,
     ),
     "late": (
-        (text, text, count),
+        (str, str, count),
         f"""
         select   shape, lateness, sum(events)::bigint
         from     projector.late_arrivals
@@ -216,7 +212,7 @@ PRODUCERS: Final[dict[str, tuple[Sequence[Write], str]]] = {
         """,
     ),
     "gaps": (
-        (text, count, text),
+        (str, count, str),
         """
         select topic || ':' || partition || ':' || first_offset, offsets, reason
         from   projector.gaps
@@ -226,7 +222,7 @@ PRODUCERS: Final[dict[str, tuple[Sequence[Write], str]]] = {
         """,
     ),
     "drift": (
-        (text, text, text, text, text),
+        (str, str, str, str, str),
         f"""
         select field, shape, type, kind, topic || ':' || partition || ':' || source_offset
         from   projector.drift
@@ -234,7 +230,7 @@ PRODUCERS: Final[dict[str, tuple[Sequence[Write], str]]] = {
         """,
     ),
     "events": (
-        (text, attempt, text, count),
+        (str, attempt, str, count),
         f"""
         select   event_type, attempts, status, sum(events)::bigint
         from     projector.event_counts
@@ -257,7 +253,7 @@ PRODUCERS: Final[dict[str, tuple[Sequence[Write], str]]] = {
         """,
     ),
     "contradicting": (
-        (text, unseen, or_unknown, clock, clock),
+        (str, unseen, or_unknown, clock, clock),
         f"""
         select   execution_id, status, playbook, ended_at, last_activity_at
         from     projector.contradicting_executions
@@ -269,7 +265,7 @@ PRODUCERS: Final[dict[str, tuple[Sequence[Write], str]]] = {
 }
 PLAYBOOKS: Final[dict[str, tuple[Sequence[Write], str]]] = {
     "versions": (
-        (or_unknown, unless_none(text), count, count, count, unless_none(span), hour, hour),
+        (or_unknown, unless_none(str), count, count, count, unless_none(span), hour, hour),
         f"""
         select   playbook, version, sum(executions)::bigint, sum(completed)::bigint,
                  sum(failed)::bigint,

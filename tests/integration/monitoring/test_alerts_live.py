@@ -7,7 +7,7 @@ series written by hand, tests/rules/test_alerts.py has them.
 
 import asyncio
 import contextlib
-import sys
+from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
@@ -36,7 +36,7 @@ from tests.support.live_alerts import (
     until_ready,
     until_reason,
 )
-from tests.support.service_runs import environment, process, send, settings_for, until, watching
+from tests.support.service_runs import process, send, settings_for, until, watching
 from tests.support.stack import Database, Topic, replace_database
 
 TOPIC: Final = Topic(name="own", partitions=2)
@@ -96,7 +96,9 @@ async def scene(
     async with (
         contextlib.AsyncExitStack() as started,
         AIOKafkaProducer(bootstrap_servers=servers) as producer,
-        _projector(settings, "serve", "--port", str(dashboard)),
+        process(
+            settings, "--port", str(dashboard), program="projector", command="serve", log=DEVNULL
+        ),
         prometheus(tmp_path, targets) as alerts,
     ):
         admin = AIOKafkaAdminClient(bootstrap_servers=servers)
@@ -150,9 +152,12 @@ async def _no_topic_yet(scene: Scene, service: ThreadedService) -> None:
 
 
 async def _a_migration_missing(scene: Scene, service: ThreadedService) -> None:
-    await scene.execute("delete from migrations.applied where version = '0009'")
+    await scene.execute(
+        "create table public.kept as select * from migrations.applied where version = '0009'",
+        "delete from migrations.applied where version = '0009'",
+    )
     await until_reason(service.url, "migrations missing: 0009: run `normalizer migrate`")
-    await scene.execute("insert into migrations.applied (version) values ('0009')")
+    await scene.execute("insert into migrations.applied select * from public.kept")
     await until_ready(service.url)
 
 
@@ -267,26 +272,11 @@ async def _a_job_killed_and_a_projection_changed_by_hand(scene: Scene) -> None:
     await scene.alerts.until_green(*expected)
 
 
-@contextlib.asynccontextmanager
-async def _projector(
-    settings: Settings, *arguments: str
-) -> AsyncIterator[asyncio.subprocess.Process]:
-    child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "projector", *arguments),
-        env=environment(settings),
-        stdout=asyncio.subprocess.DEVNULL,
-    )
-    try:
-        yield child
-    finally:
-        if child.returncode is None:
-            child.kill()
-        await child.wait()
-
-
 async def _done(scene: Scene, command: str) -> int:
-    async with _projector(scene.settings, command) as child:
-        return await child.wait()
+    async with process(scene.settings, program="projector", command=command) as child:
+        await child.communicate()
+    assert child.returncode is not None
+    return child.returncode
 
 
 async def _members_that_come_and_go(scene: Scene) -> None:

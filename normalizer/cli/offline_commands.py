@@ -1,6 +1,7 @@
 """The commands that need no server: normalize, schema, conform, and config."""
 
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
+
 import contextlib
 import sys
 from pathlib import Path

@@ -2,17 +2,20 @@
 
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 
-from contextlib import nullcontext
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from typing import Final
 
 import click
 
+from normalizer.errors import StoreUnavailableError
 from normalizer.runtime.exit_codes import PROBLEM_FOUND
 from projector.cli.command_runner import print_result, run_command
 from projector.cli.scope_options import parse_scope
 from projector.database_session import database_url, open_connection
 from projector.maintenance.maintain import maintenance_lock
 from projector.repair.repair import RepairRequest, find_repairs, repair as run_repair
-from projector.repair.repair_progress import RepairProgress
 from projector.verify.ranges import VerifyScope
 
 
@@ -76,14 +79,14 @@ def repair(
     request = _repair_request(
         which, executions=executions, hours=hours, counters=counters, all_=everything
     )
-    progress = RepairProgress()
+    progress = _RepairProgress()
 
     async def run() -> bool:
         agrees, has_verdict = True, False
         url = database_url()
         with progress.reporting():
             async with (
-                nullcontext() if dry_run else maintenance_lock(url),
+                contextlib.nullcontext() if dry_run else maintenance_lock(url),
                 open_connection(url) as connection,
             ):
                 verdicts = (
@@ -141,3 +144,48 @@ def _repair_request(
     if counters or all_:
         return RepairRequest(scope=VerifyScope(), only_counters=counters)
     return RepairRequest()
+
+
+_REPORT_EVERY_S: Final = 10.0
+
+
+class _RepairProgress:
+    """Prints on standard error, every few seconds, what a repair is doing (`activity`).
+
+    A repair of everything may take hours, and without these lines it would print nothing until the
+    first projection is finished. `activity` is empty before the first step.
+    """
+
+    def __init__(self) -> None:
+        self.activity = ""
+        self._timer: asyncio.TimerHandle | None = None
+
+    @contextlib.contextmanager
+    def reporting(self) -> Iterator[None]:
+        """Report while the block runs.
+
+        Adds the activity to a StoreUnavailableError raised in it.
+        """
+        self._schedule_report()
+        try:
+            yield
+        except StoreUnavailableError as error:
+            if not self.activity:
+                raise
+            message = f"{error}, while {self.activity}. Run the same command again to continue"
+            raise StoreUnavailableError(message, sqlstate=error.sqlstate) from error
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+
+    def set_activity(self, activity: str) -> None:
+        """Set what the repair is doing from now on."""
+        self.activity = activity
+
+    def _schedule_report(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(_REPORT_EVERY_S, self._report)
+
+    def _report(self) -> None:
+        if self.activity:
+            click.echo(self.activity, err=True)
+        self._schedule_report()

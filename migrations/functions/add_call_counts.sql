@@ -106,7 +106,7 @@ begin
         on conflict (hour, step, attempts, status, error_class, shard)
         do update set calls = counted.calls + excluded.calls
     )
-    -- 6. Retries by minute.
+    -- 6. Retries by minute. `projector maintain` deletes the minutes before kept_from.
     insert into retry_minutes as counted (minute, step, shard, first_tries, retries)
     select   minute, step collate "C", own_shard,
              coalesce(sum(calls) filter (where attempts = 0), 0),

@@ -28,8 +28,10 @@ begin
         with event as (
             select * from unnest(assign_ends_by_kind.events)
         ),
-        -- 1. An event that isn't in the log has a place by the clocks only, which may be wrong. An
-        -- attempt that was retried must have had an end.
+        -- 1. R5 changes an attempt only if the times may have misled the rules before it. They may
+        -- have in two cases. An event that isn't in the log has a place by the clocks only, which
+        -- may be wrong. And an attempt is retried because it failed, so if one before the last has
+        -- no end, its end may be in another attempt.
         unclear_command as (
             select   nth_command, last_attempt
             from     event
@@ -73,9 +75,13 @@ begin
             where  end_slot is not null
         ),
         -- 3. An end begins a group if it can't belong to the same attempt as the end before it:
-        -- after the end of the same call, of a later call, or of the command, whose slot is the
-        -- highest. An end of the command also begins one after a claim or a start, or if it
-        -- completes after a failure. The first end begins the first group.
+        --     - An attempt has one end of each call, in the order of call_index, and then that of
+        --       its command. So an end after the end of the same call, of a later call, or of the
+        --       command (the highest slot) is of the next attempt.
+        --     - A worker ends the command after its calls without taking it again. So an end of the
+        --       command after another claim or start is of the attempt that was taken then.
+        --     - A command fails if its call did. So one that completes after a failure was retried.
+        -- The first end begins the first group.
         grouped_end as (
             select *,
                    count(*) filter (where begins_group) over (
@@ -105,9 +111,9 @@ begin
             from     grouped_end
             group by nth_command, nth_group
         ),
-        -- 4. If the ends in a group declare two attempts, or if two groups declare the same one,
-        -- the groups can't be right, so the command is left out. `free_attempts` lists the attempts
-        -- that no group declares.
+        -- 4. The groups can't be right if there are more or fewer of them than attempts, if the
+        -- ends in a group declare two attempts, or if two groups declare the same one. The command
+        -- is left out then. `free_attempts` lists the attempts that no group declares.
         matched_command as (
             select   nth_command,
                      array(

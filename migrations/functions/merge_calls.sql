@@ -1,23 +1,28 @@
 -- Merges new events into the first attempts of their commands (step 3 of project_calls). `changes`
--- has one entry for each command. Commands in `rebuilt` (or null) are skipped, because rebuild_calls
--- writes them. The others are known to have no attempt but the first, with attempts = 0.
--- `to_recount` returns the written attempts that have ended, and `to_relink` those that have failed.
+-- has one entry for each command. Commands in `rebuilt` are skipped, because rebuild_calls has
+-- written them. `rebuilt` is null if there are none. The others are known to have no attempt but
+-- the first, with attempts = 0. `to_recount` returns the written attempts that have ended, because
+-- the roll-ups count no others. `retries_and_failures` returns those that have failed. None of them
+-- is a retry, because they're all first attempts.
 --
 -- For example, the command has been claimed, and now its call completes:
 --                 | claimed_at | finished_at | outcome_ranked
 --     stored row  | 09:00:01   |             |
 --     its change  |            | 09:00:05    | COMPLETED at 09:00:05 (encoded)
 --     written row | 09:00:01   | 09:00:05    | COMPLETED at 09:00:05 (encoded)
--- If both have a value, the lesser one wins. Merging in any order has the same result.
+-- If both have a value, the lesser one wins. Merging in any order has the same result. The values
+-- are those of project_calls and aggregate_calls (tests/rules/test_migrations.py,
+-- test_an_attempt_is_the_least_of_its_values_in_each_of_the_three_places).
 create or replace function projector.merge_calls(
     changes projector.call_change[], rebuilt projector.call_command[],
-    out to_recount projector.call_id[], out to_relink projector.call_id[]
+    out to_recount projector.call_id[], out retries_and_failures projector.call_id[]
 )
     language plpgsql volatile
     set search_path = pg_catalog, projector, pg_temp
 as $$
 #variable_conflict use_column
 begin
+    -- Ordered so that neighbors in the index are written together.
     with written_attempt as (
         insert into call_facts as stored (
             execution_id, command_id, attempts, begun_at, issued_at, claimed_at, started_at,
@@ -62,7 +67,7 @@ begin
                filter (where outcome_ranked is not null),
            array_agg((execution_id, command_id, attempts)::call_id)
                filter (where call_failed(outcome_ranked))
-    into   to_recount, to_relink
+    into   to_recount, retries_and_failures
     from   written_attempt;
 end
 $$;

@@ -38,7 +38,8 @@
 -- A session keeps the plans that it made for its first batch (`force_generic_plan`), since planning
 -- costs more than a small batch. The tables may have been empty then. For empty tables, the planner
 -- would choose sequential scans and hash joins, which later read whole tables for each batch. So
--- such plans are turned off here and in project_executions.
+-- such plans are turned off here and in project_executions. The functions that these two call
+-- inherit the settings, unless they set others.
 create or replace function projector.project_calls() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp
@@ -51,17 +52,19 @@ as $$
 declare
     role_by_type         jsonb;
     outcome_by_type      jsonb;
-    remaining_executions bigint[];
+    remaining_executions bigint[];  -- null: use the calls of all executions
+    -- Each of these arrays may be null, because array_agg returns null for no rows. That means the
+    -- same as an empty array, also to unnest and `||`. No element is null.
     changes              call_change[];
     to_rebuild           call_command[];
     old_finished         call_id[];
     old_failures         call_failure[];
     old_counts           call_delta[];
     to_recount           call_id[];
-    to_relink            call_id[];
-    merged               record;  -- the results of merge_calls
+    retries_and_failures call_id[];
     relinked             call_id[];
     counts               call_delta[];
+    written              record;  -- the results of rebuild_calls or merge_calls
 begin
     if current_setting('projector.off', true) = 'on' then
         return null;  -- another trigger has noted the executions as divergent (project_divergences)
@@ -88,9 +91,11 @@ begin
     into   role_by_type, outcome_by_type
     from   event_kinds
     where  subject = 'call';
-    -- The rows of events that name a command. A merge can't take back what an old row said,
-    -- and writes only the first attempt. So the command must be rebuilt from its events if there is
-    -- an old row, or if a new one declares that it's of a retry.
+    -- The rows of events that name a command. The statement has changed or deleted the old rows.
+    -- What such a row said may be the least value that the attempt stores. Then another event has
+    -- the least value now, and only reading all events of the command can tell which. So each old
+    -- row forces a rebuild. So does a new row that declares that it's of a retry, because a merge
+    -- writes only the first attempt.
     with row_of_call as (
         select true as must_rebuild, execution_id, command_id, event_type, step, status, created_at,
                evidence, worker_id, max_attempts, iteration, duration, error, context, result
@@ -124,9 +129,10 @@ begin
     ),
     -- The least of each value wins. aggregate_calls has the same lines for the stored events of a
     -- rebuilt attempt, and merge_calls merges by the same rule. Only this function can read `after`,
-    -- so a shared function would need a copy of every event in an array. Instead,
-    -- tests/rules/test_migrations.py checks that the three agree, and that `change` has the columns
-    -- of call_change, to which it's cast.
+    -- so a shared function would need a copy of every event in an array. Instead, a test checks
+    -- that the three agree (tests/rules/test_migrations.py,
+    -- test_an_attempt_is_the_least_of_its_values_in_each_of_the_three_places). Another one there
+    -- checks that `change` has the columns of call_change, to which it's cast.
     change as (
         select   execution_id, command_id,
                  min(created_at) as begun_at,
@@ -156,12 +162,13 @@ begin
     select array_agg(change::call_change)
     into   changes
     from   change;
-    if coalesce(cardinality(changes), 0) = 0 then
+    if changes is null then
         return null;
     end if;
 
     -- 2. Read the stored attempts of these commands. A command must be rebuilt if its change says
     -- so, if it may have a retry, or if its issue, claim, or start is stored with another time.
+    -- `distinct` lists it once, even if it has several attempts.
     --
     -- `old_finished` lists only finished attempts, because the roll-ups count no others.
     -- `old_failures` lists every failure, because a retry may refer to it even if it isn't counted.
@@ -192,31 +199,34 @@ begin
         and    call_facts.command_id = change.command_id
         offset 0
     ) as stored on true;
+    -- call_deltas reads the stored attempts, so call it before step 3 changes them.
     if old_finished is not null then
         old_counts := array(select counted from call_deltas(-1, old_finished) as counted);
     end if;
 
-    -- 3. Write the attempts. Both functions return those to recount (step 5), and the retries and
-    -- failures among them (step 4).
+    -- 3. Write the attempts: rebuild some commands, and merge the changes of the others, if there
+    -- are any. Both functions return the attempts to recount (step 5), and which of these are
+    -- retries or failures now (step 4).
     if to_rebuild is not null then
-        select rebuilt.to_recount, rebuilt.to_relink
-        into   to_recount, to_relink
-        from   rebuild_calls(to_rebuild) as rebuilt;
+        written := rebuild_calls(to_rebuild);
+        to_recount := written.to_recount;
+        retries_and_failures := written.retries_and_failures;
     end if;
     if cardinality(changes) > coalesce(cardinality(to_rebuild), 0) then
-        merged := merge_calls(changes, to_rebuild);
-        to_recount := to_recount || merged.to_recount;
-        to_relink := to_relink || merged.to_relink;
+        written := merge_calls(changes, to_rebuild);
+        to_recount := to_recount || written.to_recount;
+        retries_and_failures := retries_and_failures || written.retries_and_failures;
     end if;
 
-    -- 4. The failure before each retry. Other retries than those of step 3 may be affected.
-    if to_relink is not null or old_failures is not null then
+    -- 4. The failure before each retry. A retry of another command may be affected too, if its step
+    -- sends each attempt as a command of its own. The roll-ups must subtract it as it was.
+    if retries_and_failures is not null or old_failures is not null then
         select retry.relinked, old_counts || retry.was_counted
         into   relinked, old_counts
-        from   relink_retries(to_relink, old_failures, to_recount) as retry;
+        from   relink_retries(retries_and_failures, old_failures, to_recount) as retry;
     end if;
 
-    -- 5. The roll-ups.
+    -- 5. The roll-ups. `distinct` counts a retry once that step 3 has written and step 4 corrected.
     counts := old_counts || array(
         select counted
         from   call_deltas(

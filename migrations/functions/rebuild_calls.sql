@@ -1,18 +1,20 @@
 -- Rebuilds the attempts of these commands from their stored events. `to_recount` returns every
 -- attempt that was deleted or written. The roll-ups must subtract it as it was before, and add it
--- as it is now. `to_relink` returns the written attempts that are retries or failures. A retry
--- stores when the failure before it ended (`previous_failure_at`), and that time may have changed.
+-- as it is now. That's nothing if it's gone or still runs (call_deltas). `retries_and_failures`
+-- returns the written attempts that are retries or failures. A retry stores when the failure before
+-- it ended (`previous_failure_at`), and that time may have changed. The caller knows the failures
+-- among the deleted attempts already (`old_failures` in project_calls).
 --
 -- For example, attempt 1 turns out not to exist, because the event that declared it was deleted:
---     stored attempts        | attempts of the events (aggregate_calls) | to_recount | to_relink
---     0, which still runs    | 0, which failed                          | 0 and 1    | 0
---     1, which has failed    |                                          |            |
---     1. derive the attempts
+--     stored attempts     | attempts of the events | to_recount | retries_and_failures
+--     0, which still runs | 0, which failed        | 0 and 1    | 0
+--     1, which has failed |                        |            |
+--     1. derive the attempts (aggregate_calls)
 --     2. delete the stored attempts that aren't among them
 --     3. write the attempts
 create or replace function projector.rebuild_calls(
     commands projector.call_command[],
-    out to_recount projector.call_id[], out to_relink projector.call_id[]
+    out to_recount projector.call_id[], out retries_and_failures projector.call_id[]
 )
     language plpgsql volatile
     set search_path = pg_catalog, projector, pg_temp
@@ -41,7 +43,8 @@ begin
         where  stored.execution_id = gone.execution_id
         and    stored.command_id = gone.command_id
         and    stored.attempts = gone.attempts
-        returning stored.execution_id, stored.command_id, stored.attempts, false as may_be_linked
+        returning stored.execution_id, stored.command_id, stored.attempts,
+                  false as is_retry_or_failure
     ),
     -- 3. The others, ordered so that neighbors in the index are written together.
     written_attempt as (
@@ -73,11 +76,13 @@ begin
             is_numbered         = excluded.is_numbered,
             may_be_retried      = excluded.may_be_retried
         returning execution_id, command_id, attempts,
-                  attempts > 0 or coalesce(call_failed(outcome_ranked), false) as may_be_linked
+                  attempts > 0 or coalesce(call_failed(outcome_ranked), false)
+                      as is_retry_or_failure
     )
     select array_agg((execution_id, command_id, attempts)::call_id),
-           array_agg((execution_id, command_id, attempts)::call_id) filter (where may_be_linked)
-    into   to_recount, to_relink
+           array_agg((execution_id, command_id, attempts)::call_id)
+               filter (where is_retry_or_failure)
+    into   to_recount, retries_and_failures
     from   (
                select * from deleted_attempt
                union all

@@ -1,7 +1,8 @@
--- Corrects `previous_failure_at` of the retries for which an earlier attempt has changed, and returns
--- these retries (step 4 of project_calls). The roll-ups count how long each retry has waited since
--- that time. So `was_counted` returns what to subtract for them, except for those in `recounted`,
--- which the caller has subtracted already.
+-- Corrects `previous_failure_at` of the retries for which an earlier attempt has changed, and
+-- returns these retries (step 4 of project_calls). The roll-ups count how long each retry has
+-- waited since that time. So `was_counted` returns what to subtract for them, except for those in
+-- `recounted`, which the caller has subtracted already. retries_to_recheck explains `changed` and
+-- `old_failures`.
 --
 -- For example, a step sends each attempt as a command of its own. The command 7:a:1, attempt 0,
 -- failed at 09:00:05, and the command 7:a:2, attempt 1, began at 09:00:20. Now a report arrives that

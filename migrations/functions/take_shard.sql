@@ -9,19 +9,20 @@
 -- those, unless it writes events in another statement (normalizer/store/batch_plan.py avoids that).
 create or replace function projector.take_shard() returns smallint
     language plpgsql volatile
+    set search_path = pg_catalog, projector, pg_temp
 as $$
 declare
     taken smallint;
 begin
-    select   shards.shard
+    select   shard
     into     taken
-    from     projector.shards
-    where    shards.shard >= 0
-    order by shards.shard
+    from     shards
+    where    shard >= 0
+    order by shard
     limit    1
     for update skip locked;
     if taken is null then
-        select shards.shard into taken from projector.shards where shards.shard = 63 for update;
+        select shard into taken from shards where shard = 63 for update;
     end if;
     return taken;
 end

@@ -55,6 +55,21 @@ def test_a_repeatable_file_replaces_what_its_name_says_and_nothing_else(path: Pa
     )
 
 
+def test_a_function_with_statements_finds_its_tables_whatever_the_session_searches() -> None:
+    """An immutable function reads no table. A body that isn't a string is bound when created."""
+    functions = [path for path in REPEATABLE if path.parent.name == "functions"]
+    heads = {path.stem: path.read_text().partition("as $$") for path in functions}
+    stated = {
+        name: head
+        for name, (head, begin, _) in heads.items()
+        if begin and not re.search(r"(?m)^    language \w+ immutable", head)
+    }
+
+    assert len(stated) > 30
+    for name, head in stated.items():
+        assert re.search(r"(?m)^    set search_path = pg_catalog, .*\bpg_temp$", head), name
+
+
 def test_a_view_is_recognized_by_the_runner_in_every_file_of_views() -> None:
     views = [file for file in read_migrations() if file.version.startswith("views/")]
 

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 import asyncpg
@@ -66,34 +66,30 @@ _ADD_QUARANTINE: Final = """
 
 async def write_quarantine(
     connection: asyncpg.Connection, rejections: Sequence[RejectedRecord], batch_id: int
-) -> list[bool]:
-    """Store the rejections, and return for each one whether it's new.
+) -> set[Coordinates]:
+    """Store the rejections that aren't in quarantine yet, and return their coordinates.
 
     The bytes of the rejected records may contain secrets, so they go to a separate table. Only
     redrive and the owner of the database can read that table.
     """
     if not rejections:
-        return []
-    added = await connection.fetch(
+        return set()
+    added_rows = await connection.fetch(
         _ADD_QUARANTINE,
         *map(list, zip(*(_row(rejected_record) for rejected_record in rejections), strict=True)),
         batch_id,
     )
-    await _keep_raw(
+    await _store_bytes(
         connection,
         {rejected_record.coordinates[:4]: rejected_record.record for rejected_record in rejections},
     )
-    new = {tuple(row) for row in added}
-    kept = []
-    for rejected_record in rejections:
-        kept.append(rejected_record.coordinates in new)
-        new.discard(rejected_record.coordinates)  # a file may hold the same record twice
-    return kept
+    return {tuple(row) for row in added_rows}
 
 
 _FIND_RAW: Final = """
-    select kept.source_topic, kept.source_incarnation, kept.source_partition, kept.source_offset
-    from   normalizer.quarantine_raw as kept
+    select stored.source_topic, stored.source_incarnation, stored.source_partition,
+           stored.source_offset
+    from   normalizer.quarantine_raw as stored
     join   unnest($1::text[], $2::integer[], $3::integer[], $4::bigint[])
                as rejected (source_topic, source_incarnation, source_partition, source_offset)
            using (source_topic, source_incarnation, source_partition, source_offset)
@@ -112,21 +108,20 @@ _RAW_COLUMNS: Final = (
 )
 
 
-async def _keep_raw(
-    connection: asyncpg.Connection, records: dict[tuple[str | None, int, int, int], RawRecord]
+async def _store_bytes(
+    connection: asyncpg.Connection, records: Mapping[tuple[str | None, int, int, int], RawRecord]
 ) -> None:
-    """Store the bytes of each record once.
+    """Store the bytes of the records, except for those that have a row already.
 
     It uses COPY, because servers never log the data of COPY.
     """
-    kept = await connection.fetch(_FIND_RAW, *map(list, zip(*records, strict=True)))
-    for row in kept:
-        del records[tuple(row)]
+    rows = await connection.fetch(_FIND_RAW, *map(list, zip(*records, strict=True)))
+    stored = {tuple(row) for row in rows}
     await connection.copy_records_to_table(
         "quarantine_raw",
         schema_name="normalizer",
         columns=_RAW_COLUMNS,
-        records=map(_raw, records.values()),
+        records=(_raw(record) for key, record in records.items() if key not in stored),
     )
 
 

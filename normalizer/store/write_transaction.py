@@ -23,8 +23,9 @@ batch again.
 """
 
 import asyncio
-from collections.abc import Sequence
-from itertools import compress, islice
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import TypeVar
 
 import asyncpg
 import msgspec
@@ -40,6 +41,8 @@ from normalizer.store.quarantine_writer import RejectedRecord, write_quarantine
 from normalizer.store.sorted_outcomes import OutcomeCounts, SortedOutcomes
 from normalizer.store.source_positions import AlreadyCommitted, BatchPositions
 from normalizer.store.stored_rows import StoredEventRows
+
+_T = TypeVar("_T")
 
 
 class CommittedBatch(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,10 +103,9 @@ class WriteTransaction:
         rejects a row, FatalError for expired events that the planner doesn't accept, and the errors
         of asyncpg, which `Session` translates.
         """
-        locked = await self._positions.lock(connection, batch.parts)
-        if isinstance(locked, AlreadyCommitted):
-            return locked
-        dedup_horizon = locked
+        dedup_horizon = await self._positions.lock(connection, batch.parts)
+        if isinstance(dedup_horizon, AlreadyCommitted):
+            return dedup_horizon
         batch_id, exclusions = await read_batch_id_and_exclusions(connection, batch)
         plan = progress.plan
         if plan is None or not plan.is_still_valid(dedup_horizon, exclusions):
@@ -137,12 +139,12 @@ class WriteTransaction:
         write_plan = plan.write_plan
         await update_rows(connection, write_plan.updates)
         await insert_merged_records(connection, plan.merges_of_first_transaction())
-        left = plan.plan_for_second_transaction()
+        remaining_plan = plan.plan_for_second_transaction()
         return WriteProgress(
             row_rejections=progress.row_rejections,
-            merged=left.merged,
+            merged=remaining_plan.merged,
             ambiguous=progress.ambiguous + write_plan.ambiguous,
-            plan=left,
+            plan=remaining_plan,
         )
 
     async def _write_rows(
@@ -168,21 +170,25 @@ class WriteTransaction:
     ) -> list[bool]:
         """Store the rejections in quarantine, and return for each one whether it's new.
 
-        A rejection that's already in quarantine isn't new, and counts as a duplicate. Neither is
-        one whose record already has rows, because an earlier version of the rules accepted it.
-        Those rows stay, and the rejection isn't stored.
+        A rejection that's already in quarantine isn't new, and counts as a duplicate. So does a
+        rejected record that already has a row in `events`, because an earlier version of the rules
+        accepted it. That row stays, and the rejection isn't stored. Only a record below its dedup
+        horizon can have a row already.
         """
-        below = {
+        below_horizon = {
             rejection.coordinates
             for rejection in rejections
             if is_below_horizon(rejection.coordinates, dedup_horizon)
         }
-        stored_before = await StoredEventRows(connection).find_row_ids_at(below)
-        to_store = [one.coordinates not in stored_before for one in rejections]
-        are_new = iter(
-            await write_quarantine(connection, [*compress(rejections, to_store)], batch_id)
-        )
-        return [stores and next(are_new) for stores in to_store]
+        row_ids = await StoredEventRows(connection).find_row_ids_at(below_horizon)
+        without_row = [one for one in rejections if one.coordinates not in row_ids]
+        added = await write_quarantine(connection, without_row, batch_id)
+        newly_quarantined = []
+        for rejection in rejections:
+            newly_quarantined.append(rejection.coordinates in added)
+            # A file may hold the same record twice. The second one isn't new.
+            added.discard(rejection.coordinates)
+        return newly_quarantined
 
 
 def _count_outcomes(
@@ -195,13 +201,23 @@ def _count_outcomes(
 
     A rejection that isn't new counts as a duplicate, just as an event that's stored already does.
     """
-    placed, quarantined = iter(placements), iter(newly_quarantined)
+    sorted_parts = sorted_outcomes.parts
+    placements_by_part = _split(placements, [one.events for one in sorted_parts])
+    newly_by_part = _split(newly_quarantined, [one.rejections for one in sorted_parts])
     totals = []
-    for part, sorted_part in zip(parts, sorted_outcomes.parts, strict=True):
+    for part, sorted_part, placements_in_part, newly_in_part in zip(
+        parts, sorted_parts, placements_by_part, newly_by_part, strict=True
+    ):
         counts = OutcomeCounts()
         counts.add("ignored", sorted_part.ignored)
-        counts.add_placements(islice(placed, sorted_part.events))
-        for is_new in islice(quarantined, sorted_part.rejections):
+        counts.add_placements(placements_in_part)
+        for is_new in newly_in_part:
             counts.add("quarantined" if is_new else "duplicate")
         totals.append(counts.totals(part))
     return totals
+
+
+def _split(values: Sequence[_T], lengths: Iterable[int]) -> list[list[_T]]:
+    """Split the values into runs of these lengths, for example abcde by 2 and 3 into ab and cde."""
+    remaining = iter(values)
+    return [list(islice(remaining, length)) for length in lengths]

@@ -19,7 +19,7 @@ from normalizer.config.settings import Settings
 from normalizer.relay.event_pages import unregister_relay
 from normalizer.relay.event_relay import EventRelay
 from normalizer.relay.event_relay_monitor import serve_monitoring
-from normalizer.relay.relay_store import relay_stores
+from normalizer.relay.kafka_store import relay_stores
 from normalizer.runtime.signals import stop_on_signals
 
 FROM_POSTGRES_GROUP_SUFFIX: Final = "relay-from-postgres"

@@ -107,7 +107,7 @@ class RecordStore(Protocol):
         """Write the batch.
 
         `Store` writes the whole batch or nothing, and raises RetryableError if it's worth another
-        try. `RelayStore` writes each part in a transaction of its own, and raises
+        try. `KafkaStore` writes each part in a transaction of its own, and raises
         PartsNotWrittenError if some of them failed. It never raises RetryableError, so its batches
         are neither halved nor set aside.
         """

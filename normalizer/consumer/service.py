@@ -138,6 +138,7 @@ class Service:
             "consumer.started", topics=self._settings.kafka_topics, owner=self._settings.owner
         )
         async with contextlib.AsyncExitStack() as opened:
+            opened.callback(self.observer.flush_rejections)  # last, also after an error
             opened.enter_context(self.heartbeat)
             # Open these two stores here, because they're used as long as the service runs. Parts
             # that are set aside are written through a separate store, which PartsSetAside closes
@@ -168,7 +169,6 @@ class Service:
                 _log.warning("consumer.deadline_passed", why="batches in flight are rolled back")
             except BaseExceptionGroup as errors:
                 raise pick_worst_error(errors, FatalError) from errors
-        self.observer.flush_rejections()
         _log.info("consumer.stopped", **msgspec.structs.asdict(self.counters))
 
     def stop(self) -> None:

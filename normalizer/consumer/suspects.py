@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from normalizer.core.previous_owner import SLICE_BLAMED, SLICE_SHARED
+from normalizer.core.previous_owner import RECORD_BLAMED, SLICE_SHARED
 from normalizer.kafka import KafkaPartition
 from normalizer.runtime.logging_setup import get_logger
 from normalizer.store.claim import Claim
@@ -57,7 +57,7 @@ class _SuspectPartition(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_blamed(self) -> bool:
         """Return whether an owner died while it processed the next record and nothing else."""
-        return self.claim.slice_records == SLICE_BLAMED and self.left == RECORDS_UNTIL_CLEARED
+        return self.claim.slice_records == RECORD_BLAMED and self.left == RECORDS_UNTIL_CLEARED
 
     @property
     def must_run_alone(self) -> bool:
@@ -94,10 +94,10 @@ class SuspectPartitions(dict[KafkaPartition, _SuspectPartition]):
         if claim.slice_records is None:
             return
         found = claim.found_slice
-        # SLICE_BLAMED, SLICE_ALONE, and SLICE_SHARED all mean that the last owner worked on one
+        # RECORD_BLAMED, SLICE_ALONE, and SLICE_SHARED all mean that the last owner worked on one
         # record at most.
         must_be_alone = found is not None and found <= SLICE_SHARED
-        wait_s = BLAMED_RECORD_WAIT_S if claim.slice_records == SLICE_BLAMED else 0.0
+        wait_s = BLAMED_RECORD_WAIT_S if claim.slice_records == RECORD_BLAMED else 0.0
         self[partition] = _SuspectPartition(
             claim=claim,
             end=log_end,

@@ -13,7 +13,7 @@ import msgspec
 
 SLICE_ALONE: Final = 1
 """The owner works on one record, and nothing else in the whole process."""
-SLICE_BLAMED: Final = 0
+RECORD_BLAMED: Final = 0
 """An owner died while it worked on only the next record."""
 SLICE_SHARED: Final = 2
 """The owner works on one record, or on none yet, and maybe on records of other partitions too. A
@@ -44,6 +44,6 @@ class PreviousOwner(msgspec.Struct, frozen=True, kw_only=True):
         if next_offset >= log_end:
             return None
         has_ended = self.holder is not None and self.holder != holder
-        if self.slice_records == SLICE_BLAMED or (self.slice_records == SLICE_ALONE and has_ended):
-            return SLICE_BLAMED
+        if self.slice_records == RECORD_BLAMED or (self.slice_records == SLICE_ALONE and has_ended):
+            return RECORD_BLAMED
         return None if self.slice_records is None and not has_ended else SLICE_SHARED

@@ -5,7 +5,7 @@ consumer, and needs no database, because its positions are offsets of a consumer
 
 output_records   builds the records of the canonical topic and of the rejected topic, part by part.
 relay_positions  has the metadata that is committed with each offset.
-relay_store      claims partitions and writes batches to Kafka. The consumer uses it as its store.
+kafka_store      claims partitions and writes batches to Kafka. The consumer uses it as its store.
 
 With --from-postgres, it publishes the events that the service has stored in PostgreSQL:
 

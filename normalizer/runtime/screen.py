@@ -10,10 +10,10 @@ _CLEAR = "\r\x1b[K"
 class Screen:
     """Prints lines that stay, and on a terminal one live line that is updated in place.
 
-    `print_line` prints a line that stays, and `print_live` replaces the live line. If the stream
-    can't be written any more, because its reader is gone or the disk is full, `is_read` becomes
-    False and any further output is discarded. A job then continues, because nothing depends on its
-    output.
+    `print_line` prints a line that stays, and `print_live_line` replaces the live line. If the
+    stream can't be written any more, because its reader is gone or the disk is full, `is_read`
+    becomes False and any further output is discarded. A job then continues, because nothing depends
+    on its output.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:

@@ -46,7 +46,7 @@ _T = TypeVar("_T")
 
 
 class CommittedBatch(msgspec.Struct, frozen=True, kw_only=True):
-    """The results of one committed batch, for metrics.
+    """What one transaction committed: a batch, or a part or piece of one.
 
     - `events` has the events that were neither rejected nor ignored, in the order of the batch, and
       `placements` has the placement of each.
@@ -57,7 +57,7 @@ class CommittedBatch(msgspec.Struct, frozen=True, kw_only=True):
       batch had read them.
     - `ambiguous` is the number of stored rows that became ambiguous with this batch, i.e. that may
       contain a report of another event.
-    - `commit_s` is how long COMMIT took, in seconds.
+    - `commit_s` is how long COMMIT took, in seconds. In the relay it includes the writing.
     - `batch_id` is the batch's id in its rows, or None in the relay.
     """
 

@@ -11,7 +11,7 @@ import asyncpg
 
 from projector.hours import in_utc
 from projector.verify.queries import Comparison
-from projector.verify.ranges import DivergentLocation
+from projector.verify.ranges import OpenDivergence
 from projector.verify.verdict import Verdict
 
 MAX_STORED_LOCATIONS: Final = 100_000
@@ -53,10 +53,10 @@ async def store_verdict(connection: asyncpg.Connection, verdict: Verdict) -> boo
 
 async def read_open_divergences(
     connection: asyncpg.Connection, comparison: Comparison
-) -> list[DivergentLocation]:
+) -> list[OpenDivergence]:
     """Return the open divergences of one projection, in the order in which they were found."""
     return [
-        DivergentLocation(
+        OpenDivergence(
             row["divergence_id"],
             row["execution_id"] if row["hour"] is None else in_utc(row["hour"]),
         )

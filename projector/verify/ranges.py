@@ -74,8 +74,8 @@ class VerifyScope(msgspec.Struct, frozen=True, kw_only=True):
         return self.only_open_divergences or (self.kind == "all" and not self.execution_ids)
 
 
-class DivergentLocation(msgspec.Struct, frozen=True):
-    """The location of an open divergence: an hour, an execution id, or None if it is unknown."""
+class OpenDivergence(msgspec.Struct, frozen=True):
+    """A divergence that is still open, at an hour, an execution id, or None if that is unknown."""
 
     divergence_id: int
     at: datetime | int | None
@@ -145,7 +145,7 @@ async def ranges_in_scope(
     connection: asyncpg.Connection,
     comparison: Comparison,
     scope: VerifyScope,
-    divergences: Sequence[DivergentLocation] = (),
+    divergences: Sequence[OpenDivergence] = (),
 ) -> AsyncIterator[VerifyRange]:
     """Yield the ranges, ascending. Each is read from the database only when needed.
 
@@ -169,7 +169,7 @@ async def ranges_in_scope(
 
 
 def _named_locations(
-    scope: VerifyScope, divergences: Sequence[DivergentLocation]
+    scope: VerifyScope, divergences: Sequence[OpenDivergence]
 ) -> Sequence[datetime | int] | None:
     """Return the hours or execution ids that the scope names one by one, or None."""
     if scope.execution_ids:

@@ -16,7 +16,7 @@ import asyncpg
 from projector.hours import END_OF_TIME, START_OF_TIME
 from projector.verify.divergences import read_open_divergences
 from projector.verify.queries import COMPARISONS, Comparison
-from projector.verify.ranges import DivergentLocation, VerifyRange, VerifyScope, ranges_in_scope
+from projector.verify.ranges import OpenDivergence, VerifyRange, VerifyScope, ranges_in_scope
 from projector.verify.row_comparison import RowDifferences, compare_range, run_self_tests
 from projector.verify.verdict import Verdict
 
@@ -61,7 +61,7 @@ class _ComparisonRun:
         connection: asyncpg.Connection,
         comparison: Comparison,
         scope: VerifyScope,
-        divergences: Sequence[DivergentLocation],
+        divergences: Sequence[OpenDivergence],
         repair_range: RangeRepairer | None,
     ) -> None:
         self._connection = connection

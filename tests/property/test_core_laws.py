@@ -4,17 +4,26 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import assume, given, strategies as st
 
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.rebuild_record import rebuild_record
-from normalizer.envelope import Envelope, Ignored, Rejected, canonical_json, to_canonical
+from normalizer.envelope import (
+    Envelope,
+    Ignored,
+    Normalized,
+    Rejected,
+    canonical_json,
+    to_canonical,
+)
 from tests.property.raw_events import records
 from tests.support.factories import raw_record
 from tests.support.hostile_records import hostile_values
 
 JSON_COLUMNS = ("context", "result", "meta", "extra", "coercions", "headers")
+
+_HOSTILE = list(hostile_values(seed=7, count=3_000))
 
 normalizer = Normalizer()
 
@@ -40,11 +49,31 @@ def test_any_bytes_have_an_outcome(value: bytes) -> None:
 
 
 def test_hostile_values_have_an_outcome_each() -> None:
-    for value in hostile_values(seed=7, count=3_000):
+    for value in _HOSTILE:
         outcomes = normalizer.normalize(RawRecord(value=value, topic="t", recorded_ms=0))
 
         assert outcomes
         assert all(isinstance(outcome, Envelope | Rejected | Ignored) for outcome in outcomes)
+
+
+@given(st.one_of(records().map(lambda record: record.value), st.sampled_from(_HOSTILE)))
+def test_fast_path_has_the_outcomes_of_the_slow_path(value: bytes | None) -> None:
+    """A blank before an object keeps it off the fast path of `decode_events`."""
+    assume(value is not None and value.startswith(b"{"))
+
+    fast, slow = (
+        [without_text(outcome) for outcome in normalizer.normalize(raw_record(1, value=sent))]
+        for sent in (value, b" %b" % value)
+    )
+
+    assert fast == slow
+
+
+def without_text(outcome: Normalized) -> Normalized:
+    """Without what a rejection says about bytes, because the blank moves them."""
+    if isinstance(outcome, Rejected):
+        return msgspec.structs.replace(outcome, detail="", sample=None)
+    return outcome
 
 
 @given(records())

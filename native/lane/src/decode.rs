@@ -12,7 +12,7 @@ use crate::scan::{list, unescaped, Raw};
 use crate::shapes::is_named;
 use crate::tables::{Top, FIRST_COLUMN, MAX_EVENTS_IN_RECORD};
 use crate::wire_event::{Fields, WireEvent};
-use crate::wire_values::{same_json, text_or_number, value};
+use crate::wire_values::{as_text, same_json, value};
 
 /// The most bytes that the items of a batch inherit from it, all together. Each item gets a copy.
 const MAX_COPIED_BYTES: usize = 1 << 18;
@@ -202,6 +202,6 @@ fn same_value(a: Raw<'_>, b: Raw<'_>) -> Result<bool, Left> {
     if same_json(a, b)? {
         return Ok(true);
     }
-    let (a, b) = (text_or_number(value(a)?)?, text_or_number(value(b)?)?);
+    let (a, b) = (as_text(value(a)?)?, as_text(value(b)?)?);
     Ok(!a.is_empty() && a == b)
 }

@@ -63,7 +63,7 @@ pub fn text_or_integer(value: Value<'_>) -> Result<Cow<'_, str>, Left> {
 }
 
 /// Returns a text, or a number as text; empty for any other value (#p1, #k1).
-pub fn text_or_number(value: Value<'_>) -> Result<Cow<'_, str>, Left> {
+pub fn as_text(value: Value<'_>) -> Result<Cow<'_, str>, Left> {
     match value {
         Value::Number(number) => canonical(number).map(Cow::Borrowed),
         value => text_or_integer(value),
@@ -117,7 +117,7 @@ pub fn quote(text: &str, out: &mut String) {
 
 #[cfg(test)]
 mod tests {
-    use super::{quote, same_json, text_or_number, value, Value};
+    use super::{as_text, quote, same_json, value, Value};
     use crate::left::Left;
 
     #[test]
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn numbers_as_text_keep_their_zeros_and_leave_exponents() {
-        let text = |raw| value(raw).and_then(text_or_number);
+        let text = |raw| value(raw).and_then(as_text);
 
         assert_eq!(text("1.50").as_deref(), Ok("1.50"));
         assert_eq!(text("-7").as_deref(), Ok("-7"));

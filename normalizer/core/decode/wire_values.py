@@ -47,7 +47,7 @@ def as_integer(value: Value) -> int | None:
     return None
 
 
-def text_or_number(value: Value) -> str:
+def as_text(value: Value) -> str:
     """Return text or a number as text, otherwise '' (#p1, #k1)."""
     if type(value) is str:
         return value

@@ -36,13 +36,13 @@ from normalizer.core.identity.conflicts import (
     to_jsonb_text,
 )
 from normalizer.core.identity.coordinates import source_coordinates
-from normalizer.core.identity.digests import DigestCache, digest_jsonb_text, sha256_of_digest
+from normalizer.core.identity.digests import DigestCache, digest_jsonb_text, jsonb_text_sha256
 from normalizer.core.identity.merge_flags import (
     HAS_RIVAL,
     MERGED,
+    REPORT_WITHOUT_COMMAND,
+    REPORT_WITHOUT_STEP,
     REPORTED_ELSEWHERE,
-    WITHOUT_COMMAND,
-    WITHOUT_STEP,
     missing_name_flags,
     with_flags,
 )
@@ -128,9 +128,9 @@ def _flags(stored: Envelope, report: Envelope, row: Envelope) -> int:
     flags = report.merge_flags & ~(MERGED | REPORTED_ELSEWHERE)
     lacking = missing_name_flags(stored) | missing_name_flags(report)
     if row.step:
-        flags |= lacking & WITHOUT_STEP
+        flags |= lacking & REPORT_WITHOUT_STEP
     if row.command_id is not None:
-        flags |= lacking & WITHOUT_COMMAND
+        flags |= lacking & REPORT_WITHOUT_COMMAND
     if stored.step and report.step and stored.step != report.step:
         flags |= HAS_RIVAL
     return flags
@@ -204,7 +204,7 @@ def _greater_json(
     mine, theirs = losing.digests.digest_for(a), losing.digests.digest_for(b)
     if mine == theirs:
         return a
-    by = sha256_of_digest if column in PAYLOAD_COLUMNS else by_bytes
+    by = jsonb_text_sha256 if column in PAYLOAD_COLUMNS else by_bytes
     if by(mine) > by(theirs):
         losing.add(column, b, theirs)
         return a

@@ -1,7 +1,8 @@
 """The bits of the column `merge_flags`, which record facts about a row's reports and its id.
 
 A row is merged from one or more reports, i.e. records that describe the same event. For example,
-the bit WITHOUT_STEP says that one of them named no step. Source: docs/spec/wire-shapes.md#m5.
+the bit REPORT_WITHOUT_STEP says that one of them named no step.
+Source: docs/spec/wire-shapes.md#m5.
 """
 
 from datetime import timedelta
@@ -13,9 +14,9 @@ from normalizer.core.coercions import read_coercions
 from normalizer.core.identity.coordinates import source_coordinates
 from normalizer.envelope import Envelope
 
-WITHOUT_STEP: Final = 1
+REPORT_WITHOUT_STEP: Final = 1
 """The row has a step, but one of its reports named none."""
-WITHOUT_COMMAND: Final = 2
+REPORT_WITHOUT_COMMAND: Final = 2
 """The row has a command, but one of its reports named none."""
 MERGED: Final = 4
 """A report changed the row after it was stored. Comparisons ignore it, because it depends on the
@@ -37,11 +38,11 @@ _AMBIGUOUS: Final = b'{"rule":"ambiguous_report","field":"event_id"}'
 
 
 def missing_name_flags(row: Envelope) -> int:
-    """Return WITHOUT_STEP and WITHOUT_COMMAND, each if the row or one of its reports lacks it."""
+    """Return the two flags above, each if the row or one of its reports lacks that name."""
     return (
-        row.merge_flags & (WITHOUT_STEP | WITHOUT_COMMAND)
-        | (0 if row.step else WITHOUT_STEP)
-        | (WITHOUT_COMMAND if row.command_id is None else 0)
+        row.merge_flags & (REPORT_WITHOUT_STEP | REPORT_WITHOUT_COMMAND)
+        | (0 if row.step else REPORT_WITHOUT_STEP)
+        | (REPORT_WITHOUT_COMMAND if row.command_id is None else 0)
     )
 
 

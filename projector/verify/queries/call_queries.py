@@ -59,7 +59,7 @@ CALL_FACTS: Final = Comparison(
     """,
 )
 
-_FINISHED: Final = """
+_FROM_CALLS_IN_HOURS: Final = """
         from   finished_calls as call
         left join execution_facts as execution using (execution_id)
         -- Use the same expression as the index calls_by_hour. It changes no result, because every
@@ -77,7 +77,7 @@ CALL_HOURS: Final = counter_comparison(
                  playbook_path(execution.playbook_ranked) as playbook, step, attempts, status,
                  count(*) as calls, count(*) filter (where exhausted) as exhausted,
                  count(*) filter (where inferred) as inferred
-        {_FINISHED}
+        {_FROM_CALLS_IN_HOURS}
         group by 1, 2, 3, 4, 5
     """,
 )
@@ -93,7 +93,7 @@ CALL_TIMES: Final = counter_comparison(
         from     (
                      select finished_at, step, attempts, status, duration_us, queue_us, backoff_us,
                             playbook_path(execution.playbook_ranked) as playbook
-                     {_FINISHED}
+                     {_FROM_CALLS_IN_HOURS}
                  ) as taken
         cross join lateral (
             values ('duration', duration_us), ('queue', queue_us), ('backoff', backoff_us)
@@ -112,7 +112,7 @@ WORKER_HOURS: Final = counter_comparison(
         select   date_trunc('hour', finished_at, 'UTC') as hour, worker_id, status,
                  count(*) as calls, count(duration_us) as timed,
                  coalesce(sum(duration_us), 0) as duration_us
-        {_FINISHED}
+        {_FROM_CALLS_IN_HOURS}
         group by 1, 2, 3
     """,
 )
@@ -124,7 +124,7 @@ ERROR_HOURS: Final = counter_comparison(
     expected=f"""
         select   date_trunc('hour', finished_at, 'UTC') as hour, step, attempts, status,
                  coalesce(classify_error(error), '') as error_class, count(*) as calls
-        {_FINISHED}
+        {_FROM_CALLS_IN_HOURS}
         and      status <> 'COMPLETED'
         group by 1, 2, 3, 4, 5
     """,
@@ -138,7 +138,7 @@ RETRY_MINUTES: Final = counter_comparison(
         select   date_trunc('minute', finished_at, 'UTC') as minute, step,
                  count(*) filter (where attempts = 0) as first_tries,
                  count(*) filter (where attempts > 0) as retries
-        {_FINISHED}
+        {_FROM_CALLS_IN_HOURS}
         and      finished_at >= (select kept_from from maintenance_state where subject = 'minutes')
         group by 1, 2
     """,  # noqa: S608 - a part that several queries share

@@ -17,8 +17,8 @@ from normalizer.consumer.service import Service
 from normalizer.embedded import KafkaBroker
 from normalizer.errors import FatalError, TopicResetError
 from normalizer.kafka import GrouplessClient, KafkaPartition
+from normalizer.relay.kafka_store import relay_stores
 from normalizer.relay.relay_positions import RelayPosition
-from normalizer.relay.relay_store import relay_stores
 from normalizer.store.claim import Claim
 from normalizer.store.store import Store
 from tests.support.feed import Feed

@@ -15,7 +15,12 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.structs import TopicPartition
 
 from normalizer.consumer.service import Service
-from normalizer.errors import BrokerUnavailableError, PositionMovedError, ProcessStuckError
+from normalizer.errors import (
+    BrokerUnavailableError,
+    FatalError,
+    PositionMovedError,
+    ProcessStuckError,
+)
 from normalizer.kafka import GrouplessClient, KafkaPartition
 from normalizer.store.store import Store
 from tests.support.factories import raw_event
@@ -618,6 +623,31 @@ async def test_a_task_that_ends_by_itself_ends_the_process(
 
     with pytest.raises(ProcessStuckError, match="the task 'verification' ended unexpectedly"):
         await asyncio.wait_for(ended, timeout=20)
+
+
+@ONE_PARTITION
+async def test_the_last_rejections_are_logged_although_a_fatal_error_ends_the_service(
+    feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first rejection is logged at once, and those of the next ten seconds in one line."""
+    service = Service(feed.settings())
+    monkeypatch.setattr(service.observer._rejections, "_clock", lambda: 0.0)
+
+    async def verify_logs() -> None:
+        raise FatalError("the end of this test")
+
+    with structlog.testing.capture_logs() as lines:
+        ended = asyncio.create_task(service.run())
+        for number in range(2):
+            await feed.send_value(b"[1]")
+            await feed.until_read({0: number + 1})
+        monkeypatch.setattr(service._membership._claims, "verify_logs", verify_logs)
+        service._membership._verification_due.set()
+        with pytest.raises(FatalError, match="the end of this test"):
+            await asyncio.wait_for(ended, timeout=20)
+
+    logged = [line["first"]["record"] for line in lines if line["event"] == "record.rejected"]
+    assert logged == [f"{feed.name}[0]@0", f"{feed.name}[0]@1"]
 
 
 async def test_a_stopped_partition_is_looked_at_again_when_it_is_assigned_again(feed: Feed) -> None:

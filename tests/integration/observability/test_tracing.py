@@ -19,7 +19,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from normalizer.config.settings import Settings
 from normalizer.observability.tracing import open_tracing
-from normalizer.relay.relay_store import relay_stores
+from normalizer.relay.kafka_store import relay_stores
 from tests.support.factories import raw_event
 from tests.support.feed import Feed
 from tests.support.otlp_endpoint import OtlpEndpoint, SentSpan, otlp_endpoint

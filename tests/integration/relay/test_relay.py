@@ -23,7 +23,7 @@ from normalizer.kafka import (
     TransactionalProducer,
     transactional_producer,
 )
-from normalizer.relay.relay_store import relay_stores
+from normalizer.relay.kafka_store import relay_stores
 from tests.support.factories import raw_event, raw_record
 from tests.support.relay_runs import (
     assert_relayed_once,

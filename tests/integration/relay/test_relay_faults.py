@@ -14,7 +14,7 @@ from aiokafka.errors import MessageSizeTooLargeError
 from normalizer.config.settings import Settings
 from normalizer.errors import BrokerUnavailableError
 from normalizer.kafka import KafkaPartition, TransactionalProducer
-from normalizer.relay.relay_store import RelayStore, relay_stores
+from normalizer.relay.kafka_store import KafkaStore, relay_stores
 from normalizer.runtime.pause import LONGEST_BACK_OFF_S
 from tests.support.factories import raw_event
 from tests.support.relay_runs import (
@@ -104,7 +104,7 @@ async def test_a_part_that_is_not_written_ends_its_own_claim_alone(
     async with running(settings, open_stores=relay_stores) as service:
         await until(lambda: len(service.ownership.current_claims) == topic.partitions)
         claims = {**service.ownership.current_claims}
-        store = cast("RelayStore", service._stores.batches)
+        store = cast("KafkaStore", service._stores.batches)
         store._owned[KafkaPartition(topic.name, 0)].producer.commit = fail  # type: ignore[assignment, method-assign]
         service._filler.note_write_duration(60.0)  # so that the batch waits for all partitions
 

@@ -12,7 +12,7 @@ from normalizer.consumer.suspects import (
     RECORDS_UNTIL_CLEARED,
     SuspectPartitions,
 )
-from normalizer.core.previous_owner import SLICE_ALONE, SLICE_BLAMED, SLICE_SHARED, PreviousOwner
+from normalizer.core.previous_owner import RECORD_BLAMED, SLICE_ALONE, SLICE_SHARED, PreviousOwner
 from normalizer.kafka import KafkaPartition
 from tests.support.factories import TOPIC, make_claim
 
@@ -96,7 +96,7 @@ def test_at_most_five_owners_die_until_the_record_is_named(start: int) -> None:
 def _is_named(partition: Partition) -> bool:
     """Whether the next owner names the record."""
     position, last_try = partition.position, partition.last_try
-    return last_try.slice_mark_for("next", next_offset=position, log_end=LOG_END) == SLICE_BLAMED
+    return last_try.slice_mark_for("next", next_offset=position, log_end=LOG_END) == RECORD_BLAMED
 
 
 def test_suspect_is_read_in_growing_slices_until_2000_records_are_committed() -> None:
@@ -140,7 +140,7 @@ def test_blamed_record_waits_while_others_are_read() -> None:
     now_s = [0.0]
     suspects = SuspectPartitions(lambda: now_s[0])
     suspects.add_if_suspect(
-        WHERE, make_claim(slice_records=SLICE_BLAMED, found_slice=SLICE_ALONE), LOG_END
+        WHERE, make_claim(slice_records=RECORD_BLAMED, found_slice=SLICE_ALONE), LOG_END
     )
 
     assert [*suspects.due_suspects(alone=True), *suspects.due_suspects(alone=False)] == []
@@ -191,10 +191,10 @@ def test_records_of_an_earlier_claim_count_for_nothing() -> None:
         (PreviousOwner(holder="me"), 5, 9, None),  # the answer to the COMMIT of its claim was lost
         (PreviousOwner(holder="killed", slice_records=64), 5, 9, SLICE_SHARED),
         (PreviousOwner(holder=None, slice_records=64), 5, 9, SLICE_SHARED),
-        (PreviousOwner(holder="killed", slice_records=SLICE_ALONE), 5, 9, SLICE_BLAMED),
+        (PreviousOwner(holder="killed", slice_records=SLICE_ALONE), 5, 9, RECORD_BLAMED),
         (PreviousOwner(holder="me", slice_records=SLICE_ALONE), 5, 9, SLICE_SHARED),
         (PreviousOwner(holder=None, slice_records=SLICE_ALONE), 5, 9, SLICE_SHARED),
-        (PreviousOwner(holder=None, slice_records=SLICE_BLAMED), 5, 9, SLICE_BLAMED),
+        (PreviousOwner(holder=None, slice_records=RECORD_BLAMED), 5, 9, RECORD_BLAMED),
     ],
 )
 def test_claim_keeps_what_the_last_try_says_and_adds_that_its_owner_was_killed(

@@ -11,9 +11,9 @@ from normalizer.core.identity.conflicts import MAX_KEPT_BYTES, MAX_KEPT_VALUES, 
 from normalizer.core.identity.merge_flags import (
     HAS_RIVAL,
     MERGED,
+    REPORT_WITHOUT_COMMAND,
+    REPORT_WITHOUT_STEP,
     REPORTED_ELSEWHERE,
-    WITHOUT_COMMAND,
-    WITHOUT_STEP,
 )
 from normalizer.core.rules.event_types import CALL_EVENT_CLASSES
 from normalizer.envelope import Envelope
@@ -210,9 +210,15 @@ def test_of_large_values_that_lost_no_more_bytes_are_kept_than_one_row_can_bear(
 def test_a_row_remembers_what_its_reports_did_not_name() -> None:
     full = envelope(step="a", command_id="x")
 
-    assert merge(full, envelope(step="")).merge_flags == WITHOUT_STEP | WITHOUT_COMMAND | MERGED
-    assert merge(full, envelope(step="a")).merge_flags == WITHOUT_COMMAND | MERGED
-    assert merge(envelope(step=""), full).merge_flags == WITHOUT_STEP | WITHOUT_COMMAND | MERGED
+    assert (
+        merge(full, envelope(step="")).merge_flags
+        == REPORT_WITHOUT_STEP | REPORT_WITHOUT_COMMAND | MERGED
+    )
+    assert merge(full, envelope(step="a")).merge_flags == REPORT_WITHOUT_COMMAND | MERGED
+    assert (
+        merge(envelope(step=""), full).merge_flags
+        == REPORT_WITHOUT_STEP | REPORT_WITHOUT_COMMAND | MERGED
+    )
     assert merge(envelope(step=""), envelope(step="")).merge_flags == 0
     assert merge(full, envelope(step="a", command_id="x", error="e")).merge_flags == MERGED
     assert merge(full, full).merge_flags == 0

@@ -19,12 +19,12 @@ from normalizer.core.identity.merge_flags import (
     REPORTED_ELSEWHERE,
     coordinates_if_ordered,
 )
-from normalizer.core.previous_owner import SLICE_BLAMED, SLICE_SHARED, PreviousOwner
+from normalizer.core.previous_owner import RECORD_BLAMED, SLICE_SHARED, PreviousOwner
 from normalizer.envelope import to_canonical
 from normalizer.errors import BrokerUnavailableError, PartsNotWrittenError
 from normalizer.kafka import CommittedOffset, KafkaPartition, transactional_producer
 from normalizer.kafka.transactional_producer import OutputRecord
-from normalizer.relay import relay_store
+from normalizer.relay import kafka_store
 from normalizer.relay.output_records import canonical_record, rejection_record
 from normalizer.relay.relay_positions import RelayPosition, make_claim, parse_relay_position
 from normalizer.store.claim import Claim
@@ -189,9 +189,9 @@ def committed(monkeypatch: pytest.MonkeyPatch) -> list[CommittedOffset]:
     async def clusters(*_: object) -> set[str]:
         return set()
 
-    monkeypatch.setattr(relay_store, "_read_committed_clusters", clusters)
-    monkeypatch.setattr(relay_store, "TransactionalProducer", Producer)
-    monkeypatch.setattr(relay_store, "read_topic_size_limits", limits)
+    monkeypatch.setattr(kafka_store, "_read_committed_clusters", clusters)
+    monkeypatch.setattr(kafka_store, "TransactionalProducer", Producer)
+    monkeypatch.setattr(kafka_store, "read_topic_size_limits", limits)
     return committed
 
 
@@ -200,7 +200,7 @@ async def test_partition_that_a_relay_gave_up_is_no_suspect_and_one_that_it_left
 ) -> None:
     claims = []
     for end, gives_up in ((0, False), (0, True), (1, True), (1, False), (1, True), (1, True)):
-        async with relay_store.RelayStore(Settings()) as store:
+        async with kafka_store.KafkaStore(Settings()) as store:
             claims.append(
                 await store.claim_partition(TOPIC, 0, cluster_id="c", log_start=0, log_end=end)
             )
@@ -215,19 +215,19 @@ async def test_partition_that_a_relay_gave_up_is_no_suspect_and_one_that_it_left
 async def test_record_that_a_relay_had_alone_is_to_blame_until_it_is_written(
     committed: list[CommittedOffset],
 ) -> None:
-    async def claimed(store: relay_store.RelayStore) -> Claim:
+    async def claimed(store: kafka_store.KafkaStore) -> Claim:
         return await store.claim_partition(TOPIC, 0, cluster_id="c", log_start=0, log_end=2)
 
-    async with relay_store.RelayStore(Settings()) as killed:
+    async with kafka_store.KafkaStore(Settings()) as killed:
         await killed.mark_working_on_one_record(await claimed(killed))
-    async with relay_store.RelayStore(Settings()) as next_one:
+    async with kafka_store.KafkaStore(Settings()) as next_one:
         blamed = await claimed(next_one)
         await next_one.write(make_batch(envelope(0), claim=blamed))
         await next_one.mark_owner_idle()
-    async with relay_store.RelayStore(Settings()) as last:
+    async with kafka_store.KafkaStore(Settings()) as last:
         cleared = await claimed(last)
 
-    assert (blamed.slice_records, cleared.slice_records) == (SLICE_BLAMED, None)
+    assert (blamed.slice_records, cleared.slice_records) == (RECORD_BLAMED, None)
     assert [one.next_offset for one in committed] == [0, 0, 0, 1, 1, 1]
 
 
@@ -240,10 +240,10 @@ async def test_partition_whose_commit_failed_is_not_given_up(
         message = "the answer was lost"
         raise BrokerUnavailableError(message)
 
-    async with relay_store.RelayStore(Settings()) as store:
+    async with kafka_store.KafkaStore(Settings()) as store:
         claim = await store.claim_partition(TOPIC, 0, cluster_id="c", log_start=0)
         with monkeypatch.context() as patch:
-            patch.setattr(f"{relay_store.__name__}.TransactionalProducer.commit", lost)
+            patch.setattr(f"{kafka_store.__name__}.TransactionalProducer.commit", lost)
             with pytest.raises(PartsNotWrittenError):
                 await store.write(make_batch(envelope(0), claim=claim))
         await store.mark_owner_idle()

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use crate::left::Left;
 use crate::tables::{Member, Top, MAX_EVENT_TYPE_BYTES, MAX_NAME_BYTES, NO_STEP};
 use crate::wire_event::{Nested, WireEvent};
-use crate::wire_values::{text_or_integer, text_or_number, value, within_bytes, Value};
+use crate::wire_values::{as_text, text_or_integer, value, within_bytes, Value};
 
 const MAX_ITERATION_DIGITS: usize = 10;
 
@@ -86,7 +86,7 @@ pub fn resolve_step<'a>(
 /// Returns the id of the worker (#k1).
 pub fn resolve_worker_id<'a>(event: &mut WireEvent<'a>) -> Result<Option<Cow<'a, str>>, Left> {
     let top = event.value(Top::WorkerId)?;
-    if is_filled(&top) && text_or_number(top.clone())?.is_empty() {
+    if is_filled(&top) && as_text(top.clone())?.is_empty() {
         event.keep_extra(Top::WorkerId);
     }
     let (nested, meta) = (&event.nested, &event.meta);
@@ -94,7 +94,7 @@ pub fn resolve_worker_id<'a>(event: &mut WireEvent<'a>) -> Result<Option<Cow<'a,
         top,
         [&nested.payload, meta],
         Member::WorkerId,
-        text_or_number,
+        as_text,
     )?;
     if found.is_some() {
         return Ok(found);
@@ -105,7 +105,7 @@ pub fn resolve_worker_id<'a>(event: &mut WireEvent<'a>) -> Result<Option<Cow<'a,
         traced,
         [&nested.stored_payload],
         Member::WorkerId,
-        text_or_number,
+        as_text,
     )
 }
 
@@ -113,7 +113,7 @@ pub fn resolve_worker_id<'a>(event: &mut WireEvent<'a>) -> Result<Option<Cow<'a,
 pub fn resolve_node_type<'a>(event: &mut WireEvent<'a>) -> Result<Option<Cow<'a, str>>, Left> {
     let sent = event.value(Top::NodeType)?;
     let is_sent = is_filled(&sent);
-    let node_type = text_or_number(sent)?;
+    let node_type = as_text(sent)?;
     if node_type.is_empty() && is_sent {
         event.keep_extra(Top::NodeType);
     }
@@ -166,7 +166,7 @@ fn is_filled(value: &Value<'_>) -> bool {
 }
 
 fn step_of(value: Value<'_>) -> Result<Cow<'_, str>, Left> {
-    let step = text_or_number(value)?;
+    let step = as_text(value)?;
     Ok(if step == NO_STEP {
         Cow::Borrowed("")
     } else {

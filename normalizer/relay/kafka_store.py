@@ -50,7 +50,7 @@ from normalizer.store.claim_checks import NO_SHAPES, ShapesFingerprint, check_sa
 from normalizer.store.write_transaction import CommittedBatch
 
 
-class RelayStore:
+class KafkaStore:
     """Stores batches in Kafka instead of PostgreSQL. The consumer uses it like `Store`.
 
     It writes to the two output topics in the settings, and commits offsets for the group
@@ -320,9 +320,9 @@ async def _read_committed_clusters(
 def relay_stores(settings: Settings, on_commit: Callable[[CommittedBatch], None]) -> ServiceStores:
     """Return one store for claims and batches, because a partition has only one producer.
 
-    `RelayStore.write` never raises RetryableError, so no store is needed for parts set aside.
+    `KafkaStore.write` never raises RetryableError, so no store is needed for parts set aside.
     """
-    store = RelayStore(settings, on_commit=on_commit)
+    store = KafkaStore(settings, on_commit=on_commit)
     return ServiceStores(claims=store, batches=store, set_aside=None)
 
 

@@ -89,7 +89,7 @@ def _moment(until: datetime, number: int) -> str:
 
 
 def _questions(stored: dict[str, str]) -> list[tuple[str, str]]:
-    """What a question is called, and its path."""
+    """The name of a question, and its path."""
     command = stored["command"]
     texts = {
         "execution": stored["execution"],

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import assume, given, strategies as st
+from hypothesis import given, reject, strategies as st
 
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
@@ -59,11 +59,12 @@ def test_hostile_values_have_an_outcome_each() -> None:
 @given(st.one_of(records().map(lambda record: record.value), st.sampled_from(_HOSTILE)))
 def test_fast_path_has_the_outcomes_of_the_slow_path(value: bytes | None) -> None:
     """A blank before an object keeps it off the fast path of `decode_events`."""
-    assume(value is not None and value.startswith(b"{"))
+    if value is None or not value.startswith(b"{"):
+        reject()
 
     fast, slow = (
         [without_text(outcome) for outcome in normalizer.normalize(raw_record(1, value=sent))]
-        for sent in (value, b" %b" % value)
+        for sent in (value, b" " + value)
     )
 
     assert fast == slow

@@ -1,4 +1,4 @@
-"""What the mutants of `make promises` name is there: texts, tests and promises."""
+"""The texts, tests, and promises that the mutants of `make promises` name exist."""
 
 import pytest
 

@@ -102,9 +102,9 @@ def decode_events(
     if sign_search is None and begins_an_object:
         fields = decode_object_or_text(value)
         if not isinstance(fields, str) and has_event_type(fields) and not cloudevent:
-            # This fast path must have the outcomes of `_RecordDecoder`, which `test_fast_path_has_
-            # the_outcomes_of_the_slow_path` compares. So it checks in the order of `_parse_text`:
-            # invalid JSON, then too deep, then long numbers.
+            # This fast path must have the outcomes of `_RecordDecoder`, as compared by
+            # `test_fast_path_has_the_outcomes_of_the_slow_path`. So it checks in the order of
+            # `_parse_text`: invalid JSON, then too deep, then long numbers.
             check_depth(value, MAX_EVENT_DEPTH)
             if len(value) > NUMBER_CHECK_MIN_BYTES:  # saves a call for nearly every record
                 reject_long_numbers(value)

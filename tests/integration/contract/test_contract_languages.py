@@ -96,7 +96,7 @@ _WRITTEN: Final = {
     f'{_OK},"result":[1e2,1.50e1,15e-1,-0.0,1e-7]': f'{_END},"result":[100,15.0,1.5,0.0,0.0000001]',
     f'{_OK},"result":{"[" * 126}{"]" * 126}': f'{_END},"result":{"[" * 126}{"]" * 126}',
 }
-"""What is read behind _START, and what is written. So the values of a program pass its writer."""
+"""The inputs behind _START, and what is written. So the values of a program pass its writer."""
 
 
 _REJECTED: Final = {

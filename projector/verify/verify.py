@@ -85,7 +85,7 @@ class _ComparisonRun:
         self._timeouts_in_a_row = 0
         self._examples: list[str] = []
         self._unproven_parts: list[str] = []
-        """Things that couldn't be compared or proven, which makes the verdict inconclusive."""
+        """Things that couldn't be compared or proven, so that the verdict is inconclusive."""
         self._divergent_locations: set[int | datetime] = set()
         self._resolved_divergence_ids: set[int] = set()
 

@@ -123,7 +123,8 @@ class ExecutionWithoutEnd(ApiRow, frozen=True, kw_only=True):
     """An execution whose calls have all finished but that hasn't ended.
 
     `silent_s` is the number of seconds since its last event. It's null while no process reads the
-    partition, because there may be newer events that nobody has read yet.
+    partition, because there may be newer events that nobody has read yet. `waits_child` is an
+    execution that this one started and that hasn't ended.
     """
 
     execution_id: str
@@ -132,10 +133,20 @@ class ExecutionWithoutEnd(ApiRow, frozen=True, kw_only=True):
     last_finished_at: Timestamp
     last_at: Timestamp
     silent_s: float | None
+    waits_child: str | None
 
 
 _OPEN_ENDED = Statement("""
     select   execution_id::text, playbook, calls, last_finished_at, last_at, silent_s,
+             (
+                 select   child.execution_id::text
+                 from     projector.executions as child
+                 where    child.parent_execution_id = executions_without_end.execution_id
+                 and      child.status = 'RUNNING'
+                 and      child.execution_id <> executions_without_end.execution_id
+                 order by child.first_at desc, child.execution_id desc
+                 limit    1
+             ) as waits_child,
              hour as after_hour, execution_id as after_id
     from     projector.executions_without_end
     where    (:playbook::text[] is null or playbook = any(:playbook))

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -210,6 +210,54 @@ async def test_quoted_part_of_an_error_is_no_question_mark(browser: Browser, fig
         await page.wait_for_selector(f"#found >> text={shown}")
         await page.keyboard.press("Enter")
         await page.wait_for_selector(f"h1 >> text={shown}")
+
+
+async def test_group_says_that_its_first_and_last_call_ignore_filters(
+    browser: Browser, figures: str
+) -> None:
+    seen = "#groups thead th:has-text('seen')"
+    async with looking(browser, f"{figures}/?show=errors", visit=False) as page:
+        for screen in ("errors", "calls&failed=true"):
+            await show(page, f"{figures}/?show={screen}")
+            assert await page.locator(seen).all_inner_texts() == ["First seen", "Last seen"]
+
+            for chosen in ("step=render", "attempts=0", "playbook=team%2Fbill"):
+                await show(page, f"{figures}/?show={screen}&{chosen}")
+                said = await page.locator(seen).all_inner_texts()
+                assert said == ["First seen, unfiltered", "Last seen, unfiltered"], chosen
+
+        await show(page, f"{figures}/?show=errors&step=render&attempts=0")
+        assert await page.inner_text("h1") == "Errors of render on the first attempt"
+        await show(page, f"{figures}/?show=error&error_class={quote(_ERROR)}&step=render")
+        head = await _text(page, "#group header")
+        assert head == "Summary All calls with this error \N{MIDDLE DOT} not by step"
+
+
+async def test_execution_without_an_end_names_the_child_it_waits_for(
+    browser: Browser, database: Database
+) -> None:
+    await execute(database, HISTORY)
+    now = datetime.now(UTC)
+    parent = {"execution_id": 50, "created_at": now - timedelta(minutes=17)}
+    started = {"event_type": "playbook.started", "source_topic": "noetl.events"}
+    done = {"event_type": "call.done", "step": "load", "status": "COMPLETED", "command_id": "50:1"}
+    child = {"execution_id": 51, "parent_execution_id": 50, "created_at": now}
+    await view_rows.add(
+        database,
+        event(event_id=60, **parent, **started),
+        event(event_id=61, **parent, **done, source_topic="noetl.events"),
+        event(event_id=62, **child, **started),
+    )
+    async with serving(database.url) as url, looking(browser, url, visit=False) as page:
+        await show(page, f"{url}/?show=workers")
+        assert "waits for 51" in await _text(page, "#without-end tbody tr")
+        await page.click("#without-end tbody >> text=51")
+        await page.wait_for_selector("h1 >> text=Execution 51")
+
+        await show(page, f"{url}/?show=execution&execution=50")
+        assert "waits for 51" in await _text(page, "#execution [data-key=fact-Ended]")
+        await show(page, f"{url}/?show=execution&execution=51")
+        assert "waits" not in await _text(page, "#execution")
 
 
 async def test_latest_call_of_an_error_opens_that_attempt(browser: Browser, figures: str) -> None:

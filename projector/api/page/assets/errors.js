@@ -15,7 +15,7 @@ const few = (values, word) => {
   return h("span", { class: "text-cell" }, first, values.length > 3 ? ` and\u00a0${values.length - 3}\u00a0more` : "");
 };
 
-export const errors = (address) => ({ title: "Errors", panels: [groups(address, 50)] });
+export const errors = (address) => ({ title: titleOf("Errors", address), panels: [groups(address, 50)] });
 
 /** The errors of the window and filters, of which this many are shown at first. */
 const groups = (address, shown) => ({
@@ -30,16 +30,23 @@ const WITHOUT_SUCCESS = ["FAILED", "ERROR", "CANCELLED"];
 /** Calls, newest first. If they have no success, what they failed with, how often, and since when stands above them. */
 export function calls(address) {
   const failed = address.failed === "true";
-  const title = [failed ? "Calls without success" : address.status ? `${address.status} calls` : "Calls", address.step !== undefined && ["of", address.step || "(no step)"],
+  const what = failed ? "Calls without success" : address.status ? `${address.status} calls` : "Calls";
+  return { title: titleOf(what, address), panels: [...(failed || WITHOUT_SUCCESS.includes(address.status) ? [groups(address, 5)] : []), callList(address)] };
+}
+
+/** What a screen shows, and of which step, attempt, worker, playbook, and error. */
+function titleOf(what, address) {
+  return [what, address.step !== undefined && ["of", address.step || "(no step)"],
     address.attempts !== undefined && (Number(address.attempts) === 0 ? "on the first attempt" : `on ${attempt(address.attempts)}`),
     address.worker !== undefined && ["by", address.worker || "an unknown worker"], address.playbook !== undefined && ["in", address.playbook || "an unknown playbook"],
-    address.error_class !== undefined && ["with the error", errorText(address)]];
-  return { title: title.flat().filter(Boolean), panels: [...(failed || WITHOUT_SUCCESS.includes(address.status) ? [groups(address, 5)] : []), callList(address)] };
+    address.error_class !== undefined && ["with the error", errorText(address)]].flat().filter(Boolean);
 }
 
 function drawGroups({ groups }, { address, expanded }, shown) {
   const { rows } = groups;
   if (!rows.length) return nothing(groups, `No call failed ${windowText(address)}.`);
+  // The server looks both up by the error alone.
+  const seen = (name) => FILTERS.some((filter) => address[filter] !== undefined) ? `${name} seen, unfiltered` : `${name} seen`;
   const [fresh, back] = ["new", "back"].map((name) => count(rows.filter((row) => row[name]).length));
   return [
     h("p", {}, `${plural(groups.calls, "call")} without success in ${plural(groups.groups, "group")}; `,
@@ -52,8 +59,8 @@ function drawGroups({ groups }, { address, expanded }, shown) {
       { name: "Calls", number: true, value: (row) => row.calls, cell: (row) => count(row.calls) },
       { name: "Share", number: true, value: (row) => row.share, cell: (row) => percent(row.share) },
       { name: "Before", number: true, spare: true, value: (row) => row.calls_before, cell: (row) => count(row.calls_before) },
-      { name: "First seen", number: true, time: true, spare: true, value: (row) => row.first_seen_at, cell: (row) => clock(row.first_seen_at) },
-      { name: "Last seen", number: true, time: true, value: (row) => row.last_seen_at, cell: (row) =>
+      { name: seen("First"), number: true, time: true, spare: true, value: (row) => row.first_seen_at, cell: (row) => clock(row.first_seen_at) },
+      { name: seen("Last"), number: true, time: true, value: (row) => row.last_seen_at, cell: (row) =>
         [clock(row.last_seen_at), millis(row.last_seen_at) > millis(groups.read_at) ? [h("br", {}), flag("warn", "clock ahead", true)] : null] },
       { name: "Trend", cell: (row) => spark(row.trend, trendTimes(groups)) },
       { name: "Steps", value: (row) => row.steps.join(" "), cell: (row) => few(row.steps, (one) => one || "(no step)") },
@@ -69,7 +76,7 @@ export function errorGroup(address) {
     title: errorClass(error_class) || "Error without a text",
     panels: [
       {
-        id: "group", title: "Summary", width: "full", filters: [],
+        id: "group", title: "Summary", width: "full", filters: [], subtitle: "all calls with this error",
         queries: () => ({ group: ["error-group", parameters(address, [], { error_class }), pace(address)] }),
         render: ({ group }) => drawGroup(group, address),
       },

@@ -14,6 +14,7 @@ import { callOf, drawTimeline, ofCall } from "./timeline.js";
 export function execution(address) {
   const path = `executions/${encodeURIComponent(address.execution)}`;
   const query = (more) => new URLSearchParams(more);
+  const tree = [`${path}/tree`, query({}), { every: 30000 }];
   const both = () => ({
     calls: [`${path}/calls`, query({ limit: 500 })],
     events: [`${path}/events`, query({ limit: 500, ...(address.cursor ? { cursor: address.cursor } : {}) })],
@@ -21,13 +22,13 @@ export function execution(address) {
   const panels = [
     {
       id: "execution", title: "Summary", width: "full", filters: null,
-      queries: () => ({ execution: [path, query({})], rejected: [`${path}/rejected-records`, query({ limit: 50 })] }),
-      render: ({ execution: answer, rejected }, context) => drawSummary(answer, rejected, path, context.address),
+      queries: () => ({ execution: [path, query({})], rejected: [`${path}/rejected-records`, query({ limit: 50 })], tree, calls: both().calls }),
+      render: (answers, context) => drawSummary(answers, path, context.address),
     },
     {
       id: "tree", title: "Parent and children", width: "full", filters: null, shownIf: ({ tree }) => tree?.rows.length > 1,
       truncated: () => "not the whole tree",
-      queries: () => ({ tree: [`${path}/tree`, query({}), { every: 30000 }] }),
+      queries: () => ({ tree }),
       render: ({ tree }, context) => drawTree(tree, context.address),
     },
     {
@@ -64,7 +65,12 @@ export function execution(address) {
   return { title: `Execution ${address.execution}`, panels, timeless: true };
 }
 
-function drawSummary({ rows: [row], read_at }, rejected, path, address) {
+/** The child that an execution without an open call waits for. */
+const runningChild = (row, tree, calls) => row.ended_at || row.waits_for || calls.next || calls.rows.some((call) => !call.finished_at) ? null
+  : tree.rows.findLast((child) => child.depth === 1 && child.status === "RUNNING");
+
+function drawSummary({ execution: { rows: [row], read_at }, rejected, tree, calls }, path, address) {
+  const child = runningChild(row, tree, calls);
   const reason = stuckReason(row, address);
   const apart = rejected.rows.filter((one) => !one.redriven_at).length;
   return [
@@ -76,7 +82,7 @@ function drawSummary({ rows: [row], read_at }, rejected, path, address) {
       Playbook: row.playbook ? h("a", { href: link(address, { show: "playbooks", playbook: row.playbook }) }, row.playbook, row.version ? ` v${row.version}` : "")
         : "(unknown)",
       Begun: clock(row.first_at, { millis: true }),
-      Ended: row.ended_at ? clock(row.ended_at, { millis: true }) : `not yet; last event ${clock(row.last_at)}`,
+      Ended: row.ended_at ? clock(row.ended_at, { millis: true }) : [`not yet; last event ${clock(row.last_at)}`, child ? ["; waits for ", linkTo(address, child.execution_id)] : null],
       [row.ended_at ? "Took" : "Running for"]: took(row, { read_at }).replace(" so far", ""),
       Events: count(row.events),
       "Failed calls": count(row.failed_calls),

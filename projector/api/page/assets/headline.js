@@ -4,10 +4,7 @@ import { clock, count, percent, plural, rate, span, windowText } from "./format.
 import { fullMinute, knownUntil, noBefore, sum, trendTimes, unreadIf } from "./panel_parts.js";
 import { apartFrom, logState } from "./freshness_panel.js";
 import { spark } from "./spark.js";
-import { stuckInAll } from "./stuck_panel.js";
-
-/** A span that does not break. */
-const whole = (s) => span(s).replaceAll(" ", "\u00a0");
+import { silence, stuckInAll } from "./stuck_panel.js";
 
 const STATES = { warn: "warn", critical: "bad" };
 
@@ -100,7 +97,7 @@ export function stuckNow(answers, tiles) {
   const silent = ages?.rows.filter((row) => row.begun);
   const tile = tileOf(tiles, "stuck");
   return { to: "stuck", name: "Stuck executions, now", value: ages ? count(n) : "…",
-    detail: n ? `silent for ${[...new Set([Math.min(...silent.map((row) => row.shortest_s)), Math.max(...silent.map((row) => row.longest_s))].map(whole))].join(" to ")}`
+    detail: n ? `silent for ${silence(silent)}`
       : "not ended, silent for 5 minutes",
     title: "The line counts those that are stuck now, by the time of their last event. Nobody knows how many were stuck earlier.",
     versus: n ? "line: when they fell silent" : "", trend: n ? trend(tile, tiles) : null,

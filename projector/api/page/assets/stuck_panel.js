@@ -11,8 +11,9 @@ import { table, tools } from "./tables.js";
 const strays = (ages) => sum(ages.rows.filter((row) => !row.begun), "executions");
 export const stuckInAll = (ages) => sum(ages.rows.filter((row) => row.begun), "executions");
 
-/** 58 min, or 6 min 10 s to 58 min: how long the executions of a group have been silent. */
-const silence = (row) => [...new Set([row.shortest_s, row.longest_s].map(span))].join(" to ");
+/** 58 min, or 6 min to 58 min: how long the executions of these groups have been silent. */
+export const silence = (groups) => [...new Set([Math.min(...groups.map((row) => row.shortest_s)), Math.max(...groups.map((row) => row.longest_s))]
+  .map((s) => span(s).replace(/(?<=min) .* s$/, "").replaceAll(" ", "\u00a0")))].join(" to ");
 
 export function drawStuck({ stuck, ages }, { address, expanded }) {
   const key = (row) => `stuck-${row.execution_id}`;
@@ -24,7 +25,7 @@ export function drawStuck({ stuck, ages }, { address, expanded }) {
   const straysNote = apart ? h("p", { class: "strays" }, h("a", { href: list("false") }, plural(apart, "execution")), " not counted here, because no start event was read") : null;
   if (!rows.length) return [...empty("No execution is stuck."), straysNote];
   return [
-    h("p", {}, `${plural(stuckInAll(ages), "execution")}${begun.length > 1 ? ":" : ","} ${begun.map((row, n) => `${begun.length > 1 ? `${count(row.executions)} ` : ""}${n ? "" : "silent "}for ${silence(row)}`).join(", ")}`, stuck.rows.length > 1 ? ". The longest silent is first" : null),
+    h("p", {}, `${plural(stuckInAll(ages), "execution")}${begun.length > 1 ? ":" : ","} ${begun.map((row, n) => `${begun.length > 1 ? `${count(row.executions)} ` : ""}${n ? "" : "silent "}for ${silence([row])}`).join(", ")}`, stuck.rows.length > 1 ? ". The longest silent is first" : null),
     table("Stuck executions, the longest silent first", stuckColumns(address), rows, key, { id: "stuck", ...drawn }),
     h("div", { class: "under" }, tools("stuck"), expandButton("stuck", rows, expanded, "execution", undefined, Boolean(stuck.next)),
       stuck.next ? h("a", { href: list("true") }, `All ${count(stuckInAll(ages))}`) : null, guide("stuck")),

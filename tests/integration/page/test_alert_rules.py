@@ -22,6 +22,11 @@ _COPIED: Final = """
     () => Object.fromEntries([...document.querySelectorAll(".panel > header .rule")]
         .map((one) => [one.closest(".panel").id, one.dataset.copy]))
 """
+_SEVERITIES: Final = {
+    "rate": "page", "errors": "ticket", "first": "ticket", "storms": "ticket", "stuck": "ticket",
+    "freshness": "page", "quarantine": "info", "records": "info",
+}  # fmt: skip
+"""As deploy/prometheus/alerts.yml has them."""
 _WITHOUT_FILTERS: Final = {"first", "storms", "stuck", "freshness", "quarantine"}
 
 
@@ -72,6 +77,8 @@ async def test_panel_with_a_metric_gives_a_rule_with_its_filters(
                 file = tmp_path / f"{panel}.yml"
                 file.write_text(text)
                 _run(promtool, "check", "rules", file)
+                severity = "ticket" if panel == "rate" and screen else _SEVERITIES[panel]
+                assert f"severity: {severity}}}" in text, text
                 assert f"runbook_url: {docs}docs/operate/" in text, text
                 assert set(re.findall(r"\b(?:projector|normalizer)_\w+", text)) <= exported, text
                 assert 'reason="too_large"' in text or "reason=too_large" not in screen

@@ -28,10 +28,11 @@ const attemptsOf = ({ attempts }) => attempts === undefined ? [] : attempts === 
 
 /**
  * By panel: the filters that its metric has as labels, the time that the metric is about, and the lines of the rule. `what` is in the summary, and
- * `lines` gives null if no label fits a filter.
+ * `lines` gives null if no label fits a filter. `severity` is that of deploy/prometheus/alerts.yml, by default a ticket.
  */
 const RULES = {
   rate: { filters: ["step", "attempts"], name: "CallsFail", state: "failed", what: (calls) => `Too many ${calls("calls")} fail`, watches: RECENT,
+    severity: ({ step, attempts }) => (step ?? attempts) === undefined ? "page" : "ticket",
     lines: (address) => attemptsOf(address) && shareOfCalls(address, attemptsOf(address), "failed", ">=", "error_rate") },
   errors: { filters: ["step", "attempts"], name: "CallsFailByAttempt", state: "failed", what: (calls) => `Too many ${calls("first attempts or retries")} fail`,
     watches: RECENT,
@@ -43,11 +44,11 @@ const RULES = {
       `>= ${critical("retry_ratio")}`, `and ${total(CALLS, ['attempts="first"'], OUTCOMES)} >= ${FEW_CALLS}`] },
   stuck: { filters: [], name: "ExecutionsStuck", state: "stuck", what: () => "Many executions are silent and did not end", watches: "this moment",
     lines: () => [total("projector_stuck_executions", ['silent_for!="7 days and more"'], ["silent_for"]), `>= ${critical("stuck")}`] },
-  freshness: { filters: null, name: "LogNotRead", state: "dead", what: () => "A partition of the log is not read", watches: "this moment",
+  freshness: { filters: null, name: "LogNotRead", severity: () => "page", state: "dead", what: () => "A partition of the log is not read", watches: "this moment",
     lines: () => ['max by (state) (projector_partitions{state=~"dead|stopped|unclaimed|broker_away"}) > 0'] },
-  quarantine: { filters: [], name: "RecordsRejected", state: "rejected", what: () => "Records were rejected", watches: "the last hour",
+  quarantine: { filters: [], name: "RecordsRejected", severity: () => "info", state: "rejected", what: () => "Records were rejected", watches: "the last hour",
     lines: () => rejected([]) },
-  records: { filters: ["reason"], name: "RecordsRejected", state: "rejected", what: () => "Records were rejected", watches: "the last hour",
+  records: { filters: ["reason"], name: "RecordsRejected", severity: () => "info", state: "rejected", what: () => "Records were rejected", watches: "the last hour",
     lines: ({ reason }) => rejected(reason === undefined ? [] : [`reason=${quoted(reason)}`]) },
 };
 
@@ -87,7 +88,7 @@ export function alertRule(panel, address) {
     "        expr: |-",
     ...lines.map((line) => `          ${line}`),
     "        for: 5m",
-    "        labels: {severity: ticket}",
+    `        labels: {severity: ${rule.severity?.(address) ?? "ticket"}}`,
     "        annotations:",
     `          summary: ${what}${rule.watches === "this moment" ? "" : `, over ${rule.watches}`}.`,
     // Without PROJECTOR_DOCS it's a path in the project, which leads nowhere from an alert.

@@ -47,7 +47,8 @@ WALKS: Final[dict[str, Walk]] = {
     ),
     "is retrying worth it for a step": (
         ("click nav.screens >> text=Retries",),
-        ("click #recovery >> text=insert_rows", "Retries saved 13 of 20 failed calls and took"),
+        ("click #recovery >> text=insert_rows",
+         "Retries saved 13 of 20 failed calls after a median wait of"),
     ),
     "the versions of a playbook by its name": (
         ("paste demo/incident/pay", "Playbook demo/incident/pay", "Errors by version"),

@@ -265,10 +265,11 @@ PRODUCERS: Final[dict[str, tuple[Sequence[Write], str]]] = {
 }
 PLAYBOOKS: Final[dict[str, tuple[Sequence[Write], str]]] = {
     "versions": (
-        (or_unknown, unless_none(str), count, count, count, unless_none(span), hour, hour),
+        (or_unknown, unless_none(str), *[count] * 5, unless_none(span), hour, hour),
         f"""
         select   playbook, version, sum(executions)::bigint, sum(completed)::bigint,
-                 sum(failed)::bigint,
+                 sum(failed)::bigint, sum(cancelled)::bigint,
+                 sum(executions - completed - failed - cancelled)::bigint,
                  sum(total_duration_s) / nullif(sum(completed + failed + cancelled), 0),
                  min(hour), max(hour)
         from     projector.playbook_versions
@@ -396,7 +397,7 @@ async def _the_sentence_is_right(page: Page, connection: asyncpg.Connection) -> 
     )
     saved_of = f"{count(saved)} of {count(failed)} failed calls"
     sentence = await page.inner_text("#worth .sentence")
-    assert sentence == f"Retries saved {saved_of} and took {span(wait_s)} each."
+    assert sentence == f"Retries saved {saved_of} after a median wait of {span(wait_s)}."
 
 
 async def _dashboard_marks(page: Page, url: str, connection: asyncpg.Connection) -> None:

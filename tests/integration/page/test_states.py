@@ -697,6 +697,8 @@ async def _names_that_are_empty_have_an_address(page: Page, empty: str) -> None:
     await page.goto(f"{empty}/?show=quarantine&shape=")
     assert await page.inner_text("#records h2") == "Records with shape (no shape)"
     await page.wait_for_selector("#records >> text=with these filters")
+    said = await page.inner_text("#shapes header")
+    assert "unknown means that no known form fits" in said
 
 
 async def test_the_window_before_is_before_the_one_of_now(browser: Browser, empty: str) -> None:

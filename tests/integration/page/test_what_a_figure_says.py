@@ -72,6 +72,17 @@ async def figures(stack: Stack) -> AsyncIterator[str]:
             yield url
 
 
+_LINES: Final = "(one) => new Set([...one.getClientRects()].map(({ top }) => top)).size"
+_WHY_BELOW_ITS_NAME: Final = """
+    () => {
+        const words = document.createRange();
+        const link = document.querySelector("#stuck .why > a");
+        words.selectNodeContents(link.firstChild);
+        return words.getBoundingClientRect().top - link.closest("td").getBoundingClientRect().top;
+    }
+"""
+
+
 async def _text(page: Page, selector: str) -> str:
     await fully_drawn(page)
     return " ".join((await page.inner_text(selector)).split())
@@ -399,12 +410,18 @@ _COLOURS: Final = """
 async def test_head_of_a_panel_and_of_the_page_have_room(
     browser: Browser, figures: str, width: int
 ) -> None:
-    async with looking(browser, figures, size=(width, 900)) as page:
+    async with looking(browser, f"{figures}/?step=render", size=(width, 900)) as page:
         rows = await page.locator("nav.screens a").evaluate_all(
             "all => all.map((one) => Math.round(one.getBoundingClientRect().top))"
         )
         assert all(rows.count(row) > 1 for row in rows)
         if width == 390:
             assert await page.locator("#head").evaluate("(one) => one.offsetHeight") < 180
+            hint = await page.get_attribute("#search", "placeholder")
+            assert hint == "Search"
             panels = await page.evaluate(_HEADS)
             assert [title for title, below in panels if not below] == []
+            assert abs(await page.evaluate(_WHY_BELOW_ITS_NAME)) < 5
+        else:
+            why = page.locator("#stuck .why:has(a)").first
+            assert await why.evaluate(_LINES) == 1

@@ -19,7 +19,7 @@ export function quarantine(address) {
         render: ({ counts }) => sums(counts, "reason", "shape", address),
       },
       {
-        id: "shapes", title: "By shape", width: "half", filters: [], subtitle: "the form in which a producer writes. (no shape) means that the record was rejected before that was known",
+        id: "shapes", title: "By shape", width: "half", filters: [], subtitle: "the form in which a producer writes. unknown means that no known form fits, and (no shape) means that the record was rejected before that was known",
         queries: () => ({ counts: ["quarantine-by-reason", parameters(address, [])] }),
         render: ({ counts }) => sums(counts, "shape", "reason", address),
       },

@@ -81,7 +81,7 @@ const WORTH = {
     if (!failed && !saved) return nothing(tries, `No call failed ${windowText(address)}.`);
     const wait = waits.rows[0]?.p50_s;
     return [h("p", { class: "sentence" }, `Retries saved ${count(saved)} of ${plural(failed, "failed call")}`,
-      saved && wait !== undefined ? ` and took ${span(wait)} each.` : ".")];
+      saved && wait !== undefined ? ` after a median wait of ${span(wait)}.` : ".")];
   },
 };
 
@@ -124,7 +124,7 @@ export function playbooks(address) {
         order: () => (a, b) => !a.playbook - !b.playbook || (a.playbook < b.playbook ? -1 : a.playbook > b.playbook ? 1 : new Date(b.first_hour) - new Date(a.first_hour)),
         columns: [{ name: "Playbook", value: (row) => row.playbook, cell: (row) => h("a", { href: link(page(), { playbook: row.playbook }) }, row.playbook || "(unknown)") },
           text("Version", "version"), number("Executions", "executions"), number("Completed", "completed"), number("Failed", "failed"),
-          number("Mean duration", "mean_duration_s", span), hour("First hour", "first_hour"), hour("Last hour", "last_hour")] }),
+          number("Cancelled", "cancelled"), NOT_ENDED, number("Mean duration", "mean_duration_s", span), hour("First hour", "first_hour"), hour("Last hour", "last_hour")] }),
     ] };
   }
   const one = ["playbook", "version"];
@@ -147,6 +147,7 @@ export function playbooks(address) {
 }
 
 const endedOf = (row) => row.completed + row.failed + row.cancelled;
+const NOT_ENDED = { name: "Not ended", number: true, value: (row) => row.executions - endedOf(row), cell: (row) => count(row.executions - endedOf(row)) };
 const ENDED = { name: "Ended", number: true, value: endedOf, cell: (row) => count(endedOf(row)) };
 const MOST_VERSIONS = 4;
 

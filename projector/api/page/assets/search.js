@@ -47,7 +47,7 @@ function hits() {
 export function searchBox() {
   const shown = open && text.trim() !== "" && (rows !== null || failure);
   return h("div", { class: "search", role: "search", "data-key": "search" },
-    h("input", { type: "search", id: "search", placeholder: "Search (press /)", autocomplete: "off", spellcheck: "false",
+    h("input", { type: "search", id: "search", placeholder: innerWidth <= 700 ? "Search" : "Search (press /)", autocomplete: "off", spellcheck: "false",
       role: "combobox", "aria-label": "Search (press /) executions, events, commands, traces, workers, playbooks, steps, errors, screens, or topic:partition:offset",
       "aria-expanded": String(Boolean(shown)), "aria-controls": "found", "aria-autocomplete": "list",
       "aria-activedescendant": shown && hits()?.length ? `found-${chosen}` : null }),

@@ -4,8 +4,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, reject, strategies as st
+from hypothesis import example, given, reject, strategies as st
 
+from normalizer.core.decode.bounds import MAX_LARGE_EXPONENTS
+from normalizer.core.decode.decode_json import MAX_EVENT_DEPTH
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.rebuild_record import rebuild_record
@@ -26,6 +28,10 @@ JSON_COLUMNS = ("context", "result", "meta", "extra", "coercions", "headers")
 _HOSTILE = list(hostile_values(seed=7, count=3_000))
 
 normalizer = Normalizer()
+
+
+def _with_context(context: bytes) -> bytes:
+    return b'{"event_type":"step.exit","execution_id":"7","context":%b}' % context
 
 
 def envelopes(record: RawRecord) -> list[Envelope]:
@@ -57,6 +63,8 @@ def test_hostile_values_have_an_outcome_each() -> None:
 
 
 @given(st.one_of(records().map(lambda record: record.value), st.sampled_from(_HOSTILE)))
+@example(_with_context(b"[" * MAX_EVENT_DEPTH + b"]" * MAX_EVENT_DEPTH))
+@example(_with_context(b"[" + b",".join([b"1e99"] * (MAX_LARGE_EXPONENTS + 1)) + b"]"))
 def test_fast_path_has_the_outcomes_of_the_slow_path(value: bytes | None) -> None:
     """A blank before an object keeps it off the fast path of `decode_events`."""
     if value is None or not value.startswith(b"{"):

@@ -195,6 +195,16 @@ an end with a number stays in its attempt:
 # The failure was reported a minute late, so the log has it after the retry.
 a report without a place is ordered by its clock:
     log: issued #0 @0, issued #1 @100, done @150, failed @5 late -> 0, 1, 1, 0
+retries that nobody numbers are counted by their issues:
+    issued @0, started @2, failed @5, issued @20, started @22, failed @25,
+    issued @40, started @42, done @45 -> 0, 0, 0, 1, 1, 1, 2, 2, 2
+# A second worker took the command after the first one lost its lease.
+a claim or a start alone begins no attempt:
+    issued @0, started @2, started @30, done @35 -> 0, 0, 0, 0
+# Over several logs. The first worker's clock is ahead of the issuer's, the second's behind.
+an end after the start of a next call is of the same attempt:
+    issued #0 @0, issued #1 @100, started @106, started @108, started @-9, started @-7,
+    done @107, failed @109 call 1, done @-8, done @-6 call 1 -> 0, 1, 1, 1, 0, 0, 0, 0, 1, 1
 """
 """An example of each claim: the events of a command, and the attempt of each event."""
 
@@ -212,102 +222,51 @@ def test_each_event_is_of_its_attempt(claim: str, example: str) -> None:
 
 def test_the_start_of_a_next_call_begins_no_attempt() -> None:
     """The retry is queued, claimed, or running."""
-    events = [
-        *(issued(0, 0), claimed(1), started(2), done(3), started(4)),
-        CallEvent("call.done", 5, None, "FAILED", call_index=1),
-        command_failed(6),
-        *(issued(10, 1), claimed(12), started(13)),
-    ]
-    in_log = [event._replace(place=f"log:0:0:{at}:0") for at, event in enumerate(events)]
+    events = example_events(
+        "log: issued #0 @0, claimed @1, started @2, done @3, started @4, failed @5 call 1, "
+        "command failed @6, issued #1 @10, claimed @12, started @13"
+    )
 
-    for read in range(8, len(in_log) + 1):
-        calls = calls_of_command(in_log[:read])
+    for read in range(8, len(events) + 1):
+        calls = calls_of_command(events[:read])
 
         assert [call.status for call in calls] == ["FAILED", None]
         assert calls[1].begun_us == 10
 
 
-def test_retries_that_nobody_numbers_are_counted_by_their_issues() -> None:
-    """A recovered command isn't a failure: its last attempt completed."""
-    events = [
-        *(issued(0, None), started(2), failed(5)),
-        *(issued(20, None), started(22), failed(25)),
-        *(issued(40, None), started(42), done(45)),
-    ]
-
-    calls = calls_of_command(events)
-
-    assert [(call.attempts, call.status) for call in calls] == [
-        *((0, "FAILED"), (1, "FAILED"), (2, "COMPLETED")),
-    ]
-    assert {call.attribution for call in calls} == {"inferred"}
-
-
-def test_claim_or_start_alone_begins_no_attempt() -> None:
-    """A second worker took the command after the first one lost its lease."""
-    events = [issued(0, None), started(2), started(30), done(35)]
-
-    [call] = calls_of_command(events)
-
-    assert (call.status, call.attribution) == ("COMPLETED", "inferred")
-
-
-@pytest.mark.parametrize("declared", [None, 0, 1])
-def test_ends_tell_their_attempts_over_several_logs(declared: int | None) -> None:
+@pytest.mark.parametrize(("done", "failed"), [("", ""), ("", " #0"), (" #1", "")])
+def test_ends_tell_their_attempts_over_several_logs(done: str, failed: str) -> None:
     """The clock of each worker is wrong, and some ends of one worker may name their attempt."""
-    events = [
-        *(issued(0, 0), issued(100, 1)),
-        *(done(-35, 1 if declared == 1 else None), completed(-34)),
-        *(failed(160), command_failed(161, 0 if declared == 0 else None)),
-    ]
+    events = example_events(
+        f"issued #0 @0, issued #1 @100, done{done} @-35, command completed @-34, failed @160, "
+        f"command failed{failed} @161"
+    )
     spread = [event._replace(place=f"log:0:{at}:7:0") for at, event in enumerate(events)]
 
     assert resolve_attempts(spread) == [0, 1, 1, 1, 0, 0]
     assert resolve_attempts(events) == [0, 1, 1, 1, 0, 0]
 
 
-def test_an_end_after_the_start_of_a_next_call_is_of_the_same_attempt() -> None:
-    """Over several logs. The first worker's clock is ahead of the issuer's, the second's behind."""
-    ends = [
-        *(done(107), done(109, call_index=1)._replace(status="FAILED")),
-        *(done(-8), done(-6, call_index=1)),
-    ]
-    starts = [started(end.at_us - 1) for end in ends]
-
-    found = resolve_attempts([issued(0, 0), issued(100, 1), *starts, *ends])
-
-    assert found[-4:] == [0, 0, 1, 1]
-
-
 @pytest.mark.parametrize(
     ("events", "attributions"),
     [
-        ([CallEvent("call.done", 5, None, "COMPLETED")], ["only"]),
-        ([CallEvent("call.done", 5, 0, "COMPLETED")], ["declared"]),
+        ("done @5", ["only"]),
+        ("done #0 @5", ["declared"]),
         # The issue names the retry, and the end doesn't.
-        (
-            [
-                CallEvent("command.issued", 1, 1, "PENDING"),
-                CallEvent("call.done", 5, None, "COMPLETED"),
-            ],
-            ["inferred"],
-        ),
+        ("issued #1 @1, done @5", ["inferred"]),
         # It runs, and its issue names it.
-        ([CallEvent("command.issued", 1, 1, "PENDING")], ["declared"]),
+        ("issued #1 @1", ["declared"]),
         # The end that decides names it, and another end doesn't.
-        (
-            [
-                CallEvent("call.error", 5, 1, "FAILED"),
-                CallEvent("command.completed", 6, None, "COMPLETED"),
-            ],
-            ["declared"],
-        ),
+        ("failed #1 @5, command completed @6", ["declared"]),
+        # Nobody numbers the retry.
+        ("issued @0, failed @5, issued @20, done @25", ["inferred", "inferred"]),
+        ("issued @0, started @2, started @30, done @35", ["inferred"]),
     ],
 )
-def test_attribution_says_how_the_number_is_known(
-    events: list[CallEvent], attributions: list[str]
-) -> None:
-    assert [call.attribution for call in calls_of_command(events)] == attributions
+def test_attribution_says_how_the_number_is_known(events: str, attributions: list[str]) -> None:
+    calls = calls_of_command(example_events(events))
+
+    assert [call.attribution for call in calls] == attributions
 
 
 def reports(partitions: int) -> list[RawRecord]:
@@ -360,34 +319,6 @@ async def test_every_interleaving_of_two_reports_of_each_event_makes_the_same_ca
         found.add(tuple(await calls_after(order)))
 
     assert len(found) == 1
-
-
-def issued(at_us: int, number: int | None) -> CallEvent:
-    return CallEvent("command.issued", at_us, number, "PENDING")
-
-
-def claimed(at_us: int) -> CallEvent:
-    return CallEvent("command.claimed", at_us, None, "RUNNING")
-
-
-def started(at_us: int) -> CallEvent:
-    return CallEvent("command.started", at_us, None, "RUNNING")
-
-
-def failed(at_us: int) -> CallEvent:
-    return CallEvent("call.error", at_us, None, "FAILED")
-
-
-def command_failed(at_us: int, number: int | None = None) -> CallEvent:
-    return CallEvent("command.failed", at_us, number, "FAILED")
-
-
-def completed(at_us: int) -> CallEvent:
-    return CallEvent("command.completed", at_us, None, "COMPLETED")
-
-
-def done(at_us: int, number: int | None = None, *, call_index: int = 0) -> CallEvent:
-    return CallEvent("call.done", at_us, number, "COMPLETED", call_index=call_index)
 
 
 @settings(

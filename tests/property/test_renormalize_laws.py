@@ -11,23 +11,14 @@ from hypothesis import given, settings, strategies as st
 from normalizer.core.identity.collisions import match_strength
 from normalizer.core.identity.merge_flags import REPORTED_ELSEWHERE
 from normalizer.core.normalize import Normalizer
-from normalizer.envelope import Envelope, canonical_json
+from normalizer.envelope import Envelope
 from normalizer.jobs.dry_run.diff import find_changed_fields
 from normalizer.jobs.renormalize_row import RewriteFailure, renormalize_row
 from tests.property.raw_events import RECORDED_MS, as_json, events
 from tests.support.factories import raw_record
-from tests.support.merging import merge
+from tests.support.merging import as_stored, merge
 
-_JSON = ("context", "result", "meta", "extra", "coercions", "headers")
 _normalize = Normalizer().normalize
-
-
-def as_stored(row: Envelope) -> Envelope:
-    """The row as PostgreSQL gives it back: jsonb keeps values, not spelling."""
-    columns = {name: getattr(row, name) for name in _JSON}
-    return msgspec.structs.replace(
-        row, **{name: value and canonical_json(value) for name, value in columns.items()}
-    )
 
 
 @st.composite

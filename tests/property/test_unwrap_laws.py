@@ -12,7 +12,8 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.core.rebuild_record import rebuild_record
 from normalizer.envelope import Envelope, Ignored, Normalized, Rejected
 from tests.property.raw_events import as_json, events, records, trees
-from tests.property.test_core_laws import as_stored, envelopes
+from tests.property.test_core_laws import envelopes
+from tests.support.merging import as_stored
 
 normalizer: Final = Normalizer()
 

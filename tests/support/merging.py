@@ -1,11 +1,16 @@
 """Merges without a database: computes the digests of PostgreSQL's jsonb text."""
 
 from collections.abc import Sequence
+from typing import Final
+
+import msgspec
 
 from normalizer.core.identity import merge as joins
 from normalizer.core.identity.digests import Digest, DigestCache, digest_jsonb_text
-from normalizer.envelope import Envelope
+from normalizer.envelope import Envelope, canonical_json
 from normalizer.jsontext import Json, parse_into_canonical, quote, write_json
+
+JSON_COLUMNS: Final = ("context", "result", "meta", "extra", "coercions", "headers")
 
 
 class KnownDigests(DigestCache):
@@ -23,6 +28,14 @@ def python_digests(values: Sequence[bytes]) -> list[Digest]:
 def merge(stored: Envelope, report: Envelope) -> Envelope:
     """The row of both reports."""
     return joins.merge(stored, report, KnownDigests())
+
+
+def as_stored(row: Envelope) -> Envelope:
+    """The row as PostgreSQL gives it back: jsonb keeps values, not spelling."""
+    columns = {name: getattr(row, name) for name in JSON_COLUMNS}
+    return msgspec.structs.replace(
+        row, **{name: value and canonical_json(value) for name, value in columns.items()}
+    )
 
 
 def jsonb_text(value: bytes) -> bytes:

@@ -6,9 +6,9 @@ from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, canonical_json
 from tests.support.hostile_records import hostile_values
+from tests.support.merging import JSON_COLUMNS
 from tests.support.stack import Database
 
-JSON_COLUMNS = ("context", "result", "meta", "extra", "coercions", "headers")
 TEXT_COLUMNS = ("event_type", "step", "status", "worker_id", "command_id", "node_type", "error")
 HEADERS = (("a\0", b"x\0"), ("password", b"p"), ("b", b"\xff"), ("b", None))
 

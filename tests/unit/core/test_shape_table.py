@@ -17,9 +17,10 @@ from normalizer.core.decode.shape_table import _ALIASABLE_FIELDS, ShapeTable
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.rebuild_record import rebuild_record
-from normalizer.envelope import Envelope, canonical_json, to_canonical
+from normalizer.envelope import Envelope, to_canonical
 from normalizer.errors import ConfigurationError
 from tests.support.doc_pages import blocks
+from tests.support.merging import as_stored
 
 (_PAGE,) = blocks("adding-a-shape.md", "toml scheduler.toml")
 TABLE: Final = ShapeTable.parse(_PAGE.text)
@@ -43,14 +44,8 @@ def normalized(normalizer: Normalizer = NORMALIZER, **fields: Any) -> Envelope:
     (event,) = normalizer.normalize(record)
     assert isinstance(event, Envelope), event
     again = normalizer.normalize(rebuild_record(event))
-    assert [_stored(event)] == [_stored(each) for each in again if isinstance(each, Envelope)]
+    assert [as_stored(event)] == [as_stored(each) for each in again if isinstance(each, Envelope)]
     return event
-
-
-def _stored(event: Envelope) -> Envelope:
-    columns = {name: getattr(event, name) for name in ("context", "meta", "extra", "coercions")}
-    stored = {name: value and canonical_json(value) for name, value in columns.items()}
-    return msgspec.structs.replace(event, **stored)
 
 
 def table(**shape: Any) -> ShapeTable:

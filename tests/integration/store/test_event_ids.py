@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import random
 import resource
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,6 @@ import pytest
 
 from normalizer.cli import ledger_check
 from normalizer.cli.ledger_findings import LedgerPosition, PartitionKey
-from normalizer.config.settings import Settings
 from normalizer.embedded.postgres_server import find_wheel_binaries
 from normalizer.errors import FatalError
 from normalizer.jobs.export import Export, ExportSelection
@@ -25,11 +23,11 @@ from projector.database_session import open_connection as projector_connected
 from projector.maintenance.maintain import RetentionPeriods, maintain
 from projector.verify.ranges import VerifyScope
 from projector.verify.verify import verify
+from tests.support.commands import typed
 from tests.support.factories import Outcomes, after, envelope, make_batch, snowflake
 from tests.support.feed import Feed
 from tests.support.job_runs import backfill_files
 from tests.support.results import write_defect
-from tests.support.service_runs import environment
 from tests.support.stack import Database
 from tests.support.table_rows import (
     assert_ledger_holds,
@@ -272,16 +270,3 @@ async def test_the_schema_of_another_build_is_rejected_in_a_sentence_by_every_wr
         assert "Run that build, the version of your last deployment" in said
     assert await count(connection, "pg_class") == relations
     assert await count(connection, "normalizer.source_positions") == 0
-
-
-async def typed(settings: Settings, *arguments: str) -> tuple[int | None, str]:
-    """The exit code and what was said."""
-    child = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "normalizer", *arguments),
-        env=environment(settings),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    said, _ = await child.communicate()
-    return child.returncode, said.decode()

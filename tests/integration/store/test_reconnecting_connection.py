@@ -8,7 +8,6 @@ import pytest
 from normalizer.errors import FatalError
 from normalizer.postgres.database import connect
 from normalizer.store.reconnecting_connection import ReconnectingConnection
-from tests.support.lossy_proxy import Proxy
 from tests.support.stack import Database
 
 NAME = "normalizer test"
@@ -17,13 +16,12 @@ NAME = "normalizer test"
 def connection_to(
     url: str,
     prepare: Callable[[asyncpg.Connection], Awaitable[None]] | None = None,
-    command_timeout_s: float = 10.0,
 ) -> ReconnectingConnection:
     return ReconnectingConnection(
         url,
         application_name=NAME,
         session={"statement_timeout": "20s"},
-        command_timeout_s=command_timeout_s,
+        command_timeout_s=10.0,
         prepare=prepare,
     )
 
@@ -55,20 +53,6 @@ async def test_a_statement_that_fails_keeps_the_connection(database: Database) -
     assert (await connection_pid(one), one.server_pid) == (before, before)
     one.terminate()
     assert one.server_pid is None
-
-
-async def test_after_silence_the_next_one_is_new(database: Database) -> None:
-    async with Proxy(database.url) as proxy:
-        one = connection_to(proxy.url, command_timeout_s=2.0)
-        before = await connection_pid(one)
-        proxy.lose(b"silent", "silence", passed_on=False)
-
-        with pytest.raises(TimeoutError):
-            async with one.acquire() as opened:
-                await opened.execute("select 'silent'")
-
-        assert await connection_pid(one) != before
-        one.terminate()
 
 
 async def test_every_connection_is_prepared_and_ended_if_that_fails(database: Database) -> None:

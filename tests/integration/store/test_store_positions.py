@@ -397,27 +397,6 @@ async def test_a_write_that_is_cancelled_lets_go_of_everything(database: Databas
         assert await count(connection, "normalizer.events") == 1
 
 
-async def test_two_writers_with_the_same_new_event_make_one_row_of_both(database: Database) -> None:
-    async with (
-        gate(database, "new.source_partition = 0") as connection,
-        open_store(database, "first") as first,
-        open_store(database, "second") as second,
-    ):
-        report = envelope(0, event_id=5, error="e")
-        other = envelope(0, event_id=5, worker_id="w")
-        slow = asyncio.ensure_future(first.write(make_batch(report, claim=await claimed(first, 0))))
-        await wait_for_lock(connection, "first")
-
-        quick = await second.write(make_batch(other, claim=await claimed(second, 1)))
-        await open_gate(connection)
-
-        assert quick.stored == 1
-        assert (await slow).merged == 1
-        row = await connection.fetchrow("select error, worker_id from normalizer.events")
-        assert tuple(row) == ("e", "w")
-        await assert_ledger_holds(connection)
-
-
 async def test_a_writer_waits_for_the_row_of_another_and_then_merges_it(database: Database) -> None:
     """The first has inserted its row and not committed: the second sees nothing, and collides."""
     async with (
@@ -441,7 +420,8 @@ async def test_a_writer_waits_for_the_row_of_another_and_then_merges_it(database
                 make_batch(envelope(event_id=4), envelope(event_id=5, worker_id="w"), claim=claim)
             )
         )
-        await _wait_until_both_wait(connection, "first", "second")
+        for owner in ("first", "second"):
+            await wait_for_lock(connection, owner)
 
         await open_gate(connection)
 
@@ -449,11 +429,6 @@ async def test_a_writer_waits_for_the_row_of_another_and_then_merges_it(database
         totals = await colliding
         assert (totals.stored, totals.merged) == (1, 1)
         await assert_ledger_holds(connection)
-
-
-async def _wait_until_both_wait(connection: asyncpg.Connection, *owners: str) -> None:
-    for owner in owners:
-        await wait_for_lock(connection, owner)
 
 
 async def test_an_event_that_another_writer_stores_first_is_a_report_of_it(

@@ -13,9 +13,9 @@ import pytest
 
 from normalizer.core.batch import Batch, OutcomeTotals
 from normalizer.envelope import Envelope
-from normalizer.errors import FatalError, RetryableError, StoreUnavailableError
+from normalizer.errors import FatalError, StoreUnavailableError
 from normalizer.store.store import Store
-from normalizer.store.write_retry import TRIES_BEFORE_HALVING, InFlightBatch, write_with_retry
+from normalizer.store.write_retry import write_with_retry
 from tests.support.factories import after, envelope, make_batch, rejected, snowflake, together
 from tests.support.stack import Database
 from tests.support.table_rows import (
@@ -24,7 +24,6 @@ from tests.support.table_rows import (
     connected,
     count,
     open_store,
-    read_position,
     stored_events,
 )
 from tests.support.waiting import until
@@ -400,58 +399,6 @@ async def test_a_rejected_event_leaves_the_other_events_of_its_record(
 
         assert (totals.stored, totals.quarantined) == (2, 1)
         assert await connection.fetchval("select source_index from normalizer.quarantine") == 1
-
-
-@pytest.mark.parametrize(
-    "sqlstate",
-    [
-        *("XX000", "57014"),
-        *(pytest.param(sqlstate, marks=pytest.mark.soak) for sqlstate in ("55P03", "21000")),
-    ],
-)
-async def test_a_record_that_fails_for_no_fault_of_its_own_waits_alone(
-    store: Store, database: Database, sqlstate: str
-) -> None:
-    """The position stops at it. Nothing rejects it, and it's stored once that's possible."""
-    async with refusing(database, sqlstate) as connection:
-        in_flight = InFlightBatch()
-        sizes: list[int] = []
-
-        def note(_: RetryableError) -> None:
-            assert in_flight.piece
-            sizes.append(sum(len(part.items) for part in in_flight.piece.parts))
-
-        batch = make_batch(*events(5, of=8), claim=await claimed(store))
-        trying = asyncio.ensure_future(
-            write_with_retry(
-                store,
-                batch,
-                stop=asyncio.Event(),
-                draw=lambda: -1.0,
-                in_flight=in_flight,
-                on_failure=note,
-            )
-        )
-
-        async def enough() -> bool:
-            return sizes.count(1) > 20
-
-        await until(enough)
-        position = await read_position(connection)
-        assert (position["next_offset"], position["stored"]) == (5, 5)
-        assert in_flight.describe_piece() == "noetl.events[0]@5 (1 record)"
-        assert sqlstate in in_flight.last_error_text()
-        assert await quarantined(connection) == {}
-        await let_all_in(connection)
-
-        totals = await trying
-        assert (totals.records, totals.stored, totals.quarantined) == (8, 8, 0)
-        assert [size for size in sizes if size > 1] == [
-            *[8] * TRIES_BEFORE_HALVING,
-            *[4] * TRIES_BEFORE_HALVING,
-            *[2] * TRIES_BEFORE_HALVING,
-        ]
-        await assert_ledger_holds(connection)
 
 
 async def test_a_row_rejected_at_the_commit_costs_its_record_only(

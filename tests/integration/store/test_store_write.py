@@ -360,24 +360,6 @@ async def test_an_id_that_no_salt_frees_is_assigned_and_found_again(
     await assert_ledger_holds(connection)
 
 
-async def test_holes_are_gaps_and_an_expired_offset_range_is_one_too(
-    store: Store, connection: asyncpg.Connection
-) -> None:
-    claim = await claimed(store)
-    batch = make_batch(envelope(0), claim=claim, holes=[(1, 3)])
-    await store.write(batch)
-    claim = await store.advance_past_gap(after(claim, batch), 10, "expired")
-    await store.write(make_batch(envelope(1), claim=claim))
-
-    gaps = await connection.fetch(
-        "select first_offset, next_offset, reason from projector.gaps order by first_offset"
-    )
-    assert [tuple(gap) for gap in gaps] == [(1, 3, "hole"), (3, 10, "expired")]
-    assert claim.next_offset == 10
-    assert await read_totals(connection) == OutcomeTotals(records=2, holes=9, outcomes=2, stored=2)
-    await assert_ledger_holds(connection)
-
-
 async def test_a_new_incarnation_starts_at_the_log_and_shares_nothing_with_the_old(
     store: Store, connection: asyncpg.Connection
 ) -> None:

@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, settings
 
 from normalizer.embedded import KafkaBroker, PostgresServer
 from normalizer.runtime.logging_setup import LibraryLogHandler
+from normalizer.store.migrate import migrate
 from tests.support.hangs import EndsHangs
 from tests.support.maven_postgres import VERSIONS
 from tests.support.results import PrintLine
@@ -136,6 +137,14 @@ async def postgres_server(stack: Stack) -> AsyncIterator[PostgresServer]:
     """A separate server for this test, to stop, kill, and fill. Nothing is migrated."""
     async with stack.new_postgres(f"postgres-{secrets.token_hex(4)}") as server:
         yield server
+
+
+@pytest.fixture
+async def own_database(postgres_server: PostgresServer) -> Database:
+    """A migrated database on the separate server."""
+    url = await postgres_server.create_database("noetl")
+    await migrate(url, report=lambda _: None)
+    return Database(name="noetl", url=url, admin_url=postgres_server.superuser_url)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import asyncpg
 import msgspec
 
 from normalizer.config.settings import Settings
-from tests.support.lossy_proxy import Proxy, Then
+from tests.support.lossy_proxy import Proxy
 from tests.support.service_runs import DEADLINE_S
 from tests.support.stack import Database
 from tests.support.table_rows import connected
@@ -39,7 +39,7 @@ _FUNCTIONS: Final = f"""
     create function wait_at_the_gate() returns trigger language plpgsql as $$
     begin
         if nextval('public.visits') > current_setting('chaos.visits')::integer then
-            perform set_config('lock_timeout', current_setting('chaos.held_for'), true);
+            perform set_config('lock_timeout', '5s', true);
             perform pg_advisory_xact_lock_shared({GATE});
         end if;
         return new;
@@ -84,11 +84,10 @@ POINTS: Final = (
 
 
 class Gate:
-    """A gate at which processes wait while it's shut. Open it once."""
+    """A gate at which processes wait."""
 
     def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection
-        self._is_shut = True
 
     async def until_somebody_waits(self) -> None:
         """Until a process stands at the point."""
@@ -96,10 +95,8 @@ class Gate:
 
     async def open(self) -> None:
         """Let them go on, and nobody wait again."""
-        if self._is_shut:
-            self._is_shut = False
-            await self._connection.execute(f"select pg_advisory_unlock({GATE})")
-            await self._connection.execute("drop function wait_at_the_gate cascade")
+        await self._connection.execute(f"select pg_advisory_unlock({GATE})")
+        await self._connection.execute("drop function wait_at_the_gate cascade")
 
     async def somebody_waits(self) -> bool:
         """Whether a process stands at the point now."""
@@ -110,21 +107,16 @@ class Gate:
 
 
 @contextlib.asynccontextmanager
-async def gate_at(point: Point, database: Database, *, held_for: str = "5s") -> AsyncIterator[Gate]:
-    """A session that comes to the point waits there until the gate is opened or this is left.
-
-    It waits for `held_for` at most, also where its process is killed or frozen.
-    """
+async def gate_at(point: Point, database: Database) -> AsyncIterator[Gate]:
+    """A session that comes to the point waits there for 5 s at most, or until the block's end."""
     async with connected(database) as connection:
         await connection.execute(_FUNCTIONS)
-        kind = "constraint trigger" if "deferred" in point.trigger else "trigger"
         await connection.execute(
-            f"create {kind} gate {point.trigger} execute function {point.function}()"
+            f"create trigger gate {point.trigger} execute function {point.function}()"
         )
-        for name, value in (("visits", point.visits), ("held_for", held_for)):
-            await connection.execute(
-                f"alter database \"{database.name}\" set chaos.{name} = '{value}'"
-            )
+        await connection.execute(
+            f"alter database \"{database.name}\" set chaos.visits = '{point.visits}'"
+        )
         await connection.execute(f"select pg_advisory_lock({GATE})")
         gate = Gate(connection)
         try:
@@ -134,14 +126,12 @@ async def gate_at(point: Point, database: Database, *, held_for: str = "5s") -> 
 
 
 @contextlib.asynccontextmanager
-async def commit_answer_lost(
-    settings: Settings, then: Then
-) -> AsyncIterator[tuple[Settings, Proxy]]:
+async def commit_answer_lost(settings: Settings) -> AsyncIterator[tuple[Settings, Proxy]]:
     """Settings that lead through a proxy, which loses the answer to the commit of a batch.
 
     Then the batch is written, the process does not know, and Kafka has no commit of it.
     """
     assert settings.database_url
     async with Proxy(settings.database_url) as proxy:
-        proxy.lose(b"COMMIT;", then, after=b"COPY")
+        proxy.lose(b"COMMIT;", "silence", after=b"COPY")
         yield msgspec.structs.replace(settings, database_url=proxy.url), proxy

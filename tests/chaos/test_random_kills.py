@@ -81,15 +81,6 @@ class Traffic:
 
 
 @pytest.fixture
-async def own_database(postgres_server: PostgresServer) -> Database:
-    url = await postgres_server.create_database("noetl")
-    await migrate(url, report=lambda _: None)
-    return Database(
-        name="noetl", url=url, admin_url=postgres_server.database_url("noetl", role="postgres")
-    )
-
-
-@pytest.fixture
 async def own_topic(kafka_broker: KafkaBroker) -> Topic:
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka_broker.bootstrap_servers)
     await admin.start()

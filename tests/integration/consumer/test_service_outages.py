@@ -7,7 +7,6 @@ import time
 from datetime import datetime
 
 import msgspec
-import pytest
 import structlog
 from aiokafka import AIOKafkaProducer
 
@@ -15,24 +14,9 @@ from normalizer.config.settings import Settings
 from normalizer.embedded import KafkaBroker, PostgresServer
 from normalizer.errors import StoreUnavailableError
 from normalizer.kafka import GrouplessClient, KafkaPartition
-from normalizer.store.migrate import migrate
 from tests.support.feed import Feed
 from tests.support.service_runs import process, running, send, settings_for, until, watching
 from tests.support.stack import Database, Topic
-
-
-@pytest.fixture
-async def own_database(postgres_server: PostgresServer) -> Database:
-    url = await postgres_server.create_database("noetl")
-    await migrate(url, report=lambda _: None)
-    return Database(name="noetl", url=url, admin_url=postgres_server.superuser_url)
-
-
-@pytest.fixture
-async def own_topic(kafka_broker: KafkaBroker) -> Topic:
-    topic = Topic(name="own", partitions=3)
-    await create(topic, kafka_broker)
-    return topic
 
 
 async def test_a_database_that_is_down_at_assignment_leaves_the_partitions_waiting(

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL and Kafka: what was acknowledged survives, and nothing is left behind."""
+"""The embedded PostgreSQL and Kafka: their ports, their files, and that nothing is left behind."""
 
 import asyncio
 import contextlib
@@ -12,46 +12,14 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from normalizer.cli.check_database import DatabaseCheck
 from normalizer.config.settings import Settings
-from normalizer.embedded import KafkaBroker, PostgresServer, free_ports
+from normalizer.embedded import PostgresServer, free_ports
 from normalizer.embedded.free_ports import choose_ports, find_free_port
 from normalizer.runtime.child import wait_until_ended
 from tests.support.stack import Cluster, Stack
 from tests.support.table_rows import fetch_value
-
-
-async def _read_all(bootstrap_servers: str, topic: str) -> list[bytes]:
-    """Committed values of partition 0, from the start to the end of the log."""
-    partition = TopicPartition(topic, 0)
-    async with AIOKafkaConsumer(
-        bootstrap_servers=bootstrap_servers,
-        isolation_level="read_committed",
-        max_partition_fetch_bytes=64 << 20,
-    ) as consumer:
-        consumer.assign([partition])
-        await consumer.seek_to_beginning(partition)
-        end = (await consumer.end_offsets([partition]))[partition]
-        values: list[bytes] = []
-        while await consumer.position(partition) < end:
-            records = (await consumer.getmany(timeout_ms=1000)).get(partition, [])
-            values.extend(record.value for record in records)
-        return values
-
-
-async def test_rows_survive_a_kill_on_the_same_port(
-    postgres_server: PostgresServer,
-) -> None:
-    url = await postgres_server.create_database("kept")
-    await fetch_value(url, "create table kept as select 1 as one")
-
-    await postgres_server.kill()
-    await postgres_server.start()
-
-    assert await fetch_value(url, "select count(*) from kept") == 1
 
 
 async def test_a_server_whose_port_was_taken_before_it_was_bound_gets_another(
@@ -80,26 +48,6 @@ async def test_no_secret_of_the_stack_is_readable_by_others(cluster: Cluster) ->
 
     assert password.st_mode & 0o077 == 0
     assert (cluster.server.folder / "password").read_bytes() not in arguments
-
-
-async def test_records_survive_a_kill_on_the_same_port(kafka_broker: KafkaBroker) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_broker.bootstrap_servers)
-    await admin.start()
-    await admin.create_topics([NewTopic("kept", 1, 1)])
-    await admin.close()
-    address = kafka_broker.bootstrap_servers
-
-    async def send(value: bytes) -> None:
-        async with AIOKafkaProducer(bootstrap_servers=address, acks="all") as producer:
-            await producer.send_and_wait("kept", value)
-
-    await send(b"before")
-    await kafka_broker.kill()
-    await kafka_broker.start()
-    await send(b"after")
-
-    assert kafka_broker.bootstrap_servers == address
-    assert await _read_all(address, "kept") == [b"before", b"after"]
 
 
 @pytest.mark.parametrize(

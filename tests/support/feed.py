@@ -41,9 +41,9 @@ class Feed:
         """One partition of the topic."""
         return KafkaPartition(self.name, number)
 
-    async def send(self, numbers: range, *, partition: int | None = None) -> None:
+    async def send(self, numbers: range, *, partition: int | None = None, **fields: Any) -> None:
         """Send events with these numbers as ids, over all partitions in turn or to one."""
-        await send(self.producer, self.topic, numbers, partition=partition)
+        await send(self.producer, self.topic, numbers, partition=partition, **fields)
 
     async def send_value(self, value: bytes | None, *, partition: int = 0, **fields: Any) -> None:
         """Send one record, and wait until it's written."""

@@ -105,13 +105,18 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 async def send(
-    producer: AIOKafkaProducer, topic: Topic, numbers: range, *, partition: int | None = None
+    producer: AIOKafkaProducer,
+    topic: Topic,
+    numbers: range,
+    *,
+    partition: int | None = None,
+    **fields: Any,
 ) -> None:
     """Send events with these numbers as ids, over all partitions in turn or to one."""
     for number in numbers:
         await producer.send(
             topic.name,
-            msgspec.json.encode(raw_event(number)),
+            msgspec.json.encode(raw_event(number, **fields)),
             partition=number % topic.partitions if partition is None else partition,
         )
     await producer.flush()

@@ -4,18 +4,15 @@ import asyncio
 from typing import Any
 
 import asyncpg
-import msgspec
 import pytest
 import structlog
-from aiokafka import AIOKafkaProducer
 
 from normalizer.monitoring.monitor import Monitor
 from normalizer.store.session import _SETTINGS
-from tests.support.factories import EXECUTION_ID, raw_event
+from tests.support.factories import EXECUTION_ID
 from tests.support.feed import Feed
 from tests.support.probe_client import http_get, metric_value, scrape_metrics
 from tests.support.service_runs import running, until as until_running
-from tests.support.stack import Topic
 from tests.support.table_rows import assert_ledger_holds, connected, count
 from tests.support.waiting import until
 
@@ -27,21 +24,21 @@ async def test_a_locked_row_holds_up_its_partition_and_no_other(feed: Feed) -> N
     settings = feed.settings()
     with structlog.testing.capture_logs() as lines:
         async with running(settings) as service, connected(feed.database) as holder:
-            await _send(feed.producer, feed.topic, 0, range(1))
+            await feed.send(range(1), partition=0)
             await feed.until_read({0: 1})
             holding = holder.transaction()
             await holding.start()
             await _lock_execution(holder)
             holder_pid = holder.get_server_pid()
 
-            await _send(feed.producer, feed.topic, 0, range(1, 30))
+            await feed.send(range(1, 30), partition=0)
             await feed.until_blocked()
-            await _send(feed.producer, feed.topic, 0, range(30, 40))
-            await _send(feed.producer, feed.topic, 1, range(100, 130), execution_id=7)
+            await feed.send(range(30, 40), partition=0)
+            await feed.send(range(100, 130), partition=1, execution_id=7)
             await feed.until_read({1: 30})
             # It no longer waits for the lock at all: not even once for the lock timeout.
             begun_s = asyncio.get_running_loop().time()
-            await _send(feed.producer, feed.topic, 2, range(200, 230), execution_id=8)
+            await feed.send(range(200, 230), partition=2, execution_id=8)
             await feed.until_read({2: 30})
             waited_s = asyncio.get_running_loop().time() - begun_s
 
@@ -61,7 +58,7 @@ async def test_a_locked_row_holds_up_its_partition_and_no_other(feed: Feed) -> N
             await until_running(
                 lambda: service.count_partitions_by_state()["claimed"] == feed.topic.partitions
             )
-            await _send(feed.producer, feed.topic, 0, range(40, 50))
+            await feed.send(range(40, 50), partition=0)
             await feed.until_read({0: 50})
             rejected = await count(feed.connection, "normalizer.quarantine")
             stored = await feed.events()
@@ -84,13 +81,13 @@ async def test_a_partition_set_aside_alone_leaves_the_batch_that_comes_after_it(
     """Both records are of the locked execution: two partitions wait at once, and lose nothing."""
     settings = feed.settings()
     async with running(settings) as service, connected(feed.database) as holder:
-        await _send(feed.producer, feed.topic, 0, range(1))
+        await feed.send(range(1), partition=0)
         await feed.until_read({0: 1})
         async with holder.transaction():
             await _lock_execution(holder)
-            await _send(feed.producer, feed.topic, 0, range(1, 9))
+            await feed.send(range(1, 9), partition=0)
             await until_running(lambda: service.count_partitions_by_state()["set_aside"] == 1)
-            await _send(feed.producer, feed.topic, 1, range(10, 19))
+            await feed.send(range(10, 19), partition=1)
             await until_running(lambda: service.count_partitions_by_state()["set_aside"] == 2)
             assert service.count_partitions_by_state()["claimed"] == 0
 
@@ -107,7 +104,7 @@ async def test_a_stop_and_another_owner_find_what_was_set_aside(feed: Feed) -> N
         async with holder.transaction():
             async with running(settings) as service:
                 await holder.execute("lock table projector.execution_facts in share mode")
-                await _send(feed.producer, feed.topic, 0, range(9))
+                await feed.send(range(9), partition=0)
                 await until_running(lambda: service.count_partitions_by_state()["set_aside"] == 1)
                 begun_s = asyncio.get_running_loop().time()
             stopped_s = asyncio.get_running_loop().time() - begun_s
@@ -123,15 +120,6 @@ async def _lock_execution(holder: asyncpg.Connection) -> None:
     await holder.execute(
         "select 1 from projector.execution_facts where execution_id = $1 for update", EXECUTION_ID
     )
-
-
-async def _send(
-    producer: AIOKafkaProducer, topic: Topic, partition: int, numbers: range, **fields: Any
-) -> None:
-    for number in numbers:
-        value = msgspec.json.encode(raw_event(number, **fields))
-        await producer.send(topic.name, value, partition=partition)
-    await producer.flush()
 
 
 def _blocked(lines: list[Any]) -> list[str]:

@@ -6,7 +6,6 @@ import signal
 import msgspec
 import pytest
 import structlog
-from aiokafka import AIOKafkaProducer
 
 from normalizer.consumer.slow_records import _PATIENCE_S
 from normalizer.core.raw_record import RawRecord
@@ -15,7 +14,6 @@ from normalizer.runtime.helper_process import HelperProcess
 from tests.support.factories import raw_event
 from tests.support.feed import Feed
 from tests.support.service_runs import running, until
-from tests.support.stack import Topic
 from tests.support.table_rows import assert_ledger_holds, connected, count
 
 
@@ -33,15 +31,17 @@ async def test_a_slow_record_holds_up_its_partition_and_no_other(
     monkeypatch.setattr(HelperProcess, "normalize", counted)
     with structlog.testing.capture_logs() as lines:
         async with running(feed.settings(core="python")) as service:
-            await _send(feed.producer, feed.topic, 0, [_heavy(0)])
+            await feed.send_value(_heavy(0))
             await feed.until_read({0: 1})
             helper = service.intake.helper_process.process
             assert helper
             os.kill(helper.pid, signal.SIGSTOP)  # whatever it gets now takes long
 
-            await _send(feed.producer, feed.topic, 0, [_light(1), _heavy(2), _light(3)])
+            await feed.send(range(1, 2), partition=0)
+            await feed.send_value(_heavy(2))
+            await feed.send(range(3, 4), partition=0)
             await until(lambda: any(line["event"] == "partition.set_aside" for line in lines))
-            await _send(feed.producer, feed.topic, 1, [_light(number) for number in range(10, 30)])
+            await feed.send(range(10, 30), partition=1)
             await feed.until_read({1: 20})
             waiting = (await feed.position())["next_offset"]
             os.kill(helper.pid, signal.SIGCONT)
@@ -58,18 +58,6 @@ async def test_a_slow_record_holds_up_its_partition_and_no_other(
     async with connected(feed.database) as connection:
         await assert_ledger_holds(connection)
         assert await count(connection, "events") == 24
-
-
-async def _send(
-    producer: AIOKafkaProducer, topic: Topic, partition: int, values: list[bytes]
-) -> None:
-    for value in values:
-        await producer.send(topic.name, value, partition=partition)
-    await producer.flush()
-
-
-def _light(number: int) -> bytes:
-    return msgspec.json.encode(raw_event(number))
 
 
 def _heavy(number: int) -> bytes:

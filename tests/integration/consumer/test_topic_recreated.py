@@ -18,6 +18,7 @@ from normalizer.core.batch import LastRecord
 from normalizer.errors import BrokerUnavailableError
 from normalizer.kafka import GrouplessClient, LogMismatch, OffsetBounds, find_log_mismatch
 from normalizer.kafka.fetch_positions import MAX_FETCH_SILENCE_MS
+from tests.support.commands import typed
 from tests.support.factories import snowflake
 from tests.support.feed import Feed
 from tests.support.service_runs import (
@@ -47,13 +48,6 @@ def passed(seconds: float) -> Callable[[], bool]:
     return lambda: time.monotonic() >= end_s
 
 
-async def verified(settings: Settings) -> tuple[int | None, str]:
-    """What `normalizer ledger verify` ends with and says."""
-    async with process(settings, "verify", command="ledger") as ledger:
-        said, _ = await ledger.communicate()
-    return ledger.returncode, said.decode()
-
-
 async def until_stopped(service: asyncio.subprocess.Process) -> str:
     """Why it stopped a partition, as its log says."""
     assert service.stdout
@@ -69,7 +63,7 @@ async def assert_accepted(settings: Settings, topic: Topic, watcher: Watcher) ->
     """Nothing of the new topic was read, and --accept-reset reads all of it."""
     assert await watcher.events() == len(OLD)
     assert (await watcher.positions(topic))[0]["next_offset"] == len(OLD)
-    code, said = await verified(settings)
+    code, said = await typed(settings, "ledger", "verify")
     assert (code, "RECREATED" in said, "LOST" in said) == (1, True, False), said
 
     async with running(settings, accept_reset=True):
@@ -77,7 +71,7 @@ async def assert_accepted(settings: Settings, topic: Topic, watcher: Watcher) ->
         await watcher.until_read(topic, {0: len(NEW)})
 
     assert await watcher.events() == len(OLD) + len(NEW)
-    code, said = await verified(settings)
+    code, said = await typed(settings, "ledger", "verify")
     assert code == 0, said
 
 

@@ -117,14 +117,6 @@ def test_a_packed_file_that_is_not_whole_does_not_pass_for_one(
     assert why in result.stderr
 
 
-def test_bytes_that_are_not_utf8_cost_their_line() -> None:
-    result = run("normalize", given=b'{"a":"\xff"}\n' + GOOD.encode())
-
-    refused, event = map(json.loads, result.output.splitlines())
-    assert refused["quarantine"]["reason"] == "invalid_utf8"
-    assert event["execution_id"] == 7
-
-
 def test_a_line_of_any_length_costs_itself_at_most() -> None:
     huge = b'{"execution_id":"7","name":"x","payload":"' + b"x" * (12 << 20) + b'"}'
     sink = io.BytesIO()

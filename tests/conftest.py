@@ -144,7 +144,8 @@ async def own_database(postgres_server: PostgresServer) -> Database:
     """A migrated database on the separate server."""
     url = await postgres_server.create_database("noetl")
     await migrate(url, report=lambda _: None)
-    return Database(name="noetl", url=url, admin_url=postgres_server.superuser_url)
+    admin_url = postgres_server.database_url("noetl", role="postgres")
+    return Database(name="noetl", url=url, admin_url=admin_url)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -36,6 +37,7 @@ from tests.support.live_alerts import (
     until_ready,
     until_reason,
 )
+from tests.support.python_lane import PythonLane, install
 from tests.support.service_runs import process, send, settings_for, until, watching
 from tests.support.stack import Database, Topic, replace_database
 
@@ -43,6 +45,8 @@ TOPIC: Final = Topic(name="own", partitions=2)
 KEPT_MS: Final = 3_600_000
 """Less than the four hours before expiry at which NormalizerRecordsExpire fires."""
 NUMBERS: Final = iter(range(1_000_000))
+PANIC: Final = "the lane panics"
+"""A record with this text makes the native lane panic."""
 
 
 class Scene(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,6 +90,7 @@ async def scene(
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Scene]:
     monkeypatch.setattr(monitor_module, "MAX_HEARTBEAT_AGE_S", HEARTBEAT_LIMIT_S)
+    install(monkeypatch, partial(PythonLane, panics_at=[PANIC.encode()]))
     url = await postgres_server.create_database("noetl")
     await migrate(url, report=lambda _: None)
     database = Database(name="noetl", url=url, admin_url=postgres_server.database_url("noetl"))
@@ -130,6 +135,7 @@ async def test_probes_and_alerts_go_red_and_green_with_what_they_watch(scene: Sc
         await _a_job_killed_and_a_projection_changed_by_hand(scene)
         await _members_that_come_and_go(scene)
         await _loop_hanging(scene, service)
+    await _read_by_another_group(scene)
     await _stopped_for_longer_than_records_are_kept(scene)
 
     rules = yaml.safe_load(RULES.read_text())["groups"][0]["rules"]
@@ -199,10 +205,13 @@ async def _database_read_only(scene: Scene, service: ThreadedService) -> None:
 
 
 async def _poison_and_news(scene: Scene) -> None:
-    alerts = ("NormalizerPoisonFlood", "NormalizerQuarantined", "NormalizerDrift")
-    news = msgspec.json.encode(raw_event(next(NUMBERS), brand_new=1))
+    alerts = (
+        *("NormalizerPoisonFlood", "NormalizerQuarantined"),
+        *("NormalizerDrift", "NormalizerLanePanicked"),
+    )
+    news = msgspec.json.encode(raw_event(next(NUMBERS), brand_new=PANIC))
     await scene.producer.send_and_wait(TOPIC.name, news, partition=0)
-    await scene.alerts.until_red("NormalizerDrift")
+    await scene.alerts.until_red(*alerts[2:])
 
     async def is_flooded() -> bool:
         for _ in range(10):
@@ -301,6 +310,29 @@ async def _loop_hanging(scene: Scene, service: ThreadedService) -> None:
     await scene.alerts.until_green("NormalizerLoopDead")
     await until_ready(service.url)
     await scene.alerts.until_green()
+
+
+async def _read_by_another_group(scene: Scene) -> None:
+    """Which leaves nothing to this one, until it ends."""
+    other = msgspec.structs.replace(
+        scene.settings, kafka_group_id="another", instance="another", http_port=0
+    )
+    with contextlib.ExitStack() as started:
+        async with process(other, log=DEVNULL):
+
+            async def claims() -> bool:
+                async with watching(scene.server.database_url("noetl")) as watcher:
+                    return bool(
+                        await watcher.connection.fetchval(
+                            "select bool_and(owner = 'another') from normalizer.source_positions"
+                        )
+                    )
+
+            await until(claims)
+            service = started.enter_context(ThreadedService(scene.settings))
+            await scene.alerts.until_red("NormalizerDegraded")
+            assert await probes(service.url) == (200, 200, "")
+        await scene.alerts.until_green()
 
 
 async def _stopped_for_longer_than_records_are_kept(scene: Scene) -> None:

@@ -133,7 +133,7 @@ def _repair_request(
                 "one of these ids is out of range, because an execution id is a signed integer of "
                 "64 bits"
             )
-        return RepairRequest(scope=VerifyScope(kind="range", execution_ids=ids))
+        return RepairRequest(scope=VerifyScope(execution_ids=ids))
     if hours:
         if len(which) != 2:
             raise click.UsageError(

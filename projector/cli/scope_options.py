@@ -31,8 +31,8 @@ def parse_scope(
             raise click.UsageError(f"the end, {until}, must be later than the start, {start}")
     if sample:
         drawn = secrets.randbelow(1_000_000) if seed is None else seed
-        return VerifyScope(kind="sample", hours=sample, seed=drawn, **bounds)
-    return VerifyScope(kind="range" if bounds else "all", **bounds)
+        return VerifyScope(sampled_hours=sample, seed=drawn, **bounds)
+    return VerifyScope(**bounds)
 
 
 def _parse_hour(text: str, *, up: bool = False) -> datetime:

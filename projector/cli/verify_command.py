@@ -101,7 +101,7 @@ def verify(
             click.echo("not stored, because this user may not write here", err=True)
         return agrees
 
-    if scope.kind == "sample":
-        print_result(f"sample of {scope.hours} hours, --seed {scope.seed}")
+    if scope.sampled_hours:
+        print_result(f"sample of {scope.sampled_hours} hours, --seed {scope.seed}")
     if not run_command(run()):
         raise SystemExit(PROBLEM_FOUND)

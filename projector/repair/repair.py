@@ -35,7 +35,7 @@ _CHUNK_TARGET_S: Final = 0.1
 
 _MAX_EXECUTIONS_PER_CHUNK: Final = 500
 
-_OPEN_DIVERGENCES: Final = VerifyScope(kind="range", only_open_divergences=True)
+_OPEN_DIVERGENCES: Final = VerifyScope(only_open_divergences=True)
 _TOO_MUCH: Final = (
     asyncpg.QueryCanceledError,
     asyncpg.DataError,

@@ -39,29 +39,35 @@ class VerifyScope(msgspec.Struct, frozen=True, kw_only=True):
     `since` and `until` must be whole hours, because counters by hour can't be compared for a part
     of one. `cli.scope_options` rounds them.
 
-    A sample has `hours` hours, drawn at random with `seed`, and some executions that began in each
-    of them. A scope can also be limited to open divergences (`only_open_divergences`), or to
-    `execution_ids`, but not to both, and neither of these can be a sample. Open divergences can't
-    be limited to hours, because one without a location may be anywhere. With `execution_ids`, only
-    executions and calls can be compared, because counters have no rows by execution.
+    A sample has `sampled_hours` hours, drawn at random with `seed`, and some executions that began
+    in each of them. A scope can also be limited to open divergences (`only_open_divergences`), or
+    to `execution_ids`, but not to both, and neither of these can be a sample. Open divergences
+    can't be limited to hours, because one without a location may be anywhere. With `execution_ids`,
+    only executions and calls can be compared, because counters have no rows by execution.
     """
 
-    kind: Literal["all", "range", "sample"] = "all"
     since: datetime = START_OF_TIME
     until: datetime = END_OF_TIME
-    hours: int = 3
+    sampled_hours: int = 0
     seed: int = 0
     execution_ids: tuple[int, ...] = ()
     only_open_divergences: bool = False
 
     def __post_init__(self) -> None:
-        limits = (self.kind == "sample", bool(self.execution_ids), self.only_open_divergences)
+        limits = (self.sampled_hours > 0, bool(self.execution_ids), self.only_open_divergences)
         if sum(limits) > 1:
             message = "a scope is a sample, some executions, or open divergences, but only one"
             raise ValueError(message)
         if self.only_open_divergences and (self.since, self.until) != (START_OF_TIME, END_OF_TIME):
             message = "a scope of open divergences has no bounds, because they may be anywhere"
             raise ValueError(message)
+
+    @property
+    def kind(self) -> Literal["all", "range", "sample"]:
+        """Return `range` for a scope that anything but a sample limits."""
+        if self.sampled_hours:
+            return "sample"
+        return "all" if self == VerifyScope() else "range"
 
     @property
     def covers_everything(self) -> bool:
@@ -71,7 +77,7 @@ class VerifyScope(msgspec.Struct, frozen=True, kw_only=True):
         resolve it. A scope of only open divergences leaves nothing out either, because every row is
         compared as soon as the location of one of them is unknown.
         """
-        return self.only_open_divergences or (self.kind == "all" and not self.execution_ids)
+        return self.only_open_divergences or self.kind == "all"
 
 
 class OpenDivergence(msgspec.Struct, frozen=True):
@@ -210,16 +216,16 @@ async def _hour_ranges(
     if comparison.bounded_by == "executions":
         table, time = "event_hours", "hour"
     since = scope.since
-    if scope.kind == "sample":
+    if scope.sampled_hours:
         since = max(since, in_utc(await connection.fetchval(_KEPT_FROM)))
     known: list[datetime] = []
     async for hours in find_hours_with_rows(
         connection, table, time, (since, scope.until), _HOURS_AT_ONCE
     ):
         known += hours
-    if scope.kind == "sample":
+    if scope.sampled_hours:
         chance = random.Random(scope.seed)  # noqa: S311 - a drawn sample, nothing secret
-        drawn = chance.sample(known, min(scope.hours, len(known)))
+        drawn = chance.sample(known, min(scope.sampled_hours, len(known)))
         return [HourRange(hour, end_of_hour(hour)) for hour in sorted(drawn)]
     bounds = [since, *known[hours_a_range::hours_a_range], scope.until]
     return [HourRange(low, high) for low, high in pairwise(bounds)]
@@ -251,7 +257,7 @@ async def _find_executions(
     for hours in await _hour_ranges(connection, comparison, scope, 1):
         rows = await connection.fetch(_FIND_EXECUTIONS, hours.low, hours.high)
         ids = {row["execution_id"] for row in rows}
-        if scope.kind == "sample":
+        if scope.sampled_hours:
             chance = random.Random(f"{scope.seed}/{hours.low}")  # noqa: S311 - a drawn sample, nothing secret
             known = [row["execution_id"] for row in rows if row["is_known"]]
             drawn = chance.sample(known, min(_SAMPLED_EXECUTIONS_PER_HOUR, len(known)))

@@ -23,9 +23,11 @@ from projector.verify.verdict import Verdict
 _MAX_EXAMPLES: Final = 10
 
 MAX_TIMEOUTS_IN_A_ROW: Final = 40
-"""After this many timeouts in a row, the database seems too slow for any range. After as many
-self-tests that timed out, it seems too slow for those. The number has to be above 27, because so
-many ranges in a row may time out while the whole calendar is halved down to one hour."""
+"""After this many timeouts in a row, the database seems too slow for any range, and the rest isn't
+compared. After as many self-tests that timed out, it seems too slow for those. While the whole
+calendar is halved, up to 27 ranges in a row may time out until one hour that's too slow is skipped,
+and up to 39 for eight adjacent ones. With nine, the wait is some 15 minutes already, so the verdict
+is given without the rest."""
 
 RangeRepairer = Callable[[Comparison, VerifyRange, RowDifferences], Awaitable[None]]
 """Repairs a range in which rows differ. The range is compared again afterwards. If this raises

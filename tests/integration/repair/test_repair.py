@@ -232,9 +232,7 @@ async def test_executions_are_repaired_with_their_calls_and_roll_ups_and_nothing
     await connection.execute("update event_hours set events = events + 1")
     await connection.execute("delete from call_hours where hour = to_hour($1)", T0)
 
-    await repaired(
-        connection, RepairRequest(scope=VerifyScope(kind="range", execution_ids=(1, 2, 3, 999)))
-    )
+    await repaired(connection, RepairRequest(scope=VerifyScope(execution_ids=(1, 2, 3, 999))))
 
     assert await verified(connection) == {"event_hours"}
 

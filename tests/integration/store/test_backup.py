@@ -71,7 +71,7 @@ async def test_a_restored_backup_is_whole_and_goes_on(
             await login.close()
         async with open_connection(database.url) as before, open_connection(other.url) as after:
             assert await table_contents(after) == await table_contents(before)
-            async for verdict in verify(after, VerifyScope(kind="all")):
+            async for verdict in verify(after, VerifyScope()):
                 assert verdict.verdict == "match", str(verdict)
         assert {one.state for one in await read_migration_statuses(other.url)} == {"applied"}
 
@@ -80,5 +80,5 @@ async def test_a_restored_backup_is_whole_and_goes_on(
         assert [one.wrong async for one in verify_ledger(other.url, None) if one.wrong] == []
         async with open_connection(other.url) as after:
             assert len((await table_contents(after))["rows"]) > len(lines) * 0.9
-            async for verdict in verify(after, VerifyScope(kind="all")):
+            async for verdict in verify(after, VerifyScope()):
                 assert verdict.verdict == "match", str(verdict)

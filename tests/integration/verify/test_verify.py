@@ -164,9 +164,9 @@ async def test_a_range_and_a_sample_look_at_their_hours_only(
         "update projector.execution_facts set events = 5 where execution_id = 2"
     )
 
-    early = await verdicts(connection, VerifyScope(kind="range", until=T0 + timedelta(hours=1)))
-    late = await verdicts(connection, VerifyScope(kind="range", since=T0 + timedelta(days=2)))
-    sample = await verdicts(connection, VerifyScope(kind="sample", hours=2))
+    early = await verdicts(connection, VerifyScope(until=T0 + timedelta(hours=1)))
+    late = await verdicts(connection, VerifyScope(since=T0 + timedelta(days=2)))
+    sample = await verdicts(connection, VerifyScope(sampled_hours=2))
 
     for name in ("event_hours", "execution_facts"):
         assert early[name].verdict == "match"
@@ -184,7 +184,7 @@ async def test_an_execution_that_began_before_the_range_is_compared_with_it_and_
     await connection.execute("update projector.execution_facts set failed_at = null")
     monkeypatch.setattr(ranges, "EXECUTIONS_PER_RANGE", 1)
 
-    found = await verdicts(connection, VerifyScope(kind="range", since=T0 + timedelta(days=2)))
+    found = await verdicts(connection, VerifyScope(since=T0 + timedelta(days=2)))
 
     facts = found["execution_facts"]
     assert (facts.verdict, facts.compared, facts.divergent) == ("divergent", 1, 1)
@@ -448,7 +448,7 @@ async def test_a_sample_that_matches_elsewhere_takes_no_verdict_back(
     await differ_later(connection)
 
     await verified(connection)
-    await verified(connection, VerifyScope(kind="range", until=T0 + timedelta(hours=1)))
+    await verified(connection, VerifyScope(until=T0 + timedelta(hours=1)))
 
     assert await agreement(connection, "event_hours") == ("divergent", 1)
 
@@ -479,14 +479,14 @@ async def test_counters_are_not_compared_for_single_executions(
 
 def test_a_sample_of_named_executions_is_no_scope() -> None:
     with pytest.raises(ValueError, match="only one"):
-        VerifyScope(kind="sample", execution_ids=(1,))
+        VerifyScope(sampled_hours=3, execution_ids=(1,))
 
 
 def test_open_divergences_of_some_hours_are_no_scope() -> None:
     with pytest.raises(ValueError, match="no bounds"):
-        VerifyScope(kind="range", only_open_divergences=True, since=T0)
+        VerifyScope(only_open_divergences=True, since=T0)
     with pytest.raises(ValueError, match="no bounds"):
-        VerifyScope(kind="range", only_open_divergences=True, until=T0)
+        VerifyScope(only_open_divergences=True, until=T0)
 
 
 async def test_a_comparison_of_just_that_place_takes_a_verdict_back(
@@ -500,9 +500,9 @@ async def test_a_comparison_of_just_that_place_takes_a_verdict_back(
     assert await agreement(connection, "execution_facts") == ("divergent", 1)
 
     await connection.execute("update projector.event_hours set events = events - 1")
-    await verified(connection, VerifyScope(kind="range", until=T0))
+    await verified(connection, VerifyScope(until=T0))
     assert await agreement(connection, "event_hours") == ("divergent", 1)
-    await verified(connection, VerifyScope(kind="range", since=T0, until=T0 + timedelta(hours=1)))
+    await verified(connection, VerifyScope(since=T0, until=T0 + timedelta(hours=1)))
 
     assert await agreement(connection, "event_hours") == ("match", 0)
     assert await agreement(connection, "execution_facts") == ("divergent", 1)
@@ -535,7 +535,7 @@ async def test_sample_draws_no_hour_that_retention_has_reached(
     await view_rows.insert(connection, rows)
 
     async def drawn(comparison: Comparison, most: int) -> list[Any]:
-        sample = VerifyScope(kind="sample", hours=most, since=hours[0])
+        sample = VerifyScope(sampled_hours=most, since=hours[0])
         return [
             at.query_parameters[0]
             async for at in ranges.ranges_in_scope(connection, comparison, sample)
@@ -566,8 +566,8 @@ async def test_a_stored_verdict_says_which_hours_it_is_about(
     since, until = datetime(2026, 7, 1, tzinfo=UTC), datetime(2026, 7, 2, tzinfo=UTC)
     for scope in (
         VerifyScope(),
-        VerifyScope(kind="range", since=since),
-        VerifyScope(kind="range", since=since, until=until),
+        VerifyScope(since=since),
+        VerifyScope(since=since, until=until),
     ):
         async for verdict in verify(connection, scope, comparisons=COMPARISONS[:1]):
             assert await store_verdict(connection, verdict)
@@ -611,7 +611,7 @@ async def test_a_difference_anywhere_ends_as_all_is_compared_and_agrees(
         "('execution_facts', 'off')"
     )
 
-    for scope in (VerifyScope(kind="range", since=T0), VerifyScope(kind="sample")):
+    for scope in (VerifyScope(since=T0), VerifyScope(sampled_hours=3)):
         await verified(connection, scope)
         for projection in ("event_hours", "execution_facts"):
             assert await agreement(connection, projection) == ("divergent", 1)

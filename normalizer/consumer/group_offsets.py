@@ -32,14 +32,16 @@ class GroupOffsetCommitter:
         self._reader = reader
         self._ownership = ownership
         self._store = store
+        self._noted: dict[KafkaPartition, int] = {}
+        """The positions that were stored since the last commit began."""
         self._to_commit: dict[KafkaPartition, int] = {}
-        """The next offset of each partition whose last commit is older."""
+        """The offsets of the last commit, unless it succeeded."""
         self._claims_noted: Mapping[KafkaPartition, Claim] = {}
         """The claims at the last commit. The others are new, so their offsets are committed too."""
 
     def note_position(self, partition: KafkaPartition, next_offset: int) -> None:
         """Note that this position was stored, so that the next commit includes it."""
-        self._to_commit[partition] = next_offset
+        self._noted[partition] = next_offset
 
     async def keep_committing(self, stopping: asyncio.Event) -> None:
         """Commit every second until the service stops."""
@@ -53,17 +55,15 @@ class GroupOffsetCommitter:
         """
         if self._store.positions_are_group_offsets:
             return
-        noted, claims = self._claims_noted, self._ownership.current_claims
-        # A position that was stored under a new claim is further than the claim's own offset.
-        begun = {one: claim.next_offset for one, claim in claims.items() if noted.get(one) != claim}
+        known, claims = self._claims_noted, self._ownership.current_claims
+        begun = {one: claim.next_offset for one, claim in claims.items() if known.get(one) != claim}
         self._claims_noted = claims
-        self._to_commit = begun | self._to_commit
-        done = {**self._to_commit}
+        # The later one counts: a new claim after what failed before it, and then its own positions.
+        self._to_commit |= begun | self._noted
+        self._noted = {}
         try:
-            await self._reader.commit(done, timeout_s=_COMMIT_TIMEOUT_S)
+            await self._reader.commit(self._to_commit, timeout_s=_COMMIT_TIMEOUT_S)
         except NormalizerError as error:
             _log.debug("group.commit_failed", why=str(error))
         else:
-            # Keep the positions that were noted during the commit.
-            written = self._to_commit.items()
-            self._to_commit = {one: at for one, at in written if done.get(one) != at}
+            self._to_commit = {}

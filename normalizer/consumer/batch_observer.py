@@ -14,8 +14,8 @@ from normalizer.errors import PositionError, RetryableError, StoreUnavailableErr
 from normalizer.observability.service_metrics import ServiceMetrics
 from normalizer.observability.tracer import Tracer
 from normalizer.runtime.logging_setup import ServiceCounters, get_logger
+from normalizer.store.committed_batch import CommittedBatch
 from normalizer.store.quarantine_reader import RejectionLog
-from normalizer.store.write_transaction import CommittedBatch
 
 _log: Final = get_logger()
 

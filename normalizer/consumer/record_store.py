@@ -11,8 +11,8 @@ from normalizer.core.batch import Batch, OutcomeTotals
 from normalizer.errors import OtherGroupError, PositionError
 from normalizer.store.claim import Claim
 from normalizer.store.claim_checks import NO_SHAPES, ShapesFingerprint
+from normalizer.store.committed_batch import CommittedBatch
 from normalizer.store.store import Store
-from normalizer.store.write_transaction import CommittedBatch
 
 
 class RecordStore(Protocol):

@@ -8,7 +8,7 @@ entry stays in quarantine. Otherwise the entry is marked as redriven, but not de
 
 import base64
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from datetime import datetime
 from typing import Final, Self
 
@@ -30,6 +30,7 @@ from normalizer.jobs.sources.history_source import PartKey, ReadPosition, Source
 from normalizer.runtime.slices import Normalize
 from normalizer.store.read_only import read_only_connection
 from normalizer.store.sorted_outcomes import SortedOutcomes
+from normalizer.store.source_positions import PositionMoves
 
 ENTRIES_PER_PAGE: Final = 50
 """How many entries to read at once. Each may take up to 1 MiB of memory, in up to three batches."""
@@ -338,19 +339,13 @@ class _RedrivePositions(JobPositions):
         self._redrive = run
         self._source = source
 
-    async def move(
-        self,
-        connection: asyncpg.Connection,
-        moves: Sequence[tuple[PartitionBatch, OutcomeTotals]],
-        batch_id: int,
-        sorted_outcomes: SortedOutcomes,
-    ) -> None:
+    async def move(self, connection: asyncpg.Connection, moves: PositionMoves) -> None:
         """Move the positions, record the attempt for each entry, and mark those that succeeded."""
-        await super().move(connection, moves, batch_id, sorted_outcomes)
+        await super().move(connection, moves)
         entry_outcomes = [
             entry_outcome
-            for part, _ in moves
-            for entry_outcome in self._source.entry_outcomes(part, sorted_outcomes)
+            for part, _ in moves.parts
+            for entry_outcome in self._source.entry_outcomes(part, moves.sorted_outcomes)
         ]
         if not entry_outcomes:
             return

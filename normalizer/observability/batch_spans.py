@@ -56,7 +56,7 @@ from normalizer.observability.span_attributes import (
 from normalizer.observability.tracer import WriteSpans
 from normalizer.runtime.logging_setup import describe_error, get_logger
 from normalizer.runtime.version import VERSION
-from normalizer.store.write_transaction import CommittedBatch
+from normalizer.store.committed_batch import CommittedBatch
 
 _FLUSH_TIMEOUT_S: Final = 3.0
 """How long the process waits for the last spans when it ends. That's a part of the pod's grace

@@ -33,7 +33,7 @@ from normalizer.observability.metric_catalog import (
     SQLSTATE_CLASSES,
     STAGE_LABELS,
 )
-from normalizer.store.write_transaction import CommittedBatch
+from normalizer.store.committed_batch import CommittedBatch
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from normalizer.core.batch import Batch
 from normalizer.errors import RetryableError
-from normalizer.store.write_transaction import CommittedBatch
+from normalizer.store.committed_batch import CommittedBatch
 
 WriteSpans = Callable[[Batch], AbstractContextManager[None]]
 

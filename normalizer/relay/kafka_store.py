@@ -47,7 +47,7 @@ from normalizer.relay.relay_positions import (
 )
 from normalizer.store.claim import Claim
 from normalizer.store.claim_checks import NO_SHAPES, ShapesFingerprint, check_same_shapes
-from normalizer.store.write_transaction import CommittedBatch
+from normalizer.store.committed_batch import CommittedBatch
 
 
 class KafkaStore:

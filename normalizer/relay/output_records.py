@@ -20,9 +20,9 @@ from normalizer.envelope import Envelope, Ignored, Rejected, to_canonical
 from normalizer.errors import BrokerUnavailableError
 from normalizer.kafka import GrouplessClient, OutputRecord
 from normalizer.runtime.slices import SLICE_DURATION_S
+from normalizer.store.committed_batch import CommittedBatch
 from normalizer.store.quarantine_writer import RejectedRecord
 from normalizer.store.sorted_outcomes import OutcomeCounts
-from normalizer.store.write_transaction import CommittedBatch
 
 _MAX_DETAIL_CHARS: Final = 500
 

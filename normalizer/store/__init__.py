@@ -14,6 +14,7 @@ claim_checks        checks cluster, group, table of shapes, and protocol before 
 source_positions    locks, checks, and moves positions with their running totals.
 dedup_horizon       locks the offsets below which records may have been written before.
 write_transaction   has the steps of the transaction that writes a batch.
+committed_batch     has `CommittedBatch`, what a transaction has committed.
 event_exclusions    reads which events a batch must ignore.
 sorted_outcomes     sorts a batch's outcomes by kind.
 batch_plan          plans what a batch writes, in one transaction or two.

@@ -12,14 +12,14 @@ from typing import Final, Literal
 import asyncpg
 import msgspec
 
-from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
+from normalizer.core.batch import Batch, PartitionBatch
 from normalizer.core.identity.coordinates import DedupHorizon
 from normalizer.errors import PositionMovedError
 from normalizer.store.dedup_horizon import lock_and_read_dedup_horizon
-from normalizer.store.sorted_outcomes import SortedOutcomes
 from normalizer.store.source_positions import (
     LOCK_POSITIONS_SQL,
     OPERATOR_OWNER_PREFIX,
+    PositionMoves,
     move_positions,
     store_gaps,
 )
@@ -97,18 +97,12 @@ class OperatorPositions:
         self._from_offset = rows[0]["next_offset"]
         return await lock_and_read_dedup_horizon(connection, rows)
 
-    async def move(
-        self,
-        connection: asyncpg.Connection,
-        moves: Sequence[tuple[PartitionBatch, OutcomeTotals]],
-        batch_id: int,  # noqa: ARG002 - only jobs need it
-        sorted_outcomes: SortedOutcomes,  # noqa: ARG002 - only jobs need them
-    ) -> None:
+    async def move(self, connection: asyncpg.Connection, moves: PositionMoves) -> None:
         """Move the position forward with its totals, or back, or leave it. Clears the owner."""
-        ((part, _),) = moves
+        ((part, _),) = moves.parts
         if self._change.action == "skip":
             await store_gaps(connection, [part], "skipped")
-            await move_positions(connection, moves)
+            await move_positions(connection, moves.parts)
         elif self._change.action == "rewind":
             await connection.execute(_REWIND_POSITION, *part.key, part.next_offset)
         self.epoch = await connection.fetchval(

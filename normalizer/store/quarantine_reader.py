@@ -20,8 +20,8 @@ from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.core.redaction.unstorable import replace_unstorable
 from normalizer.errors import ConfigurationError
 from normalizer.jsontext import parse_json
+from normalizer.store.committed_batch import CommittedBatch
 from normalizer.store.read_only import read_only_connection
-from normalizer.store.write_transaction import CommittedBatch
 
 _LOG_LINE_EVERY_S: Final = 10.0
 """The log gets at most one line about rejections in this time."""

@@ -33,6 +33,17 @@ class AlreadyCommitted(msgspec.Struct, frozen=True):
     """An earlier commit of the batch succeeded although its response was lost."""
 
 
+class PositionMoves(msgspec.Struct, frozen=True, kw_only=True):
+    """The parts past which to move the positions, with the totals that each adds.
+
+    `batch_id` and `sorted_outcomes` are those of the batch. Jobs store them with their positions.
+    """
+
+    parts: Sequence[tuple[PartitionBatch, OutcomeTotals]]
+    batch_id: int
+    sorted_outcomes: SortedOutcomes
+
+
 class BatchPositions(Protocol):
     """The positions of a batch. Its transaction locks them first and moves them last."""
 
@@ -49,13 +60,7 @@ class BatchPositions(Protocol):
         PositionMovedError.
         """
 
-    async def move(
-        self,
-        connection: asyncpg.Connection,
-        moves: Sequence[tuple[PartitionBatch, OutcomeTotals]],
-        batch_id: int,
-        sorted_outcomes: SortedOutcomes,
-    ) -> None:
+    async def move(self, connection: asyncpg.Connection, moves: PositionMoves) -> None:
         """Move each position to the end of its part, and add to its running totals.
 
         Call it in the transaction of `lock`, with the same parts in the same order.
@@ -71,16 +76,10 @@ class SourcePositions:
         """Lock as `BatchPositions.lock` says."""
         return await lock_positions(connection, parts)
 
-    async def move(
-        self,
-        connection: asyncpg.Connection,
-        moves: Sequence[tuple[PartitionBatch, OutcomeTotals]],
-        batch_id: int,  # noqa: ARG002 - only jobs need it
-        sorted_outcomes: SortedOutcomes,  # noqa: ARG002 - only jobs need them
-    ) -> None:
+    async def move(self, connection: asyncpg.Connection, moves: PositionMoves) -> None:
         """Move as `BatchPositions.move` says. Holes become rows of `gaps`."""
-        await store_gaps(connection, [part for part, _ in moves], "hole")
-        await move_positions(connection, moves)
+        await store_gaps(connection, [part for part, _ in moves.parts], "hole")
+        await move_positions(connection, moves.parts)
 
 
 LOCK_POSITIONS_SQL: Final = """

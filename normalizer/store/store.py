@@ -34,6 +34,7 @@ from normalizer.store.claims import (
     mark_owner_idle,
     mark_working_on_one_record,
 )
+from normalizer.store.committed_batch import CommittedBatch
 from normalizer.store.event_rows import RowRejectedError
 from normalizer.store.rejected_row_finder import RejectedRowFinder
 from normalizer.store.session import LOCK_HOLDERS_SQL, RetryTransactionError, Session
@@ -44,7 +45,7 @@ from normalizer.store.source_positions import (
     advance_past_gap,
     find_lost_claims,
 )
-from normalizer.store.write_transaction import CommittedBatch, WriteTransaction
+from normalizer.store.write_transaction import WriteTransaction
 
 _T = TypeVar("_T")
 
@@ -237,8 +238,9 @@ class Store:
         This takes one transaction, or two if other writers may share its rows (see `batch_plan`).
         If the process dies between them, the whole batch is written again. Its merges then change
         nothing. They still count as merged, but below a dedup horizon as duplicates. If an earlier
-        commit of this batch succeeded although its response was lost, nothing is written, and the
-        totals are empty.
+        commit of this batch succeeded although its response was lost, nothing is written, the
+        totals are empty, and `on_commit` isn't called. So metrics miss this batch, just as they
+        miss what a killed process committed last. The running totals of its positions have it.
 
         Pass `projections=False` for a record that makes a projection fail. The projections aren't
         updated then. Instead, the database marks the batch's executions and hours as divergent, so

@@ -14,12 +14,14 @@ Every batch takes these in one order, and so does `jobs.renormalize`, which upda
 4. rows of the projections, executions first and by their id, and then a counter shard, by triggers
    of the COPY and the UPDATE (see 0008_create_triggers.sql and take_shard.sql)
 
-A transaction with both a COPY and an UPDATE would take step 4 twice, so a batch whose rows are
-shared takes two transactions (see `batch_plan`). Rows of the quarantine, gaps, merged_records, and
-assigned_ids need no place in the order. They belong to one record, or to the records of one
-partition, and another writer of the same ones already waits for the position or the dedup horizon.
-If two writers deadlock all the same, PostgreSQL ends one of them, and `write_retry` writes its
-batch again.
+A transaction with both a COPY and an UPDATE takes step 4 twice. To prevent deadlocks, a batch that
+updates rows of another writer's partition takes two transactions (see `batch_plan`). Partitions
+that share only executions, with different events, may still deadlock. That costs one of them a try:
+PostgreSQL ends its transaction, and `write_retry` writes its batch again.
+
+Rows of the quarantine, gaps, merged_records, and assigned_ids need no place in the order. They
+belong to one record, or to the records of one partition, and another writer of the same ones
+already waits for the position or the dedup horizon.
 """
 
 import asyncio
@@ -28,49 +30,20 @@ from itertools import islice
 from typing import TypeVar
 
 import asyncpg
-import msgspec
 
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
-from normalizer.core.encoded_events import Event
 from normalizer.core.identity.coordinates import DedupHorizon, is_below_horizon
 from normalizer.core.identity.stored_events import Placement
 from normalizer.store.batch_plan import BatchPlan, BatchPlanner, WriteProgress
+from normalizer.store.committed_batch import CommittedBatch
 from normalizer.store.event_exclusions import read_batch_id_and_exclusions
 from normalizer.store.event_rows import copy_rows, insert_merged_records, update_rows
 from normalizer.store.quarantine_writer import RejectedRecord, write_quarantine
 from normalizer.store.sorted_outcomes import OutcomeCounts, SortedOutcomes
-from normalizer.store.source_positions import AlreadyCommitted, BatchPositions
+from normalizer.store.source_positions import AlreadyCommitted, BatchPositions, PositionMoves
 from normalizer.store.stored_rows import StoredEventRows
 
 _T = TypeVar("_T")
-
-
-class CommittedBatch(msgspec.Struct, frozen=True, kw_only=True):
-    """What one transaction committed: a batch, or a part or piece of one.
-
-    - `events` has the events that were neither rejected nor ignored, in the order of the batch, and
-      `placements` has the placement of each.
-    - `inserted` holds the new rows.
-    - `rejections` has the rejected records, and `newly_quarantined` has, for each of them, whether
-      it's new in the quarantine.
-    - `expired_unread` is the number of events that were ignored as expired although no earlier
-      batch had read them.
-    - `ambiguous` is the number of stored rows that became ambiguous with this batch, i.e. that may
-      contain a report of another event.
-    - `commit_s` is how long COMMIT took, in seconds. In the relay it includes the writing.
-    - `batch_id` is the batch's id in its rows, or None in the relay.
-    """
-
-    events: Sequence[Event]
-    inserted: Sequence[Event]
-    placements: Sequence[Placement]
-    rejections: Sequence[RejectedRecord]
-    newly_quarantined: Sequence[bool]
-    totals: OutcomeTotals
-    expired_unread: int
-    ambiguous: int = 0
-    commit_s: float = 0.0
-    batch_id: int | None = None
 
 
 class WriteTransaction:
@@ -79,7 +52,8 @@ class WriteTransaction:
     `may_normalize` belongs to the Store, which clears it before each transaction and sets it after
     the last one. In between, this transaction sets it while the database works on the inserted
     rows. That's the longest step, and it needs the event loop only to send the rows, so the loop
-    can normalize records. Every other statement is short, and would wait for a slice of that work.
+    can normalize records. Other statements would wait for a slice of that work. Most are short.
+    An UPDATE of many rows isn't, because it runs the same triggers. It slows normalizing down.
     """
 
     def __init__(
@@ -103,9 +77,11 @@ class WriteTransaction:
         rejects a row, FatalError for expired events that the planner doesn't accept, and the errors
         of asyncpg, which `Session` translates.
         """
-        dedup_horizon = await self._positions.lock(connection, batch.parts)
-        if isinstance(dedup_horizon, AlreadyCommitted):
-            return dedup_horizon
+        locked = await self._positions.lock(connection, batch.parts)
+        if isinstance(locked, AlreadyCommitted):
+            return locked
+        dedup_horizon = locked
+        # If this transaction only updates rows, nothing has this id, because rows keep theirs.
         batch_id, exclusions = await read_batch_id_and_exclusions(connection, batch)
         plan = progress.plan
         if plan is None or not plan.is_still_valid(dedup_horizon, exclusions):
@@ -118,8 +94,12 @@ class WriteTransaction:
         rejections = plan.sorted_outcomes.rejections
         newly_quarantined = await self._quarantine(connection, rejections, batch_id, dedup_horizon)
         totals = _count_outcomes(batch.parts, plan.sorted_outcomes, placements, newly_quarantined)
-        moves = list(zip(batch.parts, totals, strict=True))
-        await self._positions.move(connection, moves, batch_id, plan.sorted_outcomes)
+        moves = PositionMoves(
+            parts=list(zip(batch.parts, totals, strict=True)),
+            batch_id=batch_id,
+            sorted_outcomes=plan.sorted_outcomes,
+        )
+        await self._positions.move(connection, moves)
         return CommittedBatch(
             events=plan.sorted_outcomes.events,
             inserted=plan.write_plan.inserts,

@@ -70,11 +70,8 @@ MUTANTS: Final = (
         name="the position moves after the commit of the rows",
         promise="Position and rows together",
         path="normalizer/store/write_transaction.py",
-        old="        await self._positions.move("
-        "connection, moves, batch_id, plan.sorted_outcomes)\n",
-        new="        self._positions.move_later = lambda later: self._positions.move(\n"
-        "            later, moves, batch_id, plan.sorted_outcomes\n"
-        "        )\n",
+        old="        await self._positions.move(connection, moves)\n",
+        new="        self._positions.move_later = lambda it: self._positions.move(it, moves)\n",
         more=(
             SourceChange(
                 _STORE,

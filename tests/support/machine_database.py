@@ -10,14 +10,13 @@ import asyncpg
 import pytest
 
 from normalizer.cli.ledger_check import verify_ledger
-from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
+from normalizer.core.batch import Batch
 from normalizer.errors import StoreUnavailableError
 from normalizer.jobs.forget import ErasureReason, ExecutionToForget, Forget
 from normalizer.store.claim import Claim
-from normalizer.store.sorted_outcomes import SortedOutcomes
-from normalizer.store.source_positions import SourcePositions
+from normalizer.store.committed_batch import CommittedBatch
+from normalizer.store.source_positions import PositionMoves, SourcePositions
 from normalizer.store.store import Store
-from normalizer.store.write_transaction import CommittedBatch
 from projector.database_session import open_connection
 from projector.maintenance import event_retention
 from projector.maintenance.event_retention import raise_retention_horizon
@@ -53,14 +52,8 @@ class CrashingPositions(SourcePositions):
 
     is_crashing = False
 
-    async def move(
-        self,
-        connection: asyncpg.Connection,
-        moves: Sequence[tuple[PartitionBatch, OutcomeTotals]],
-        batch_id: int,
-        sorted_outcomes: SortedOutcomes,
-    ) -> None:
-        await super().move(connection, moves, batch_id, sorted_outcomes)
+    async def move(self, connection: asyncpg.Connection, moves: PositionMoves) -> None:
+        await super().move(connection, moves)
         if self.is_crashing:
             raise CrashError
 

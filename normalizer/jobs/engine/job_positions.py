@@ -25,7 +25,7 @@ from normalizer.store.claim_checks import check_topic_cluster
 from normalizer.store.dedup_horizon import ADD_DEDUP_HORIZON_SQL, LOCK_DEDUP_HORIZON_SQL
 from normalizer.store.session import RetryTransactionError
 from normalizer.store.sorted_outcomes import SortedOutcomes
-from normalizer.store.source_positions import AlreadyCommitted, check_positions
+from normalizer.store.source_positions import AlreadyCommitted, PositionMoves, check_positions
 
 _DEDUP_HORIZON_STEP: Final = 65_536
 """Raise the service's dedup horizon in steps of this many offsets, because each step waits for the
@@ -126,13 +126,7 @@ class JobPositions:
         self._spans = _offset_spans(parts)
         return await _reached(connection, self._spans, self._cluster_id)
 
-    async def move(
-        self,
-        connection: asyncpg.Connection,
-        moves: Sequence[tuple[PartitionBatch, OutcomeTotals]],
-        batch_id: int,
-        sorted_outcomes: SortedOutcomes,
-    ) -> None:
+    async def move(self, connection: asyncpg.Connection, moves: PositionMoves) -> None:
         """Move each position past the records of the batch, and add to the run's totals.
 
         Call it after `lock` for the same batch, in the same transaction.
@@ -143,16 +137,18 @@ class JobPositions:
                 part.next_offset,
                 self._cursor(part),
                 self._expired_in(part),
-                *self._outcome_counts(part, totals, sorted_outcomes),
+                *self._outcome_counts(part, totals, moves.sorted_outcomes),
             )
-            for part, totals in moves
+            for part, totals in moves.parts
         ]
         await move_positions(connection, self._run, rows)
         if self._spans:
             sources = [list(column) for column in zip(*self._spans, strict=True)]
             ends = [span.end for span in self._spans.values()]
             await connection.execute(_MOVE_REACHED, *sources, ends)
-        await connection.execute(_ADD_BATCH, batch_id, self._run.spec.job_id, self._run.number)
+        await connection.execute(
+            _ADD_BATCH, moves.batch_id, self._run.spec.job_id, self._run.number
+        )
 
     def _outcome_counts(
         self,

@@ -14,10 +14,10 @@ import pytest
 from normalizer.core.batch import OutcomeTotals
 from normalizer.core.identity.digests import Digest, DigestCache, digest_jsonb_text
 from normalizer.envelope import Envelope
+from normalizer.store.committed_batch import CommittedBatch
 from normalizer.store.session import Session
 from normalizer.store.store import Store
 from normalizer.store.stored_rows import StoredEventRows
-from normalizer.store.write_transaction import CommittedBatch
 from tests.support.factories import after, envelope, make_batch
 from tests.support.merging import jsonb_text
 from tests.support.stack import Database

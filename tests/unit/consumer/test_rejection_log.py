@@ -3,9 +3,9 @@
 import structlog
 
 from normalizer.core.batch import OutcomeTotals
+from normalizer.store.committed_batch import CommittedBatch
 from normalizer.store.quarantine_reader import RejectionLog
 from normalizer.store.quarantine_writer import RejectedRecord
-from normalizer.store.write_transaction import CommittedBatch
 from tests.support.factories import EXECUTION_ID, TOPIC, raw_record, rejected
 
 

@@ -29,7 +29,7 @@ from normalizer.observability.producer_spans import link_producer_spans
 from normalizer.observability.span_attributes import OTEL_SCHEMA_URL
 from normalizer.observability.tracer import NoopTracer
 from normalizer.observability.tracing import open_tracing, otel_header_secrets
-from normalizer.store.write_transaction import CommittedBatch
+from normalizer.store.committed_batch import CommittedBatch
 from tests.support.factories import envelope, raw_record
 
 SETTINGS = Settings(database_url="postgresql://writer:hunter2@db:6432/noetl")

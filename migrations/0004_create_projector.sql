@@ -99,47 +99,41 @@ values ('playbook.initialized', 'execution', 'begins', '', 'playbook.initialized
        ('call.error', 'call', 'done', 'FAILED', 'call.error');
 
 
--- The hour that a moment lies in, UTC.
+-- The minute, and the hour, that a moment lies in, UTC.
+create function projector.to_minute(moment timestamptz) returns timestamptz
+    language sql immutable parallel safe
+    return date_bin('1 minute', moment, '2000-01-01 00:00:00+00');
+
+
 create function projector.to_hour(moment timestamptz) returns timestamptz
     language sql immutable parallel safe
     return date_bin('1 hour', moment, '2000-01-01 00:00:00+00');
 
 
--- Returns a part of a ranked value of call_facts. No other function knows the positions of the parts.
--- A ranked value begins with its rank, and the value itself follows. These are the three layouts,
--- with an example of each, in which spaces separate the parts:
+-- A ranked value of call_facts begins with its rank, and the value itself follows. These are the
+-- three layouts, with an example of each, in which spaces separate the parts, and what reads them:
 --     outcome_ranked, error_ranked: 20 characters of rank (end_rank)
 --         0 0 10002f93cbbf3060a 0 HTTP 500
---         | |                 | | 21 the value
---         | |                 | 20 outcome
---         | |                 3 to 19 end time
+--         | |                 | | 21 the value: call_error, call_attribution
+--         | |                 | 20 outcome: call_outcome
+--         | |                 3 to 19 end time: call_finished_at
 --         | 2 reporter
---         1 end class
---     duration_ranked: the reporter and the time
+--         1 end class: call_failed
+--     duration_ranked: the reporter and the time. The value is 16 hex digits: decode_bigint
 --         0 10002f93cbbf3060a 000000000007a120
 --     step_ranked, worker_ranked, max_attempts_ranked: the time
 --         10002f93cbbf3060a fetch
-create function projector.ranked_part(ranked text, part text) returns text
-    language sql immutable parallel safe
-    return case part
-        when 'end class' then left(ranked, 1)
-        when 'end time' then substr(ranked, 3, 17)
-        when 'outcome' then substr(ranked, 20, 1)
-        when 'value after end' then substr(ranked, 21)
-        when 'value after reporter' then substr(ranked, 19)
-        when 'value after time' then substr(ranked, 18)
-    end;
+--                           18 the value: ranked_value, or decode_bigint for max_attempts_ranked
 
-
--- The name of a step or worker, or an encoded number, after the time at which it was said.
+-- The name of a step or worker, after the time at which it was said.
 create function projector.ranked_value(ranked text) returns text
     language sql immutable parallel safe
-    return projector.ranked_part(ranked, 'value after time');
+    return substr(ranked, 18);
 
 
 create function projector.call_error(error_ranked text) returns text
     language sql immutable parallel safe
-    return projector.ranked_part(error_ranked, 'value after end');
+    return substr(error_ranked, 21);
 
 
 -- Returns whether the attempt ended FAILED, ERROR, or CANCELLED, according to the rank of the end
@@ -147,7 +141,7 @@ create function projector.call_error(error_ranked text) returns text
 -- cancelled one.
 create function projector.call_failed(outcome_ranked text) returns boolean
     language sql immutable parallel safe
-    return projector.ranked_part(outcome_ranked, 'end class') <> '2';
+    return left(outcome_ranked, 1) <> '2';
 
 
 -- A transaction takes a shard by locking its row here. An advisory lock wouldn't be safe, because

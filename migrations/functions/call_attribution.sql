@@ -9,9 +9,7 @@ create or replace function projector.call_attribution(
     returns text
     language sql immutable parallel safe
     return case
-        when coalesce(
-                 projector.ranked_part(outcome_ranked, 'value after end') = '0', is_numbered
-             ) then 'declared'
+        when coalesce(substr(outcome_ranked, 21) = '0', is_numbered) then 'declared'
         when may_be_retried then 'inferred'
         else 'only'
     end;

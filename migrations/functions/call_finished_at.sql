@@ -7,12 +7,10 @@
 create or replace function projector.call_finished_at(outcome_ranked text) returns timestamptz
     language sql stable parallel safe
     return case
-        when projector.ranked_part(outcome_ranked, 'end time') collate "C"
+        when substr(outcome_ranked, 3, 17) collate "C"
              between '0ff1fe2ffc59c6000' and '10380e70b913b7fff'
         then '2000-01-01 00:00:00+00'::timestamptz
              + (
-                   projector.decode_bigint(
-                       substr(projector.ranked_part(outcome_ranked, 'end time'), 2)
-                   ) || ' microseconds'
+                   projector.decode_bigint(substr(outcome_ranked, 3, 17)) || ' microseconds'
                )::interval
     end;

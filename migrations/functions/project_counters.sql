@@ -33,8 +33,8 @@ begin
         from   after
     ),
     in_minute as materialized (
-        select   date_bin('1 minute', created_at, '2000-01-01 00:00:00+00') as minute,
-                 step, event_type, status, attempts, sum(sign)::integer as events,
+        select   to_minute(created_at) as minute, step, event_type, status, attempts,
+                 sum(sign)::integer as events,
                  (sum(sign) filter (where coalesce(command_id, '') = ''))::integer
                      as without_command,
                  (sum(sign) filter (where evidence_rank(evidence, 'attempts') = 0))::integer

@@ -52,7 +52,7 @@ comment on column projector.call_facts.outcome_ranked is
     'then the earlier. finished_at is the time in it.';
 comment on column projector.call_facts.duration_ranked is
     'Who reported it (0 the call, 1 its command), when (projector.encode_time), then the duration '
-    'in microseconds, in hex. The least wins. projector.call_duration_us reads it.';
+    'in microseconds, in hex. The least wins. projector.decode_bigint reads it.';
 comment on column projector.call_facts.error_ranked is
     'The rank of an end other than a completion, as outcome_ranked, then its error text, at most '
     '1,000 characters. The least wins. projector.call_error reads it.';
@@ -405,7 +405,7 @@ comment on column projector.retry_minutes.retries is 'Number of attempts with at
 
 create type projector.call_id as (
     execution_id bigint,
-    command_id   text,
+    command_id   text collate "C",
     attempts     integer
 );
 
@@ -438,14 +438,14 @@ create type projector.call_change as (
 create type projector.call_delta as (
     sign         integer,
     execution_id bigint,
-    command_id   text,
+    command_id   text collate "C",
     attempts     integer,
-    playbook     text,
-    step         text,
+    playbook     text collate "C",
+    step         text collate "C",
     finished_at  timestamptz,
-    status       text,
-    worker_id    text,
-    error        text,
+    status       text collate "C",
+    worker_id    text collate "C",
+    error        text collate "C",
     duration_us  bigint,
     queue_us     bigint,
     backoff_us   bigint,
@@ -456,16 +456,16 @@ create type projector.call_delta as (
 
 create type projector.call_command as (
     execution_id bigint,
-    command_id   text
+    command_id   text collate "C"
 );
 
 
 -- A failed attempt. Retries find it by its step and its iteration, which is -1 if it has none.
 create type projector.call_failure as (
     execution_id bigint,
-    command_id   text,
+    command_id   text collate "C",
     attempts     integer,
-    step         text,
+    step         text collate "C",
     iteration    integer,
     finished_at  timestamptz
 );

@@ -42,8 +42,8 @@ begin
         insert into call_hours as counted (
             hour, playbook, step, attempts, status, shard, calls, exhausted, inferred
         )
-        select   hour, playbook collate "C", step collate "C", attempts, status collate "C",
-                 own_shard, sum(calls), coalesce(sum(calls) filter (where exhausted), 0),
+        select   hour, playbook, step, attempts, status, own_shard, sum(calls),
+                 coalesce(sum(calls) filter (where exhausted), 0),
                  coalesce(sum(calls) filter (where inferred), 0)
         from     difference
         group by 1, 2, 3, 4, 5
@@ -59,8 +59,8 @@ begin
         insert into call_times as counted (
             hour, measure, playbook, step, attempts, status, bucket, shard, calls
         )
-        select   difference.hour, measured.measure collate "C", difference.playbook collate "C",
-                 difference.step collate "C", difference.attempts, difference.status collate "C",
+        select   difference.hour, measured.measure collate "C", difference.playbook,
+                 difference.step, difference.attempts, difference.status,
                  duration_bucket(measured.microseconds), own_shard, sum(difference.calls)
         from     difference
         cross join lateral (
@@ -79,7 +79,7 @@ begin
         insert into worker_hours as counted (
             hour, worker_id, status, shard, calls, timed, duration_us
         )
-        select   hour, worker_id collate "C", status collate "C", own_shard, sum(calls),
+        select   hour, worker_id, status, own_shard, sum(calls),
                  coalesce(sum(calls) filter (where duration_us is not null), 0),
                  coalesce(sum(calls::numeric * duration_us), 0)
         from     difference
@@ -96,8 +96,8 @@ begin
         insert into error_hours as counted (
             hour, step, attempts, status, error_class, shard, calls
         )
-        select   hour, step collate "C", attempts, status collate "C",
-                 coalesce(classify_error(error), '') collate "C", own_shard, sum(calls)
+        select   hour, step, attempts, status, coalesce(classify_error(error), ''), own_shard,
+                 sum(calls)
         from     difference
         where    status <> 'COMPLETED'
         group by 1, 2, 3, 4, 5
@@ -108,13 +108,10 @@ begin
     )
     -- 6. Retries by minute. `projector maintain` deletes the minutes before kept_from.
     insert into retry_minutes as counted (minute, step, shard, first_tries, retries)
-    select   minute, step collate "C", own_shard,
+    select   minute, step, own_shard,
              coalesce(sum(calls) filter (where attempts = 0), 0),
              coalesce(sum(calls) filter (where attempts > 0), 0)
-    from     (
-                 select date_bin('1 minute', finished_at, '2000-01-01 00:00:00+00') as minute, *
-                 from   difference
-             ) as ended
+    from     (select to_minute(finished_at) as minute, * from difference) as ended
     where    finished_at >= (select kept_from from maintenance_state where subject = 'minutes')
     group by 1, 2
     order by max(minute), 2

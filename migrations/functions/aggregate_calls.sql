@@ -38,7 +38,7 @@ begin
         -- is the number of the attempt if the event declares it. The type call_event explains
         -- nth_command, log_position, and end_slot (0007_create_calls.sql).
         with stored_event as materialized (
-            select event.event_id, event.execution_id, event.command_id, wanted.nth_command,
+            select event.event_id, event.execution_id, wanted.command_id, wanted.nth_command,
                    kind.event_class, kind.role, event.created_at, event.iteration, report.*,
                    case when evidence_rank(event.evidence, 'attempts') > 0 then event.attempts end
                        as number,
@@ -147,8 +147,9 @@ begin
             left join resolved_event on resolved_event.event_id = event.event_id
         )
         -- 4. The least of each value wins, as in project_calls, whose lines these are
-        -- (tests/rules/test_migrations.py).
-        select   execution_id, command_id collate "C", attempts,
+        -- (tests/rules/test_migrations.py,
+        -- test_an_attempt_is_the_least_of_its_values_in_each_of_the_three_places).
+        select   execution_id, command_id, attempts,
                  min(created_at) as begun_at,
                  min(created_at) filter (where role = 'issued') as issued_at,
                  min(created_at) filter (where role = 'claimed') as claimed_at,
@@ -163,6 +164,6 @@ begin
                  bool_or(number is not null) as is_numbered,
                  bool_or(may_be_retried) as may_be_retried
         from     event_of_attempt
-        group by execution_id, command_id collate "C", attempts;
+        group by execution_id, command_id, attempts;
 end
 $$;

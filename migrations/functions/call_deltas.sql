@@ -22,7 +22,7 @@ begin
             select *
             from   finished_calls
             where  finished_calls.execution_id = wanted.execution_id
-            and    finished_calls.command_id = wanted.command_id collate "C"
+            and    finished_calls.command_id = wanted.command_id
             and    finished_calls.attempts = wanted.attempts
         ) as counted
         left join execution_facts as execution on execution.execution_id = counted.execution_id;

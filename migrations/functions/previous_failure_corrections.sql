@@ -5,7 +5,7 @@
 -- For example, attempt 0 of the command 7:a:1 failed at 09:00:05, attempt 1 began at 09:00:20, and
 -- its previous_failure_at is still null. Then the result is the row (7, 7:a:1, 1, 09:00:05).
 create or replace function projector.previous_failure_corrections(
-    changed projector.call_id[], old_failures projector.call_failure[]
+    retries_and_failures projector.call_id[], old_failures projector.call_failure[]
 )
     returns table (
         execution_id bigint, command_id text, attempts integer, previous_failure_at timestamptz
@@ -18,14 +18,14 @@ begin
     return query
         select retry.execution_id, retry.command_id, retry.attempts, last_failure.finished_at
         from   retries_to_recheck(
-                   previous_failure_corrections.changed, previous_failure_corrections.old_failures
-               )
-                   as candidate
+                   previous_failure_corrections.retries_and_failures,
+                   previous_failure_corrections.old_failures
+               ) as candidate
         cross join lateral (
             select *
             from   call_facts
             where  call_facts.execution_id = candidate.execution_id
-            and    call_facts.command_id = candidate.command_id collate "C"
+            and    call_facts.command_id = candidate.command_id
             and    call_facts.attempts = candidate.attempts
             offset 0
         ) as retry

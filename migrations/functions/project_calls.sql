@@ -25,9 +25,12 @@
 -- value whose name ends in _ranked begins with its rank, and the least wins (end_rank).
 --
 -- Writing attempts never waits for a lock, so their order can't cause a deadlock. The trigger
--- project_1_executions runs first and locks every execution of these events (merge_executions), and
--- no other transaction writes the attempts of a locked execution. The rows of the roll-ups need no
--- order either, because each transaction writes to its own shard (take_shard).
+-- project_1_executions runs first (0008_create_triggers.sql) and locks every execution of these
+-- events (merge_executions), and no other transaction writes the attempts of a locked execution. If
+-- two transactions report on one execution at the same time, the second waits there. Writers use
+-- READ COMMITTED, never REPEATABLE READ, so its next queries then see what the first committed. The
+-- rows of the roll-ups need no order either, because each transaction writes to its own shard
+-- (take_shard). On a TRUNCATE, project_truncate truncates all these tables instead.
 --
 -- Three habits recur below. `offset 0` keeps the planner from merging a subquery into the query
 -- around it. `collate "C"` compares bytes, as the keys of the tables do. In the functions,

@@ -34,11 +34,11 @@ begin
                        select *
                        from   call_facts
                        where  call_facts.execution_id = wanted.execution_id
-                       and    call_facts.command_id = wanted.command_id collate "C"
+                       and    call_facts.command_id = wanted.command_id
                        offset 0
                    ) as candidate
                    except
-                   select execution_id, command_id collate "C", attempts from attempt
+                   select execution_id, command_id, attempts from attempt
                ) as gone
         where  stored.execution_id = gone.execution_id
         and    stored.command_id = gone.command_id

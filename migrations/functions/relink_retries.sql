@@ -1,8 +1,8 @@
 -- Corrects `previous_failure_at` of the retries for which an earlier attempt has changed, and
 -- returns these retries (step 4 of project_calls). The roll-ups count how long each retry has
 -- waited since that time. So `was_counted` returns what to subtract for them, except for those in
--- `recounted`, which the caller has subtracted already. retries_to_recheck explains `changed` and
--- `old_failures`.
+-- `to_recount`, which the caller has subtracted already. retries_to_recheck explains the other two
+-- arguments.
 --
 -- For example, a step sends each attempt as a command of its own. The command 7:a:1, attempt 0,
 -- failed at 09:00:05, and the command 7:a:2, attempt 1, began at 09:00:20. Now a report arrives that
@@ -11,8 +11,8 @@
 --     1. find the retries with a wrong `previous_failure_at`
 --     2. read how they were counted, and correct them
 create or replace function projector.relink_retries(
-    changed projector.call_id[], old_failures projector.call_failure[],
-    recounted projector.call_id[],
+    retries_and_failures projector.call_id[], old_failures projector.call_failure[],
+    to_recount projector.call_id[],
     out relinked projector.call_id[], out was_counted projector.call_delta[]
 )
     language plpgsql volatile
@@ -24,7 +24,9 @@ begin
     -- 1. The retries, and their right `previous_failure_at`.
     select array_agg((execution_id, command_id, attempts)::call_id), array_agg(previous_failure_at)
     into   relinked, right_times
-    from   previous_failure_corrections(relink_retries.changed, relink_retries.old_failures);
+    from   previous_failure_corrections(
+               relink_retries.retries_and_failures, relink_retries.old_failures
+           );
     if relinked is null then
         return;
     end if;
@@ -34,7 +36,7 @@ begin
         select counted
         from   call_deltas(-1, relinked) as counted
         where  (counted.execution_id, counted.command_id, counted.attempts) not in (
-                   select execution_id, command_id, attempts from unnest(relink_retries.recounted)
+                   select execution_id, command_id, attempts from unnest(relink_retries.to_recount)
                )
     );
     update call_facts as stored
@@ -42,7 +44,7 @@ begin
     from   unnest(relinked, right_times)
                as retry (execution_id, command_id, attempts, previous_failure_at)
     where  stored.execution_id = retry.execution_id
-    and    stored.command_id = retry.command_id collate "C"
+    and    stored.command_id = retry.command_id
     and    stored.attempts = retry.attempts;
 end
 $$;

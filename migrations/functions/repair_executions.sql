@@ -73,7 +73,7 @@ begin
     set    previous_failure_at = retry.previous_failure_at
     from   previous_failure_corrections(tries, array[]::call_failure[]) as retry
     where  known.execution_id = retry.execution_id
-    and    known.command_id = retry.command_id collate "C"
+    and    known.command_id = retry.command_id
     and    known.attempts = retry.attempts;
     delete from execution_facts where execution_id = any(whole) and events = 0;
 

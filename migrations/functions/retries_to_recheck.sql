@@ -3,10 +3,10 @@
 --
 -- The failure before a retry is the last failure that ended before the retry began, with one
 -- attempt less, of the same command or of the same step and iteration. A cancelled attempt is a
--- failure too (call_failed). `changed` are the retries and failures that changed. `old_failures`
--- are all failures that their commands had before the change, also those of attempts that were
--- deleted. A retry that didn't change itself may store a failure that's gone, or miss a new one.
--- Such a retry began before the next failure ended, so the search stops there.
+-- failure too (call_failed). `retries_and_failures` are those that changed. `old_failures` are all
+-- failures that their commands had before the change, also those of attempts that were deleted. A
+-- retry that didn't change itself may store a failure that's gone, or miss a new one. Such a retry
+-- began before the next failure ended, so the search stops there.
 --
 -- For example, these attempts are of one step and iteration, and 7:a:1 has just failed:
 --     command_id | attempts | begun_at | finished_at
@@ -21,7 +21,7 @@
 -- `offset 0` makes each look-up use its key. Without it, a plan that was made while there were no
 -- retries would later read all of them.
 create or replace function projector.retries_to_recheck(
-    changed projector.call_id[], old_failures projector.call_failure[]
+    retries_and_failures projector.call_id[], old_failures projector.call_failure[]
 )
     returns setof projector.call_id
     language plpgsql stable
@@ -32,20 +32,19 @@ begin
     return query
         -- 1. Failures that are new or gone.
         with failure_before as (
-            select execution_id, command_id collate "C", attempts, step collate "C", iteration,
-                   finished_at
+            select execution_id, command_id, attempts, step, iteration, finished_at
             from   unnest(retries_to_recheck.old_failures)
         ),
         failure_now as (
-            select changed.execution_id, changed.command_id collate "C", changed.attempts,
+            select changed.execution_id, changed.command_id, changed.attempts,
                    ranked_value(stored.step_ranked) as step,
                    coalesce(stored.iteration, -1) as iteration, stored.finished_at
-            from   unnest(retries_to_recheck.changed) as changed
+            from   unnest(retries_to_recheck.retries_and_failures) as changed
             cross join lateral (
                 select *
                 from   call_facts
                 where  call_facts.execution_id = changed.execution_id
-                and    call_facts.command_id = changed.command_id collate "C"
+                and    call_facts.command_id = changed.command_id
                 and    call_facts.attempts = changed.attempts
                 offset 0
             ) as stored
@@ -58,10 +57,10 @@ begin
         )
         -- 2. The changed attempts, and the next attempt of each command.
         select changed.execution_id, changed.command_id, changed.attempts
-        from   unnest(retries_to_recheck.changed) as changed
+        from   unnest(retries_to_recheck.retries_and_failures) as changed
         union
         select changed.execution_id, changed.command_id, changed.attempts + 1
-        from   unnest(retries_to_recheck.changed) as changed
+        from   unnest(retries_to_recheck.retries_and_failures) as changed
         union
         select old_failure.execution_id, old_failure.command_id, old_failure.attempts + 1
         from   unnest(retries_to_recheck.old_failures) as old_failure

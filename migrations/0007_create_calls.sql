@@ -162,12 +162,13 @@ comment on index projector.calls_by_command is
 -- addresses, and ids are removed. A word is an id if it has a digit, or consists of eight or more
 -- letters from a to f. A code is kept, which is up to three digits after a word such as "code" or
 -- "exit", or in front of the name of an HTTP error. An apostrophe within a word doesn't begin a
--- quote, and a quote that isn't closed reaches to the end of the text.
+-- quote, and a quote that isn't closed reaches to the end of the text. In any database, only ASCII
+-- letters are letters.
 create function projector.classify_error(error text) returns text
     language plpgsql immutable parallel safe
 as $$
 declare
-    class text := translate(left(error, 400), chr(1), ' ');
+    class text collate "C" := translate(left(error, 400), chr(1), ' ');
 begin
     -- Look for what a pattern needs before you search with it, because searching costs most.
     if class like '%"%' or class like '%''%' then

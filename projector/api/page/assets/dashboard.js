@@ -60,8 +60,8 @@ export const PANELS = [
     render: drawFirst,
   },
   {
-    id: "why", title: "Top errors", width: "wide", filters: OF_ERRORS, truncated: () => "the most frequent only",
-    subtitle: "Calls that failed, had an error, or were cancelled, by error text without ids, and their share",
+    id: "why", title: "New and growing errors", width: "wide", filters: OF_ERRORS, truncated: () => "the most frequent only",
+    subtitle: "Calls that failed, had an error, or were cancelled, by error text without ids. What grew most since the window before is first",
     queries: (address) => ({ why: ["error-groups", parameters(address, OF_ERRORS, { limit: 100 }), pace(address)] }),
     render: drawWhy,
   },

@@ -1,4 +1,4 @@
-// Calls without success: rates by step and attempt, first-attempt success, and the most frequent errors.
+// Calls without success: rates by step and attempt, first-attempt success, and the errors that became more frequent.
 
 import { link } from "./router.js";
 import { h } from "./dom.js";
@@ -70,7 +70,9 @@ export function drawFirst({ first }, { address, expanded }) {
 }
 
 export function drawWhy({ why }, { address, expanded }) {
-  const rows = steady("why", why.rows, (row) => `why-${row.error_class}`);
+  const more = (row) => row.calls - row.calls_before;
+  const sorted = [...why.rows].sort((a, b) => more(b) - more(a) || b.calls - a.calls);
+  const rows = steady("why", sorted, (row) => `why-${row.error_class}`);
   if (!rows.length) return nothing(why, `No call failed ${windowText(address)}.`);
   return [
     h("ol", { class: "bars groups" }, some(rows, expanded).map((row) =>
@@ -78,7 +80,7 @@ export function drawWhy({ why }, { address, expanded }) {
         h("a", { href: link(address, { show: "error", error_class: row.error_class }) },
           h("span", { class: "what" }, errorText(row)), novelty(row),
           spark(row.trend, trendTimes(why)),
-          h("b", {}, count(row.calls)), h("small", {}, percent(row.share)))))),
+          h("b", {}, count(row.calls)), h("small", {}, noBefore(why) ? percent(row.share) : `before ${count(row.calls_before)}`))))),
     h("div", { class: "under" },
       h("a", { href: link(address, { show: "errors" }) }, "All errors"),
       h("a", { href: failedCalls(address) }, "All calls without success"), guide("failed"),

@@ -353,6 +353,7 @@ function frame(panel, charts) {
   const state = ready && (failing || waiting) ? `figures from ${clock(states[0].answer.read_at)}` : null;
   const rule = gone ? null : alertRule(panel, page.address);
   const after = page.screen.panels.slice(page.screen.panels.indexOf(panel) + 1).find((one) => !one.shownIf);
+  const copies = panel.filters?.includes("step") ? `Copy rule for ${page.address.step ?? "all steps"}` : "Copy rule";
   return h("section", { id: panel.id, class: `panel ${panel.width}`, "data-key": `panel-${panel.id}`, tabindex: "-1",
     vars: rowsOf.has(panel.id) ? { "--rows": rowsOf.get(panel.id) } : {}, "aria-labelledby": `${panel.id}-title`, "aria-busy": String(!ready),
     "data-state": failing && !gone ? "bad" : waiting ? "warn" : null },
@@ -364,7 +365,7 @@ function frame(panel, charts) {
     state ? flag(failing ? "bad" : "warn", state) : null,
     rule && page.screen.layout !== "wall" ? h("button", { type: "button", class: "more rule", "data-copy": rule,
       title: `A Prometheus alert rule for a file that rule_files in prometheus.yml names. It ${rule.slice(2, rule.indexOf("\n")).replace("Watches", "watches")}`,
-      "aria-label": `Copy rule: ${panel.title} as a Prometheus alert` }, "Copy rule") : null),
+      "aria-label": `${copies}: ${panel.title} as a Prometheus alert` }, copies) : null),
   h("div", { class: "body" }, body.flat().filter(Boolean)));
 }
 

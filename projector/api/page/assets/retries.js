@@ -212,8 +212,8 @@ export function workers(address) {
       path: "executions-without-end", filters: ["playbook"], query: { limit: 100 }, timeless: true, none: "No execution lacks its end",
       order: () => (a, b) => b.silent_s - a.silent_s,
       key: (row) => row.execution_id,
-      columns: [id, playbook, number("Calls", "calls"), time("Last call", "last_finished_at"),
-        { ...number("Silent", "silent_s"), cell: (row) => [span(row.silent_s), row.waits_child ? [" ", h("small", { class: "why" }, "waits for ", execution(page(), row.waits_child))] : null] }] }),
+      columns: [{ ...id, cell: (row) => [execution(page(), row.execution_id), row.waits_child ? h("small", { class: "why" }, "waits for ", execution(page(), row.waits_child)) : null] },
+        playbook, number("Calls", "calls"), time("Last call", "last_finished_at"), number("Silent", "silent_s", span)] }),
   ] };
 }
 

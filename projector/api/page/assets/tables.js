@@ -92,9 +92,13 @@ export async function exportTable(id, as) {
   save(`${id}.csv`, `${lines(id, ",", quoted)}\n`, "text/csv");
 }
 
-/** Browsers give the clipboard to pages of https and of this machine only: the others select and copy. */
+/** Selects and copies where the browser has no clipboard for the page: it's neither https nor of this machine, or lacks the permission. */
 export async function copyText(text) {
-  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  try {
+    return await navigator.clipboard.writeText(text);
+  } catch {
+    // Then the way below.
+  }
   const area = document.createElement("textarea");
   area.value = text;
   document.body.append(area);

@@ -96,6 +96,7 @@ def decode_events(
     begins_an_object = value.startswith(b"{")
     if not begins_an_object and value.startswith(b"\0"):
         value = strip_schema_header(value)
+        begins_an_object = value.startswith(b"{")
     if not value.isascii():
         _reject_invalid_utf8(value)
     sign_search = sanitizer.find_signs(value)
@@ -133,7 +134,7 @@ class _SuspiciousText(msgspec.Struct, frozen=True, gc=False):
     """
 
     text: bytes
-    tree: "Json"
+    tree: Json
     may_be_deep: bool
     bom: bool
     has_sign: HasSign
@@ -242,7 +243,11 @@ class _RecordDecoder:
         return msgspec.structs.replace(level, bom=True) if parsed.bom else level
 
     def _decode_string(self, string: str) -> JsonLevel:
-        """Decode the object in a JSON string. A string in the string isn't decoded."""
+        """Decode the object in a JSON string. A string in the string isn't decoded.
+
+        Only here may a text have lone surrogates or U+0000, because the string had them as escapes.
+        Bytes can't, because UTF-8 has no surrogates, and JSON has no U+0000 but as an escape.
+        """
         parsed = self._parse(escape_unstorable(string).encode())
         if isinstance(parsed.tree, str):
             raise RecordRejectedError(

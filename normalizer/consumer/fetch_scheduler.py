@@ -24,7 +24,9 @@ ClaimedChunk = tuple[Claim, FetchedChunk]
 class FetchScheduler:
     """Fetches records for this process, each with the claim under which it was read.
 
-    `store` is the one that writes batches. `measure_stage` measures a stage of a batch.
+    `store` is the one that writes batches. Its connection is idle when a record is to be processed
+    alone, whereas the one for claims may be waiting for another owner's transaction to end.
+    `measure_stage` measures a stage of a batch.
     """
 
     def __init__(

@@ -10,10 +10,10 @@ SIGTERM    ends the retries, writes the batches in memory (or rolls them back at
            leaves the group. Whatever wasn't committed is read again by the next owner.
 
 `membership` claims partitions, `batch_filler` fills batches, and this module writes them one after
-the other. A batch has a part for each of its partitions. At most two batches are in memory: one
-that is being written, and one that is being filled. A part that's blocked is set aside, so that the
-others needn't wait for it, and all such parts may have the bytes of one more batch (see
-`set_aside`). Add processes to write in parallel.
+the other. A batch has a part for each of its partitions. Memory holds the batch that's being
+written, the one that's being filled, and the records of a fetch for which that has no room. A part
+that's blocked is set aside, so that the others needn't wait for it, and all such parts may have the
+bytes of one more batch (see `set_aside`). Add processes to write in parallel.
 
 After SIGTERM, each batch in memory gets at most one more try, and a part set aside gets none. If
 the first batch fails, the second one is written without the partitions of the first, because their
@@ -213,7 +213,7 @@ class Service:
         await self.intake.stop_helper()
 
     async def _wait_for_write(self, writing: asyncio.Task[None] | None) -> None:
-        """Wait until this batch is written, so that only two batches are ever in memory.
+        """Wait until this batch is written, so that at most two batches are ever in memory.
 
         This raises no error of the write. The task group does, which also cancels this task.
         """

@@ -12,6 +12,7 @@ CALL_FACTS: Final = Comparison(
     actual="""
         select call.execution_id, call.command_id, call.attempts, call.begun_at, call.issued_at,
                call.claimed_at, call.started_at, call.finished_at,
+               -- An error has up to 1,000 characters, too many to compare and print in full.
                call.outcome_ranked, call.duration_ranked, md5(call.error_ranked) as error_ranked,
                call.step_ranked, call.worker_ranked, call.max_attempts_ranked,
                call.iteration, call.previous_failure_at, call.is_numbered, call.may_be_retried
@@ -40,6 +41,8 @@ CALL_FACTS: Final = Comparison(
                attempt.max_attempts_ranked, attempt.iteration, before.previous_failure_at,
                attempt.is_numbered, attempt.may_be_retried
         from   attempt
+        -- The same rule as in retries_to_recheck, written again on purpose. The triggers look only
+        -- at attempts near a change, and this looks at all of them.
         left join (
             select   retry.execution_id, retry.command_id, retry.attempts,
                      max(failure.finished_at) as previous_failure_at

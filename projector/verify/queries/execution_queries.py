@@ -13,6 +13,8 @@ EXECUTION_FACTS: Final = Comparison(
         select execution_id, events, first_at, begin_at, last_at, last_event_ranked, active_at,
                highest_attempts, playbook_ranked, catalog_id, parent_execution_id, completed,
                completed_at, failed, failed_at, cancelled, cancelled_at,
+               -- Whether the row rightly notes what the roll-ups count it under. The next change of
+               -- the execution subtracts that from them.
                (counted_playbook_ranked, counted_begun, counted_outcome, counted_ended)
                    is not distinct from (
                        playbook_ranked, to_hour(begin_at),

@@ -27,10 +27,11 @@
 -- Writing attempts never waits for a lock, so their order can't cause a deadlock. The trigger
 -- project_1_executions runs first (0008_create_triggers.sql) and locks every execution of these
 -- events (merge_executions), and no other transaction writes the attempts of a locked execution. If
--- two transactions report on one execution at the same time, the second waits there. Writers use
--- READ COMMITTED, never REPEATABLE READ, so its next queries then see what the first committed. The
--- rows of the roll-ups need no order either, because each transaction writes to its own shard
--- (take_shard). On a TRUNCATE, project_truncate truncates all these tables instead.
+-- two transactions report on one execution at the same time, the second waits there. The service
+-- writes in READ COMMITTED, so the second's next queries see what the first committed. In REPEATABLE
+-- READ, the second would fail instead. The rows of the roll-ups need no order either, because each
+-- transaction writes to its own shard (take_shard). A TRUNCATE doesn't run this function, but
+-- project_truncate.
 --
 -- Three habits recur below. `offset 0` keeps the planner from merging a subquery into the query
 -- around it. `collate "C"` compares bytes, as the keys of the tables do. In the functions,

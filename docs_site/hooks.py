@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
@@ -38,6 +39,7 @@ OUTSIDE: Final = {
 
 _FENCED: Final = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
 _LINK: Final = re.compile(r"(?<!\!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
+_JOINED: Final = "e=e+s+o.id"
 _SOURCE: Final = re.compile(r'(src|srcset)="docs/([^"]+)"')
 
 
@@ -129,6 +131,19 @@ def on_page_markdown(markdown: str, page: Page, files: Files, **_: Any) -> str:
     parts[::2] = [_SOURCE.sub(r'\1="\2"', _LINK.sub(moved, part)) for part in parts[::2]]
     text = "\n".join(_indented("".join(parts).split("\n")))
     return f"{text}\n{figures()}\n" if place == "results.md" else text
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """Repair how the search tells the nodes of its index apart (lunr 2.3.9, `TokenSet.toString`).
+
+    It joins letters and ids without a separator, so it may take two nodes for one where words
+    contain digits. Then a search for a number fails, and which one changes with each text.
+    """
+    (worker,) = Path(config.site_dir).glob("assets/javascripts/workers/search.*.min.js")
+    script = worker.read_text()
+    if script.count(_JOINED) != 1:
+        raise PluginError(f"{worker.name} doesn't join letters and ids as lunr 2.3.9 does")
+    worker.write_text(script.replace(_JOINED, f'{_JOINED}+","'))
 
 
 def _indented(lines: Iterable[str]) -> Iterator[str]:

@@ -14,7 +14,7 @@ from setuptools.command.build_ext import build_ext
 
 NAME = "event_normalizer_native"
 HERE = Path(__file__).parent
-RULES = HERE.parent / "normalizer" / "core" / "rule_sources.py"
+RULES = HERE.parent / "normalizer" / "core" / "rules_hash.py"
 
 
 class CargoBuild(build_ext):

@@ -4,11 +4,11 @@
     ├── ConfigurationError         fix the settings (nothing was started)
     ├── RetryableError             back off, then retry the same batch
     │   ├── StoreUnavailableError  the database is unreachable, overloaded, or read-only
-    │   │   ├── StoreSignInError   it rejects the sign-in: retry as often as SignInTries allows
+    │   │   ├── StoreSignInError   it rejects the sign-in: retry as often as SignInRetryLimit allows
     │   │   ├── StoreSilentError   it hasn't responded at all
     │   │   └── ProjectionFailedError  a projection failed: write without projections in the end
     │   └── BrokerUnavailableError the broker is unreachable
-    │       └── BrokerSignInError  it rejects the sign-in: retry as often as SignInTries allows
+    │       └── BrokerSignInError  it rejects the sign-in: retry as often as SignInRetryLimit allows
     ├── PositionError              this process may not write this partition
     │   ├── FencedError            another process claimed it: wait for the next assignment
     │   ├── OtherGroupError        another consumer group reads it: wait until that one stops
@@ -37,7 +37,7 @@ continues. Other exceptions only tell a caller inside what happened, which trans
     HelperProcessDiedError                                the helper process, about itself
     TokenUnavailableError, TokenRejectedError             an access token for Kafka
     DecompressedTooLargeError                             decompressing a batch of Kafka's log
-    TlsFileError, PoolerError                             opening a connection to PostgreSQL
+    TlsFileError, PoolerRejectedError                             opening a connection to PostgreSQL
     RowRejectedError, RetryTransactionError               a transaction that writes a batch
 
 The HTTP API has its own in projector/api/api_errors.py.
@@ -210,7 +210,7 @@ class ProcessStuckError(FatalError):
     """This process can't continue, but a new one can. Exit, so that the supervisor restarts it."""
 
 
-class SignInTries:
+class SignInRetryLimit:
     """Counts rejected sign-ins in a row, and raises FatalError at the fifth.
 
     A single rejection may be temporary: somebody may have changed the password on one side first,
@@ -242,7 +242,7 @@ class SignInTries:
                 "be wrong"
             ) from error
 
-    def count_success(self) -> None:
+    def reset_count(self) -> None:
         """Count a try that succeeded."""
         self._rejected = 0
 

@@ -29,7 +29,7 @@ MAX_FIELD_DEPTH: Final = 126
 """The most levels below a field of an event. With the event's own object it's 127, and Rust readers
 accept 128."""
 
-JSON_STRINGS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+JSON_STRING_PATTERN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _LIST: Final = ord("[")
 """The number of the byte, because searching bytes for b"[" takes five times as long."""
 _BRACES: Final = bytes.maketrans(b"[]", b"{}")
@@ -133,7 +133,7 @@ def braces_outside_strings(text: bytes) -> bytes:
     # strings can be removed, and with them the brackets that they contain.
     if b"\\" in text:
         text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
-    return JSON_STRINGS.sub(b"", text.translate(_BRACES, _NO_OUTLINE).replace(b'""', b""))
+    return JSON_STRING_PATTERN.sub(b"", text.translate(_BRACES, _NO_OUTLINE).replace(b'""', b""))
 
 
 def _depth(braces: bytes) -> int:

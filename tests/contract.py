@@ -23,7 +23,12 @@ from normalizer.core.decode.decode_json import UTF8_BOM
 from normalizer.core.json_schema import json_schema
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
-from normalizer.core.shapes import find_batch_key, has_event_type, is_feed_wrapper, may_be_envelope
+from normalizer.core.shapes import (
+    find_batch_key,
+    has_event_type,
+    is_feed_wrapper,
+    may_be_foreign_envelope,
+)
 from normalizer.envelope import CALL_DONE, Envelope, Ignored, Rejected, Rule, to_canonical
 from tests.vectors.corpus import (
     SINGLE,
@@ -191,7 +196,7 @@ def _says_one_event(raw: bytes) -> bool:
     if not isinstance(sent, dict):
         return not isinstance(sent, str | list)
     return has_event_type(sent) or not (
-        find_batch_key(sent) or is_feed_wrapper(sent) or may_be_envelope(sent)
+        find_batch_key(sent) or is_feed_wrapper(sent) or may_be_foreign_envelope(sent)
     )
 
 

@@ -19,8 +19,8 @@ from normalizer.cli.exit_on_error import (
     run_or_exit,
 )
 from normalizer.cli.job_execution import (
-    create_screen_for_log,
     exit_with_result,
+    log_to_screen,
     run_backfill_dry_run,
     run_job,
 )
@@ -39,12 +39,12 @@ from normalizer.config.passwords import mask_url_passwords
 from normalizer.config.settings import Settings
 from normalizer.jobs.backfill import Backfill
 from normalizer.jobs.engine.job_spec import JobSpec
+from normalizer.jobs.engine.known_sources import KnownSources, read_known_sources
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.runner import JobRunner
-from normalizer.jobs.engine.source_state import SourceState, read_source_state
-from normalizer.jobs.sources.field_defaults import FieldDefaults, parse_defaults
+from normalizer.jobs.sources.field_defaults import FieldDefaults, parse_field_defaults
 from normalizer.jobs.sources.file_source import FileSource, Form
-from normalizer.jobs.sources.history_source import HistorySource
+from normalizer.jobs.sources.job_source import JobSource
 from normalizer.jobs.sources.table_source import TableSource
 from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
 
@@ -216,7 +216,7 @@ def backfill_file(
     its input again. Save the stream to a file first.
     """
     settings = load_settings_or_exit("database_url")
-    given = read_settings_or_exit(lambda: parse_defaults(defaults))
+    given = read_settings_or_exit(lambda: parse_field_defaults(defaults))
     options = {f"set {name}": value for name, value in given.items()}
     options |= {} if form == "auto" else {"format": form}
     options |= {} if incarnation is None else {"incarnation": str(incarnation)}
@@ -294,7 +294,7 @@ def backfill_table(
             "expected either the name of a table, such as noetl.event, or --query, but not both"
         )
     settings = load_settings_or_exit("database_url")
-    given = read_settings_or_exit(lambda: parse_defaults(defaults))
+    given = read_settings_or_exit(lambda: parse_field_defaults(defaults))
     url = source_url or settings.required_database_url
     options = {f"set {field}": value for field, value in given.items()}
     table_options = {"query": query, "name": name, "key": key}
@@ -322,15 +322,15 @@ def backfill_table(
 def _run_backfill(
     settings: Settings,
     spec: JobSpec,
-    open_source: Callable[[SourceState], HistorySource],
+    open_source: Callable[[KnownSources], JobSource],
     *,
     dry_run: bool,
     changes: Path | None,
     run_options: dict[str, Any],
 ) -> NoReturn:
     """Run a backfill or its dry run, and exit with its code."""
-    screen = create_screen_for_log(settings)
-    source = open_source(run_or_exit(read_source_state(settings.required_database_url)))
+    screen = log_to_screen(settings)
+    source = open_source(run_or_exit(read_known_sources(settings.required_database_url)))
     normalize = build_normalizer_or_exit(settings).normalize
     if dry_run:
         run_backfill_dry_run(settings, source, normalize, changes, screen)

@@ -112,7 +112,7 @@ async def _groups(
 ) -> AsyncIterator[CheckResult]:
     """Check that no other consumer group reads these topics into this database."""
     partitions = defaultdict[tuple[str, str], list[str]](list)
-    for one in await database.find_other_groups(kafka.bounds.keys(), group_id):
+    for one in await database.find_other_group_errors(kafka.bounds.keys(), group_id):
         partitions[one.other, one.owner].append(f"{one.topic}[{one.partition}]")
     for (other, owner), names in partitions.items():
         message = (

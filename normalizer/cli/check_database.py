@@ -16,7 +16,7 @@ from normalizer.cli.check_result import CheckResult
 from normalizer.config.passwords import mask_url_passwords
 from normalizer.config.settings import Settings
 from normalizer.errors import OtherGroupError
-from normalizer.store.claim_checks import find_other_groups
+from normalizer.store.claim_checks import find_other_group_errors
 from normalizer.store.migrate import (
     APPLIED_BY_HAND_REMEDY,
     USE_OTHER_BUILD_REMEDY,
@@ -265,12 +265,12 @@ class DatabaseCheck:
         remedy = "run an NTP client on both" if abs(skew_s) > _SKEW_S else ""
         yield CheckResult("clock", message, remedy)
 
-    async def find_other_groups(
+    async def find_other_group_errors(
         self, partitions: Collection[tuple[str, int]], group_id: str
     ) -> list[OtherGroupError]:
         """Return the partitions that another consumer group reads into this database."""
         async with read_only_connection(self._url) as connection:
-            return await find_other_groups(connection, partitions, group_id)
+            return await find_other_group_errors(connection, partitions, group_id)
 
     async def fetch(self, statement: str, topics: Sequence[str]) -> list[asyncpg.Record]:
         """Return the rows of a statement about these topics."""

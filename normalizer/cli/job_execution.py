@@ -24,7 +24,7 @@ from normalizer.jobs.engine.job_spec import JobSpec
 from normalizer.jobs.engine.run_progress import RunProgress, RunResult
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.engine.throttle import LiveLagMeter, Throttle
-from normalizer.jobs.sources.history_source import HistorySource
+from normalizer.jobs.sources.job_source import JobSource
 from normalizer.kafka import GrouplessClient
 from normalizer.runtime import logging_setup
 from normalizer.runtime.exit_codes import FAILED, PROBLEM_FOUND
@@ -35,7 +35,7 @@ from normalizer.runtime.signals import cancel_on_signal
 from normalizer.runtime.slices import Normalize
 
 
-def create_screen_for_log(settings: Settings) -> Screen:
+def log_to_screen(settings: Settings) -> Screen:
     """Return a screen on standard error. The log is printed on it too."""
     screen = Screen(sys.stderr)
     logging_setup.configure_logging(
@@ -85,7 +85,7 @@ async def _throttle(
 
 def run_backfill_dry_run(
     settings: Settings,
-    source: HistorySource,
+    source: JobSource,
     normalize: Normalize,
     changes: Path | None,
     screen: Screen,

@@ -16,8 +16,8 @@ from normalizer.cli.exit_on_error import (
     run_or_exit,
 )
 from normalizer.cli.job_execution import (
-    create_screen_for_log,
     exit_with_result,
+    log_to_screen,
     run_backfill_dry_run,
     run_job,
 )
@@ -36,7 +36,7 @@ from normalizer.jobs.engine.job_spec import JobSpec
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.redrive import QuarantineSource, RedriveSelection, build_redrive_backfill
-from normalizer.jobs.sources.field_defaults import FieldDefaults, parse_defaults
+from normalizer.jobs.sources.field_defaults import FieldDefaults, parse_field_defaults
 from normalizer.runtime.exit_codes import MISUSED
 from normalizer.store import quarantine_reader
 
@@ -223,17 +223,17 @@ def redrive(
     """
     first, after = parse_time_range(from_time, to_time)
     settings = load_settings_or_exit("database_url")
-    given = read_settings_or_exit(lambda: parse_defaults(defaults))
+    given = read_settings_or_exit(lambda: parse_field_defaults(defaults))
     max_rate = options.pop("max_rate")
     selection = RedriveSelection(from_time=first, to_time=after, **options)
     source = QuarantineSource(
         settings.required_database_url, selection, defaults=FieldDefaults(given)
     )
     normalizer = build_normalizer_or_exit(settings)
-    screen = create_screen_for_log(settings)
+    screen = log_to_screen(settings)
     if dry_run:
         run_backfill_dry_run(
-            settings, source, source.wrap_normalize(normalizer.normalize), changes, screen
+            settings, source, source.skip_missing_records(normalizer.normalize), changes, screen
         )
     if selection.selects_all and not yes:
         _ask_for_all(run_or_exit(source.count_entries()))

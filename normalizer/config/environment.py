@@ -16,7 +16,7 @@ import msgspec
 from msgspec.structs import FieldInfo
 
 from normalizer.config.passwords import (
-    DATABASE_URL_SYNTAX,
+    DATABASE_URL_HINT,
     URL_MASK,
     is_database_url,
     mask_url_passwords,
@@ -234,14 +234,14 @@ def _converted(field: FieldInfo, text: str) -> Any:
 def _contradictions(settings: Settings) -> Iterator[str]:
     """Find variables that contradict each other, and files that don't exist."""
     if settings.database_url and not is_database_url(settings.database_url):
-        yield f"DATABASE_URL: {DATABASE_URL_SYNTAX}"
+        yield f"DATABASE_URL: {DATABASE_URL_HINT}"
     for server in settings.kafka_bootstrap_servers:
         address = _HOST_PORT.fullmatch(server)
         # If a port is too large, a resolver silently takes it modulo 65,536.
         if address is None or not 1 <= int(address[1]) <= _LAST_PORT:
             yield f"KAFKA_BOOTSTRAP_SERVERS: expected host:port; got {server!r}"
     yield from _topic_contradictions(settings)
-    if settings.owner.startswith("operator:"):
+    if settings.process_name.startswith("operator:"):
         yield "NORMALIZER_INSTANCE: must not begin with operator:, which marks a moved position"
     yield from _security_contradictions(settings)
 

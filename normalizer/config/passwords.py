@@ -5,7 +5,7 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 URL_MASK: Final = "***"
-DATABASE_URL_SYNTAX: Final = (
+DATABASE_URL_HINT: Final = (
     "expected postgresql://user:password@host:port/name, with : / ? # @ of a password "
     "percent-encoded"
 )

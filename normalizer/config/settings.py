@@ -220,7 +220,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = "auto"
 
     @property
-    def owner(self) -> str:
+    def process_name(self) -> str:
         """Return the name of this process in `source_positions.owner`."""
         return self.instance or f"{socket.gethostname()}:{os.getpid()}"
 

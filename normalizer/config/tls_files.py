@@ -49,7 +49,7 @@ def system_ca_ssl_context(database_url: str) -> ssl.SSLContext | None:
     return context
 
 
-def find_unloadable_file(database_url: str) -> ConfigurationError | None:
+def find_tls_file_error(database_url: str) -> ConfigurationError | None:
     """Find the first TLS file that can't be loaded, and why. Returns None if all can."""
     sslmode = libpq_option(database_url, "sslmode") or ""
     root = libpq_option(database_url, "sslrootcert")

@@ -184,13 +184,13 @@ class GroupMembership:
         """Note that records of the partition have arrived, so it isn't stuck."""
         self._watchdog.note_progress(partition)
 
-    def mark_busy(self, worker: str) -> AbstractContextManager[None]:
+    def while_busy(self, worker: str) -> AbstractContextManager[None]:
         """Mark `worker` as busy within the block. While it's busy, no partition counts as stuck.
 
         The worker is, for example, the writer or the helper process. Partitions may have to wait
         for it, so their lack of progress isn't the consumer's fault.
         """
-        return self._watchdog.mark_busy(worker)
+        return self._watchdog.while_busy(worker)
 
     def on_commit(self, batch: Batch, lost: Sequence[PositionError] = ()) -> None:
         """Note that the batch was committed, except for the parts whose errors are in `lost`."""
@@ -274,7 +274,7 @@ class GroupMembership:
             # claimed.
             await self._reader.fetch((), max_records=1, timeout_s=0.0)
             self._is_claiming = True
-            with self._watchdog.mark_busy("claims"):
+            with self._watchdog.while_busy("claims"):
                 await self._drop_lost_claims()
                 await self._claims.claim_unclaimed_partitions()
         except RetryableError as error:
@@ -351,7 +351,7 @@ class GroupMembership:
                 outage.count_failure(error)
             else:
                 outage.count_success()
-            if not self._reader.unverified_logs():
+            if not self._reader.unverified_partitions():
                 await self._verification_due.wait()
             else:
                 await wait_at_most(self.stopping, _VERIFY_EVERY_S)

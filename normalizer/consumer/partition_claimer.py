@@ -89,7 +89,7 @@ class PartitionClaimer:
             return
         group_changes = self._reader.group_changes
         cluster_id = await self._kafka.cluster_id()
-        others = await self._store.find_other_groups(unclaimed, self._group_id, cluster_id)
+        others = await self._store.find_other_group_errors(unclaimed, self._group_id, cluster_id)
         ownership.mark_partitions_of_other_groups(unclaimed, others)
         to_claim = [one for one in unclaimed if not ownership[one].why_other_group]
         bounds = await self._reachable_bounds(to_claim)
@@ -130,13 +130,13 @@ class PartitionClaimer:
         stopped. If a partition doesn't exist at the moment or its leader is unreachable, it stays
         unverified until a later check. Raises BrokerUnavailableError if the cluster is unreachable.
         """
-        unverified_logs = {one.partition: one for one in self._reader.unverified_logs()}
-        if not unverified_logs:
+        unverified_partitions = {one.partition: one for one in self._reader.unverified_partitions()}
+        if not unverified_partitions:
             return
         cluster_id = await self._kafka.cluster_id()
-        all_bounds = await self._reachable_bounds(unverified_logs)
+        all_bounds = await self._reachable_bounds(unverified_partitions)
         for partition, bounds in all_bounds.items():
-            unverified_log = unverified_logs[partition]
+            unverified = unverified_partitions[partition]
             claim = self._ownership.current_claims.get(partition)
             if claim is None:
                 continue
@@ -146,8 +146,8 @@ class PartitionClaimer:
                     self._kafka,
                     partition,
                     (claim.cluster_id, cluster_id),
-                    next_offset=unverified_log.next_offset,
-                    last=unverified_log.last,
+                    next_offset=unverified.next_offset,
+                    last=unverified.last,
                     bounds=bounds,
                 )
             except BrokerUnavailableError as error:
@@ -155,7 +155,7 @@ class PartitionClaimer:
                 continue
             self._ownership.mark_reachable(partition)
             if not reset:
-                self._reader.mark_verified(unverified_log, compared_ms=compared_ms)
+                self._reader.mark_verified(unverified, compared_ms=compared_ms)
             elif self._ownership.is_claimed(claim):
                 self._ownership.stop_partition(partition, _topic_reset(partition, reset))
 

@@ -65,7 +65,7 @@ class RecordStore(Protocol):
     ) -> Claim:
         """Claim a partition."""
 
-    async def find_other_groups(
+    async def find_other_group_errors(
         self, partitions: Collection[tuple[str, int]], group_id: str, cluster_id: str
     ) -> Sequence[OtherGroupError]:
         """Return an error for each of these partitions that another consumer group reads."""
@@ -133,7 +133,7 @@ StoreFactory = Callable[[Settings, OnCommit], ServiceStores]
 def postgres_stores(settings: Settings, on_commit: OnCommit) -> ServiceStores:
     """Return three stores, each with its own connection."""
     open_store = partial(
-        Store, settings.required_database_url, owner=settings.owner, on_commit=on_commit
+        Store, settings.required_database_url, owner=settings.process_name, on_commit=on_commit
     )
     return ServiceStores(
         claims=open_store(application_name="normalizer claims"),

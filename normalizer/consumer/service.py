@@ -135,7 +135,9 @@ class Service:
         Raises FatalError, or any other exception that a bug causes.
         """
         _log.info(
-            "consumer.started", topics=self._settings.kafka_topics, owner=self._settings.owner
+            "consumer.started",
+            topics=self._settings.kafka_topics,
+            owner=self._settings.process_name,
         )
         async with contextlib.AsyncExitStack() as opened:
             opened.callback(self.observer.flush_rejections)  # last, also after an error
@@ -234,7 +236,7 @@ class Service:
         measured = self.observer.measure_stage("write")
         lost: Sequence[PositionError] = ()
         try:
-            with make_spans(batch), self._membership.mark_busy("writer"), measured:
+            with make_spans(batch), self._membership.while_busy("writer"), measured:
                 await write_with_retry(
                     self._stores.batches,
                     batch,

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from normalizer.core.previous_owner import RECORD_BLAMED, SLICE_SHARED
+from normalizer.core.previous_owner import RECORD_AMONG_OTHERS, RECORD_BLAMED
 from normalizer.kafka import KafkaPartition
 from normalizer.runtime.logging_setup import get_logger
 from normalizer.store.claim import Claim
@@ -94,9 +94,9 @@ class SuspectPartitions(dict[KafkaPartition, _SuspectPartition]):
         if claim.slice_records is None:
             return
         found = claim.found_slice
-        # RECORD_BLAMED, SLICE_ALONE, and SLICE_SHARED all mean that the last owner worked on one
-        # record at most.
-        must_be_alone = found is not None and found <= SLICE_SHARED
+        # RECORD_BLAMED, RECORD_ALONE, and RECORD_AMONG_OTHERS all mean that the last owner worked
+        # on one record at most.
+        must_be_alone = found is not None and found <= RECORD_AMONG_OTHERS
         wait_s = BLAMED_RECORD_WAIT_S if claim.slice_records == RECORD_BLAMED else 0.0
         self[partition] = _SuspectPartition(
             claim=claim,
@@ -158,8 +158,8 @@ class SuspectPartitions(dict[KafkaPartition, _SuspectPartition]):
         if after is None:
             return None
         # After this commit the process works on the next slice, so store that one's size. A slice
-        # of two records is stored as 3, because 2 is SLICE_SHARED.
-        return SLICE_SHARED if after.size == 1 else max(after.size, SLICE_SHARED + 1)
+        # of two records is stored as 3, because 2 is RECORD_AMONG_OTHERS.
+        return RECORD_AMONG_OTHERS if after.size == 1 else max(after.size, RECORD_AMONG_OTHERS + 1)
 
     def note_commit(self, partition: KafkaPartition, records: int, next_offset: int) -> None:
         """Note that a slice with this number of records was committed."""

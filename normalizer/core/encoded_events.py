@@ -109,7 +109,7 @@ class NativeLane(Protocol):
     The class `Lane` of the module `event_normalizer_native` implements it. Create one with
     `Lane(EncodedEvent, EventCleaner(words))`. The lane calls EncodedEvent with its five fields by
     position. RULES_SHA256 in that module is the hash of the rules that the lane was built from. If
-    `normalizer.core.rule_sources.rules_sha256()` returns another hash, the lane is outdated.
+    `normalizer.core.rules_hash.rules_sha256()` returns another hash, the lane is outdated.
     """
 
     panics: int

@@ -11,11 +11,11 @@ from typing import Final
 
 import msgspec
 
-SLICE_ALONE: Final = 1
+RECORD_ALONE: Final = 1
 """The owner works on one record, and nothing else in the whole process."""
 RECORD_BLAMED: Final = 0
 """An owner died while it worked on only the next record."""
-SLICE_SHARED: Final = 2
+RECORD_AMONG_OTHERS: Final = 2
 """The owner works on one record, or on none yet, and maybe on records of other partitions too. A
 greater number is the size of a slice, or one more."""
 
@@ -32,7 +32,9 @@ class PreviousOwner(msgspec.Struct, frozen=True, kw_only=True):
     holder: str | None = None
     slice_records: int | None = None
 
-    def slice_mark_for(self, holder: str, *, next_offset: int, log_end: int | None) -> int | None:
+    def slice_records_for(
+        self, holder: str, *, next_offset: int, log_end: int | None
+    ) -> int | None:
         """Return `slice_records` for a claim by this holder, or None if the partition is healthy.
 
         A partition is healthy if none of its records can have killed its last owner, for example
@@ -44,6 +46,8 @@ class PreviousOwner(msgspec.Struct, frozen=True, kw_only=True):
         if next_offset >= log_end:
             return None
         has_ended = self.holder is not None and self.holder != holder
-        if self.slice_records == RECORD_BLAMED or (self.slice_records == SLICE_ALONE and has_ended):
+        if self.slice_records == RECORD_BLAMED or (
+            self.slice_records == RECORD_ALONE and has_ended
+        ):
             return RECORD_BLAMED
-        return None if self.slice_records is None and not has_ended else SLICE_SHARED
+        return None if self.slice_records is None and not has_ended else RECORD_AMONG_OTHERS

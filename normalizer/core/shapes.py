@@ -59,7 +59,7 @@ def has_event_type(fields: Collection[str]) -> bool:
     return "event_type" in fields or "name" in fields
 
 
-def may_be_envelope(fields: Collection[str]) -> bool:
+def may_be_foreign_envelope(fields: Collection[str]) -> bool:
     """Return whether these may be the keys of a foreign envelope (#w7, #w9)."""
     return not has_event_type(fields) and (
         "specversion" in fields

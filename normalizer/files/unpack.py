@@ -67,18 +67,18 @@ class UnpackedFile:
         self._file.close()
 
     @property
-    def is_drained(self) -> bool:
+    def needs_read_ahead(self) -> bool:
         """Return whether everything read ahead is consumed, and the file may have more."""
         return self._taken_of_ahead >= len(self._ahead) and not self._ended
 
     def read_ahead(self) -> None:
         """Read the next bytes of the file into memory, for the next calls of `read1`.
 
-        Call this only if `is_drained`, and in a separate thread, because a disk or a network drive
-        may hang. It raises no errors itself. `read1` raises them later, after it has returned the
-        bytes that were read before the error.
+        Call this only if `needs_read_ahead`, and in a separate thread, because a disk or a network
+        drive may hang. It raises no errors itself. `read1` raises them later, after it has returned
+        the bytes that were read before the error.
         """
-        assert self.is_drained
+        assert self.needs_read_ahead
         try:
             self._ahead = self._file.read(_AHEAD_BYTES if self._ahead else _PACKED_BYTES)
         except OSError as error:
@@ -142,7 +142,7 @@ class UnpackedFile:
         return packed
 
     def _read(self) -> bytes:
-        if self.is_drained:
+        if self.needs_read_ahead:
             self.read_ahead()
         if self._broken:
             raise self._broken

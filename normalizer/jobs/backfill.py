@@ -26,8 +26,8 @@ from normalizer.jobs.engine.job_positions import JobPositions
 from normalizer.jobs.engine.job_run import JobRun
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.runner import JobRunner
-from normalizer.jobs.sources.history_source import (
-    HistorySource,
+from normalizer.jobs.sources.job_source import (
+    JobSource,
     PartKey,
     ReadPosition,
     SourcePage,
@@ -62,7 +62,7 @@ class Backfill:
     def __init__(
         self,
         runner: JobRunner,
-        source: HistorySource,
+        source: JobSource,
         normalize: Normalize,
         *,
         build_positions: Callable[[JobRun], JobPositions] | None = None,
@@ -100,7 +100,7 @@ class Backfill:
         )
         async with Store(
             self.runner.database_url,
-            owner=self.runner.settings.owner,
+            owner=self.runner.settings.process_name,
             application_name=f"normalizer {run.spec.kind}",
             positions=positions,
             on_commit=self._rejections.count_rejections,

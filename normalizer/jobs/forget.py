@@ -311,7 +311,7 @@ _DELETE_DRIFT: Final = """
            )
 """
 
-_LOCK_EXECUTION: Final = "select projector.lock_executions(array[$1::bigint])"
+_LOCK_EXECUTION: Final = "select projector.try_lock_executions(array[$1::bigint])"
 
 # Skips locked rows. Waiting for one could cause a deadlock, because the process that locked it may
 # be waiting for the execution, which this transaction has locked.

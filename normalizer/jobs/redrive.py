@@ -26,7 +26,7 @@ from normalizer.jobs.engine.job_positions import JobPositions
 from normalizer.jobs.engine.job_run import JobRun
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.sources.field_defaults import FieldDefaults
-from normalizer.jobs.sources.history_source import PartKey, ReadPosition, SourcePage, SourcePart
+from normalizer.jobs.sources.job_source import PartKey, ReadPosition, SourcePage, SourcePart
 from normalizer.runtime.slices import Normalize
 from normalizer.store.read_only import read_only_connection
 from normalizer.store.sorted_outcomes import SortedOutcomes
@@ -158,7 +158,7 @@ class QuarantineSource:
         self._run = (run.spec.job_id, run.number)
         return _RedrivePositions(run, self)
 
-    def wrap_normalize(self, normalize: Normalize) -> Normalize:
+    def skip_missing_records(self, normalize: Normalize) -> Normalize:
         """Return a function that normalizes a record, or returns () if its bytes are gone."""
         return lambda record: (
             () if _entry_coordinates(record) in self._unreadable else normalize(record)
@@ -308,7 +308,7 @@ def build_redrive_backfill(
 
     If retention or an erasure excludes an entry's events, the entry stays in quarantine.
     """
-    tries = source.wrap_normalize(normalize)
+    tries = source.skip_missing_records(normalize)
     return Backfill(
         runner, source, tries, build_positions=source.build_positions, accept_expired=True
     )

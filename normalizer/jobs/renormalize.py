@@ -39,7 +39,7 @@ from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.renormalize_row import renormalize_row
 from normalizer.jobs.rewrite_rows import RewritePlan, RewrittenPage, rewrite_rows
-from normalizer.jobs.sources.history_source import PartKey, ReadPosition, SourcePart
+from normalizer.jobs.sources.job_source import PartKey, ReadPosition, SourcePart
 from normalizer.runtime.logging_setup import OutageLog, get_logger
 from normalizer.runtime.pause import back_off_s, wait_at_most
 from normalizer.runtime.slices import Normalize

@@ -38,7 +38,7 @@ from normalizer.kafka.client_setup import (
     connection_options,
 )
 from normalizer.kafka.committed_offsets import CommittedOffset
-from normalizer.kafka.fetch_positions import UnverifiedLog, wall_clock_ms
+from normalizer.kafka.fetch_positions import UnverifiedPartition, wall_clock_ms
 from normalizer.kafka.group_reader import GroupReader
 from normalizer.kafka.groupless_client import (
     GrouplessClient,
@@ -61,7 +61,7 @@ __all__ = [
     "OutputRecord",
     "TransactionalProducer",
     "UnreadableBatchError",
-    "UnverifiedLog",
+    "UnverifiedPartition",
     "acl_grant_command",
     "connection_options",
     "find_log_mismatch",

@@ -59,7 +59,7 @@ class FetchPosition(msgspec.Struct):
             self.last = to_last_record(chunk.records[-1])
 
 
-class UnverifiedLog(NamedTuple):
+class UnverifiedPartition(NamedTuple):
     """A partition whose topic may have been recreated.
 
     The fields are a copy from that moment, because the position may change during the comparison.
@@ -118,26 +118,28 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
         position = self.get(partition)
         return position if position and not position.unverified_count else None
 
-    def unverified_logs(self) -> list[UnverifiedLog]:
+    def unverified_partitions(self) -> list[UnverifiedPartition]:
         """Return the partitions that return no more records until their log has been compared."""
         return [
-            UnverifiedLog(partition, position.next_offset, position.last, position.unverified_count)
+            UnverifiedPartition(
+                partition, position.next_offset, position.last, position.unverified_count
+            )
             for partition, position in self.items()
             if position.unverified_count
         ]
 
-    def mark_verified(self, unverified_log: UnverifiedLog, *, compared_ms: int) -> None:
+    def mark_verified(self, unverified: UnverifiedPartition, *, compared_ms: int) -> None:
         """Mark a partition as verified after a comparison has found its log unchanged.
 
-        `unverified_log` is the value with which the comparison began, and `compared_ms` is when it
+        `unverified` is the value with which the comparison began, and `compared_ms` is when it
         began. If another failure has marked the partition since then, it stays unverified, because
         the comparison may have seen the log as it was before that failure.
         """
-        position = self.get(unverified_log.partition)
+        position = self.get(unverified.partition)
         if (
             position
-            and position.unverified_count == unverified_log.unverified_count
-            and position.last == unverified_log.last
+            and position.unverified_count == unverified.unverified_count
+            and position.last == unverified.last
         ):
             # The broker answered the comparison too. Its silence is therefore counted from
             # `compared_ms`, unless it has answered a fetch since then.

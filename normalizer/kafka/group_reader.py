@@ -32,7 +32,7 @@ from normalizer.kafka.client_setup import (
 from normalizer.kafka.fetch_positions import (
     FetchPosition,
     FetchPositions,
-    UnverifiedLog,
+    UnverifiedPartition,
     wall_clock_ms,
 )
 from normalizer.kafka.group_consumer import new_group_consumer
@@ -58,7 +58,7 @@ class GroupReader(ConsumerRebalanceListener):  # type: ignore[misc]
 
     A topic may have been recreated during a failed fetch or a silence of the broker. The reader
     then calls `on_unverified`, and `fetch` returns no records of the affected partitions until the
-    caller has compared their logs (see `unverified_logs`) and called `mark_verified`.
+    caller has compared their logs (see `unverified_partitions`) and called `mark_verified`.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class GroupReader(ConsumerRebalanceListener):  # type: ignore[misc]
         """
         settings = self._settings
         self._consumer = new_group_consumer(settings, listener=self)
-        self._member.send_name_with_requests(self._consumer)
+        self._member.add_instance_name_to_requests(self._consumer)
         self._fetch_positions.watch_responses(self._consumer._client)  # noqa: SLF001 - the public API has no access to it
         try:
             with translate_kafka_errors(doing := f"joining group {settings.kafka_group_id}"):
@@ -159,17 +159,17 @@ class GroupReader(ConsumerRebalanceListener):  # type: ignore[misc]
         position = self._fetch_positions.get(partition)
         return -1 if position is None else position.next_offset
 
-    def unverified_logs(self) -> list[UnverifiedLog]:
+    def unverified_partitions(self) -> list[UnverifiedPartition]:
         """Return the partitions that return no more records until their log has been compared."""
-        return self._fetch_positions.unverified_logs()
+        return self._fetch_positions.unverified_partitions()
 
-    def mark_verified(self, unverified_log: UnverifiedLog, *, compared_ms: int) -> None:
+    def mark_verified(self, unverified: UnverifiedPartition, *, compared_ms: int) -> None:
         """Mark a partition as verified, so that `fetch` returns its records again.
 
         Call this after a comparison, begun at `compared_ms`, has found the log unchanged. If
         another failure has marked the partition in the meantime, it stays unverified.
         """
-        self._fetch_positions.mark_verified(unverified_log, compared_ms=compared_ms)
+        self._fetch_positions.mark_verified(unverified, compared_ms=compared_ms)
 
     async def fetch(
         self, partitions: Collection[KafkaPartition], *, max_records: int, timeout_s: float

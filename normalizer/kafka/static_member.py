@@ -36,7 +36,7 @@ class StaticMember:
         self._group = settings.kafka_group_id
         self._is_taken = False
 
-    def send_name_with_requests(self, consumer: Any) -> None:
+    def add_instance_name_to_requests(self, consumer: Any) -> None:
         """Make a consumer send the name with each request that has a field for it.
 
         Call this before starting the consumer. If another process takes over the name, the consumer

@@ -27,7 +27,7 @@ from normalizer.kafka import (
 )
 from normalizer.monitoring.heartbeat import ObservedLogEnd
 from normalizer.monitoring.partition_lag import PartitionLag
-from normalizer.observability.metric_catalog import JOB_KINDS, JOB_STATES, VERIFY_SCOPE_LABELS
+from normalizer.observability.metric_catalog import JOB_KINDS, JOB_STATES, VERIFY_SCOPES
 from normalizer.runtime.logging_setup import describe_error, get_logger
 from normalizer.store.migration_files import (
     APPLIED_MIGRATIONS_SQL,
@@ -43,7 +43,7 @@ _POLL_TIMEOUT_S: Final = 3.0
 _LEADER_TIMEOUT_S: Final = 2.0
 _UNREAD_TIMEOUT_S: Final = 2.0
 RETENTION_READ_INTERVAL_S: Final = 300.0
-LOG_END_EXPIRES_S: Final = 15.0
+LOG_END_MAX_AGE_S: Final = 15.0
 """Five polls. After this long without a report, the end of a log is unknown, because it may have
 grown."""
 
@@ -159,8 +159,8 @@ class LagMonitor:
 
     @property
     def unmeasured_partitions(self) -> list[KafkaPartition]:
-        """Return the partitions whose end isn't known for `LOG_END_EXPIRES_S`, sorted."""
-        oldest_s = time.monotonic() - LOG_END_EXPIRES_S
+        """Return the partitions whose end isn't known for `LOG_END_MAX_AGE_S`, sorted."""
+        oldest_s = time.monotonic() - LOG_END_MAX_AGE_S
         known_at_s = self._bounds_at_s
         return sorted(one for one in self._existing if known_at_s.get(one, -math.inf) < oldest_s)
 
@@ -179,7 +179,7 @@ class LagMonitor:
         return tuple(one for one in topics if not self._counts[one])
 
     @property
-    def observed_logs(self) -> Mapping[KafkaPartition, ObservedLogEnd]:
+    def observed_log_ends(self) -> Mapping[KafkaPartition, ObservedLogEnd]:
         """Return where each log ends, as the broker last reported it."""
         now_s = time.monotonic()
         return {
@@ -300,7 +300,7 @@ class LagMonitor:
         row = await connection.fetchrow(_READ_AGREEMENT)
         self.divergent = row["divergent"], row["divergent_s"]
         ages = (math.inf if age is None else age for age in row["unverified_s"])
-        self.unverified_s = dict(zip(VERIFY_SCOPE_LABELS, ages, strict=True))
+        self.unverified_s = dict(zip(VERIFY_SCOPES, ages, strict=True))
 
     async def _poll_jobs(self, connection: asyncpg.Connection) -> None:
         counts = {(kind, state): 0 for kind in JOB_KINDS for state in JOB_STATES}

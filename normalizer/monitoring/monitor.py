@@ -227,7 +227,7 @@ class Monitor:
             ownership = self._service.ownership
             await self._heartbeat.send(
                 ownership.last_claims,
-                self.lag_monitor.observed_logs,
+                self.lag_monitor.observed_log_ends,
                 ownership.stopped_partitions.keys(),
             )
 

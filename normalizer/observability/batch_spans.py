@@ -75,7 +75,7 @@ def open_tracer(settings: Settings) -> "BatchTracer":
     own = {
         "service.name": "normalizer",
         "service.version": VERSION,
-        "service.instance.id": settings.owner,
+        "service.instance.id": settings.process_name,
     }
     limits = SpanLimits()
     provider = TracerProvider(

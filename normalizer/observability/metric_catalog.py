@@ -26,7 +26,7 @@ DRIFT_KIND_LABELS: Final = ("unknown_key", "changed_type")
 PARTITION_STATES: Final = ("assigned", "claimed", "set_aside", "fenced", "stopped")
 JOB_KINDS: Final = ("backfill", "renormalize", "redrive", "redact")
 JOB_STATES: Final = ("running", "interrupted")
-VERIFY_SCOPE_LABELS: Final = ("all", "range", "sample")
+VERIFY_SCOPES: Final = ("all", "range", "sample")
 
 NO_SHAPE_LABEL: Final = "none"
 """The shape of a record that can't be read, or that has no event."""
@@ -310,7 +310,7 @@ METRICS: Final = (
         "events, a range of hours, or a sample (as maintain does). +Inf means never. Left "
         "out until this process has read it once.",
         hint="Run `projector verify`, for example once a day.",
-        labels={"scope": VERIFY_SCOPE_LABELS},
+        labels={"scope": VERIFY_SCOPES},
     ),
     MetricDescription(
         name="normalizer_divergent_rows",

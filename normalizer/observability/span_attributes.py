@@ -18,7 +18,7 @@ OTEL_SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
 KAFKA_ATTRIBUTES: Final = {"messaging.system": "kafka"}
 
 
-class SinkSpans(NamedTuple):
+class SinkSpanAttributes(NamedTuple):
     """The names and attributes of the spans that write and commit."""
 
     name: str
@@ -28,7 +28,7 @@ class SinkSpans(NamedTuple):
     commit: dict[str, Any]
 
 
-def describe_postgres_sink(database_url: str) -> SinkSpans:
+def describe_postgres_sink(database_url: str) -> SinkSpanAttributes:
     """Describe the database of the URL, without user and password."""
     parts = urlsplit(database_url)
     database = unquote(parts.path.lstrip("/"))
@@ -38,7 +38,7 @@ def describe_postgres_sink(database_url: str) -> SinkSpans:
     if parts.hostname and "," not in parts.netloc:
         common |= {"server.address": parts.hostname, "server.port": parts.port or 5432}
     table = "normalizer.events"
-    return SinkSpans(
+    return SinkSpanAttributes(
         f"write {table}",
         SpanKind.CLIENT,
         {**common, "db.operation.name": "write", "db.collection.name": table},
@@ -47,7 +47,7 @@ def describe_postgres_sink(database_url: str) -> SinkSpans:
     )
 
 
-def describe_relay_sink(settings: Settings) -> SinkSpans:
+def describe_relay_sink(settings: Settings) -> SinkSpanAttributes:
     """Describe the relay's topic of canonical events."""
     topic = settings.kafka_canonical_topic
     common = {
@@ -55,7 +55,7 @@ def describe_relay_sink(settings: Settings) -> SinkSpans:
         "messaging.destination.name": topic,
         "messaging.client.id": CLIENT_ID,
     }
-    return SinkSpans(
+    return SinkSpanAttributes(
         f"send {topic}",
         SpanKind.PRODUCER,
         {**common, **operation_attributes("send")},

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 import asyncpg
 from asyncpg.transaction import Transaction
 
-from normalizer.config.passwords import DATABASE_URL_SYNTAX, is_database_url
-from normalizer.config.tls_files import find_unloadable_file, system_ca_ssl_context
+from normalizer.config.passwords import DATABASE_URL_HINT, is_database_url
+from normalizer.config.tls_files import find_tls_file_error, system_ca_ssl_context
 from normalizer.errors import ConfigurationError
 from normalizer.postgres.database_connection import (
     CLOSE_TIMEOUT_S,
@@ -73,10 +73,10 @@ class TlsFileError(OSError):
 def check_database_url(database_url: str, name: str = "the database's address") -> None:
     """Raise ConfigurationError, whose message begins with `name`, if this isn't an address."""
     if not is_database_url(database_url):
-        raise ConfigurationError(f"{name}: {DATABASE_URL_SYNTAX}")
+        raise ConfigurationError(f"{name}: {DATABASE_URL_HINT}")
 
 
-class PoolerError(asyncpg.ProtocolViolationError):  # type: ignore[misc]
+class PoolerRejectedError(asyncpg.ProtocolViolationError):  # type: ignore[misc]
     """A pooler rejected the connection, before any statement ran.
 
     The pooler's own message may be shown to operators. It contains no secrets, only names of users
@@ -123,7 +123,7 @@ async def connect(
         # be unreadable, so check these files first. The address itself may be wrong. If it's
         # neither, the server is down or its certificate isn't trusted, so raise the error
         # unchanged.
-        mistake = find_unloadable_file(database_url)
+        mistake = find_tls_file_error(database_url)
         if mistake is None and isinstance(error, asyncpg.ClientConfigurationError):
             mistake = ConfigurationError(f"the database's address: {' '.join(str(error).split())}")
         if mistake is None:
@@ -165,7 +165,7 @@ async def closing(connection: PoolerSafeConnection) -> AsyncIterator[PoolerSafeC
 
 def describe_server_error(error: asyncpg.PostgresError) -> str:
     """Describe the error without the server's own text, which may quote a record."""
-    if isinstance(error, PoolerError):
+    if isinstance(error, PoolerRejectedError):
         return f"database: sign-in through a pooler: {error.args[0]} (SQLSTATE {error.sqlstate})"
     if error.sqlstate in {"08003", "08006"}:
         return f"database: the connection ended (SQLSTATE {error.sqlstate})"
@@ -220,7 +220,7 @@ async def _connect(database_url: str, options: Mapping[str, Any]) -> PoolerSafeC
     try:
         connection = await asyncpg.connect(last, timeout=timeout, **options)
     except asyncpg.ProtocolViolationError as error:
-        raise PoolerError(str(error)) from error
+        raise PoolerRejectedError(str(error)) from error
     return connection
 
 

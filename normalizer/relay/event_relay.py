@@ -316,4 +316,4 @@ class EventRelay:
     def _log_silence(self) -> None:
         """Log an outage that no error has reported, because nothing responds."""
         if not self._waits_for and not self._outage and (silence := self._silence()):
-            self._outage.log_silence(silence)
+            self._outage.log_no_answer(silence)

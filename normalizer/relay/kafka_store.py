@@ -23,7 +23,7 @@ import msgspec
 from normalizer.config.settings import Settings
 from normalizer.consumer.record_store import ServiceStores
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch, to_last_record
-from normalizer.core.previous_owner import SLICE_ALONE, PreviousOwner
+from normalizer.core.previous_owner import RECORD_ALONE, PreviousOwner
 from normalizer.errors import (
     AnotherClusterError,
     BrokerUnavailableError,
@@ -130,7 +130,7 @@ class KafkaStore:
                 position = parse_relay_position(committed, position)
             if not shapes.accepted:
                 check_same_shapes(topic, partition, position.shapes, shapes.fingerprint)
-            slice_records = position.last_try.slice_mark_for(
+            slice_records = position.last_try.slice_records_for(
                 self._holder, next_offset=committed.next_offset, log_end=log_end
             )
             claim = make_claim(where, epoch, committed.next_offset, position, slice_records)
@@ -146,7 +146,7 @@ class KafkaStore:
         self._owned[where] = _OwnedPartition(producer, epoch, position, claim.next_offset)
         return claim
 
-    async def find_other_groups(
+    async def find_other_group_errors(
         self,
         partitions: Collection[tuple[str, int]],  # noqa: ARG002 - a store's signature
         group_id: str,  # noqa: ARG002 - a store's signature
@@ -169,7 +169,7 @@ class KafkaStore:
         """Record that the process works on the partition's next record, and on nothing else."""
         where = KafkaPartition(claim.topic, claim.partition)
         owned = self._owned_under(where, claim.epoch)
-        await self._commit(where, owned, owned.position.with_slice(SLICE_ALONE))
+        await self._commit(where, owned, owned.position.with_slice(RECORD_ALONE))
 
     async def find_lost_claims(self, claims: Sequence[Claim]) -> list[tuple[Claim, PositionError]]:  # noqa: ARG002 - a store's signature
         """Return none, because the next transaction shows whether a claim was lost."""

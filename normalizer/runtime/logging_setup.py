@@ -21,7 +21,7 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
 from normalizer.config.passwords import URL_MASK, mask_url_passwords
-from normalizer.errors import NormalizerError, RetryableError, SignInTries
+from normalizer.errors import NormalizerError, RetryableError, SignInRetryLimit
 from normalizer.runtime.log_stream import NonBlockingLogStream
 
 _ECS_VERSION: Final = "8.17.0"
@@ -193,7 +193,7 @@ class OutageLog:
         self._since_s: float | None = None
         self._is_silent = False
         self._tries = 0
-        self._sign_in_tries = SignInTries()
+        self._sign_in_tries = SignInRetryLimit()
 
     def __bool__(self) -> bool:
         return self._since_s is not None
@@ -211,7 +211,7 @@ class OutageLog:
             self._log.debug("outage.continues", why=describe_error(error), tries=self._tries)
         return self._tries
 
-    def log_silence(self, why: str) -> None:
+    def log_no_answer(self, why: str) -> None:
         """Log that there's no response yet. A failure after that is logged too."""
         if self._since_s is None:
             self._begin(why)
@@ -223,10 +223,10 @@ class OutageLog:
         self._log.warning("outage.began", why=why, then="trying again until it is back")
 
     @contextlib.contextmanager
-    def log_if_silent(self) -> Iterator[None]:
+    def log_if_no_answer(self) -> Iterator[None]:
         """Log that the database doesn't respond if the block takes longer than _SILENT_AFTER_S."""
         silence = f"database: no answer for {_SILENT_AFTER_S:g} s"
-        timer = asyncio.get_running_loop().call_later(_SILENT_AFTER_S, self.log_silence, silence)
+        timer = asyncio.get_running_loop().call_later(_SILENT_AFTER_S, self.log_no_answer, silence)
         try:
             yield
         finally:
@@ -241,7 +241,7 @@ class OutageLog:
         self._since_s = None
         self._is_silent = False
         self._tries = 0
-        self._sign_in_tries.count_success()
+        self._sign_in_tries.reset_count()
         return True
 
 

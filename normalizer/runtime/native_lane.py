@@ -16,7 +16,7 @@ from normalizer.config.settings import Settings
 from normalizer.core.decode.event_cleaner import EventCleaner
 from normalizer.core.encoded_events import EncodedEvent, NativeLane
 from normalizer.core.raw_record import RawRecord
-from normalizer.core.rule_sources import rules_sha256
+from normalizer.core.rules_hash import rules_sha256
 from normalizer.runtime.logging_setup import get_logger
 
 NATIVE_MODULE_NAME: Final = "event_normalizer_native"

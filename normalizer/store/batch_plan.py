@@ -80,7 +80,7 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
             if record in self.merged_first and record not in self.write_plan.flagging
         ]
 
-    def merges_left(self) -> list[tuple[Coordinates, int]]:
+    def unstored_merges(self) -> list[tuple[Coordinates, int]]:
         """Return the merges that no earlier transaction has stored."""
         return [one for one in self.write_plan.merged_records if one[0] not in self.merged]
 
@@ -93,7 +93,7 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
             merged_first=frozenset(),
         )
 
-    def placements_with_earlier_merges(self) -> list[Placement]:
+    def final_placements(self) -> list[Placement]:
         """Return the placement of each event, which is "merged" for the records in `merged`.
 
         A second transaction may have to plan the batch again. `reconcile` then finds that the

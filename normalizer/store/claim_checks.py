@@ -38,7 +38,7 @@ _OTHER_GROUPS: Final = """
 """
 
 
-async def find_other_groups(
+async def find_other_group_errors(
     connection: asyncpg.Connection,
     partitions: Collection[tuple[str, int]],
     group_id: str,
@@ -74,7 +74,7 @@ _SET_CLUSTER_OF_TOPIC: Final = """
 """
 
 
-async def check_topic_cluster(
+async def check_or_set_topic_cluster(
     connection: asyncpg.Connection,
     topic: str,
     partition: int,

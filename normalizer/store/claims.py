@@ -11,14 +11,14 @@ from typing import Any, Final
 
 import asyncpg
 
-from normalizer.core.previous_owner import SLICE_ALONE, PreviousOwner
+from normalizer.core.previous_owner import RECORD_ALONE, PreviousOwner
 from normalizer.errors import PositionMovedError
 from normalizer.store.claim import Claim, PartitionOwner
 from normalizer.store.claim_checks import (
     ShapesFingerprint,
     check_same_shapes,
     check_writer_protocol,
-    find_other_groups,
+    find_other_group_errors,
 )
 from normalizer.store.dedup_horizon import ADD_DEDUP_HORIZON_SQL, LOCK_DEDUP_HORIZON_SQL
 from normalizer.store.migrate import check_applied_migrations
@@ -127,7 +127,7 @@ async def _claim_latest(
     found = await connection.fetchrow(_LOCK_LATEST_POSITION, *partition, owner.group_id)
     if found is None:
         return None
-    for other_group in await find_other_groups(connection, [partition], owner.group_id):
+    for other_group in await find_other_group_errors(connection, [partition], owner.group_id):
         raise other_group
     last_try = PreviousOwner(holder=found["holder"], slice_records=found["slice_records"])
     claimed = await connection.fetchrow(
@@ -138,7 +138,7 @@ async def _claim_latest(
         owner.name,
         owner.holder,
         owner.group_id,
-        last_try.slice_mark_for(owner.holder, next_offset=found["next_offset"], log_end=log_end),
+        last_try.slice_records_for(owner.holder, next_offset=found["next_offset"], log_end=log_end),
         shapes.fingerprint,
         shapes.accepted,
     )
@@ -312,5 +312,5 @@ async def mark_working_on_one_record(connection: asyncpg.Connection, claim: Clai
         claim.incarnation,
         claim.partition,
         claim.epoch,
-        SLICE_ALONE,
+        RECORD_ALONE,
     )

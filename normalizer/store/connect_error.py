@@ -16,7 +16,7 @@ from normalizer.errors import (
     StoreSilentError,
     StoreUnavailableError,
 )
-from normalizer.postgres.database import PoolerError, TlsFileError, describe_server_error
+from normalizer.postgres.database import PoolerRejectedError, TlsFileError, describe_server_error
 from normalizer.runtime.logging_setup import describe_error
 from normalizer.store.sqlstate import translate_error
 
@@ -40,7 +40,7 @@ def translate_connect_error(error: BaseException, database_url: str) -> Normaliz
     statement a message can contain only names of users, hosts, and databases.
     """
     match error:
-        case PoolerError():
+        case PoolerRejectedError():
             is_rejected = _POOLER_REJECTS.search(str(error))
             return (StoreSignInError if is_rejected else StoreUnavailableError)(
                 describe_server_error(error),

@@ -45,8 +45,8 @@ from normalizer.store.migration_files import (
 from normalizer.store.psql_script import (
     MIGRATION_LOCK_KEY,
     MIGRATION_LOCK_TIMEOUT_S,
+    sql_to_apply,
     statement_to_record_as_applied,
-    statements_to_apply,
 )
 from normalizer.store.session import LOCK_HOLDERS_SQL
 from normalizer.store.sqlstate import STATEMENT_ERRORS, translate_error
@@ -255,7 +255,7 @@ async def _apply(
     if file not in _pending(files, await _read_applied(connection)):
         return False
     try:
-        await connection.execute(statements_to_apply(file))
+        await connection.execute(sql_to_apply(file))
     except asyncpg.LockNotAvailableError:
         raise
     except asyncpg.PostgresError as error:

@@ -122,7 +122,7 @@ set local lock_timeout = '{lock_wait_s}s';
 """
 
 
-def statements_to_apply(file: Migration) -> str:
+def sql_to_apply(file: Migration) -> str:
     """Return the SQL that applies the file."""
     view = file.created_view
     if view is None:
@@ -155,6 +155,6 @@ def _applying(file: Migration) -> str:
     return _APPLY.format(
         name=file.name,
         lock_wait_s=MIGRATION_LOCK_TIMEOUT_S,
-        statements=statements_to_apply(file),
+        statements=sql_to_apply(file),
         record=statement_to_record_as_applied(file),
     )

@@ -15,7 +15,7 @@ import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from normalizer.core.decode.headers import header_text
-from normalizer.core.decode.samples import BASE64_DATA_KEY
+from normalizer.core.decode.rejected_sample import BASE64_DATA_KEY
 from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.core.redaction.unstorable import replace_unstorable
 from normalizer.errors import ConfigurationError

@@ -25,8 +25,8 @@ from normalizer.store.claim import Claim, PartitionOwner
 from normalizer.store.claim_checks import (
     NO_SHAPES,
     ShapesFingerprint,
-    check_topic_cluster,
-    find_other_groups,
+    check_or_set_topic_cluster,
+    find_other_group_errors,
 )
 from normalizer.store.claims import (
     begin_next_incarnation,
@@ -163,19 +163,19 @@ class Store:
         )
 
         async def claim_in_cluster(connection: asyncpg.Connection) -> Claim:
-            await check_topic_cluster(
+            await check_or_set_topic_cluster(
                 connection, topic, partition, cluster_id, accept_reset=accept_reset
             )
             return await claim(connection)
 
         return await self._session.run(claim_in_cluster)
 
-    async def find_other_groups(
+    async def find_other_group_errors(
         self, partitions: Collection[tuple[str, int]], group_id: str, cluster_id: str
     ) -> Sequence[OtherGroupError]:
         """Return an error for each of these partitions that another consumer group reads."""
         find = partial(
-            find_other_groups, partitions=partitions, group_id=group_id, cluster_id=cluster_id
+            find_other_group_errors, partitions=partitions, group_id=group_id, cluster_id=cluster_id
         )
         return await self._session.run(find)
 

@@ -225,7 +225,7 @@ class StoredEventRows:
         event_id: int = await self._connection.fetchval(_ASSIGN_ID, *coordinates)
         return event_id
 
-    async def let_others_run(self) -> None:
+    async def let_other_tasks_run(self) -> None:
         """Let other tasks run every 5 ms, and keep the transaction alive.
 
         For that it runs a statement every 10 s.

@@ -23,7 +23,7 @@ from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
 from normalizer.errors import (
     ProjectionFailedError,
     RetryableError,
-    SignInTries,
+    SignInRetryLimit,
 )
 from normalizer.runtime.logging_setup import get_logger
 from normalizer.runtime.pause import back_off_s, wait_at_most
@@ -196,7 +196,7 @@ class _Retries:
     async def write(self, batch: Batch) -> OutcomeTotals:
         """Write the batch. Returns the totals of what was written."""
         totals = OutcomeTotals()
-        sign_in_tries = SignInTries()
+        sign_in_tries = SignInRetryLimit()
         self._pieces = [batch]
         while self._pieces:
             piece = self._in_flight.piece = self._pieces[-1]
@@ -213,7 +213,7 @@ class _Retries:
                     await self._back_off(error)
             else:
                 self._in_flight.note_piece_written()
-                sign_in_tries.count_success()
+                sign_in_tries.reset_count()
                 self._pieces.pop()
                 self._restart()
         return totals

@@ -138,8 +138,8 @@ class WriteTransaction:
         finally:
             self._may_normalize.clear()
         await update_rows(connection, write_plan.updates)
-        await insert_merged_records(connection, plan.merges_left())
-        return plan.placements_with_earlier_merges()
+        await insert_merged_records(connection, plan.unstored_merges())
+        return plan.final_placements()
 
     async def _quarantine(
         self,

@@ -7,8 +7,8 @@ stack_run          is the whole run, step by step. It starts the database and th
 stack_files        has the folder .noetl/ with its lock, stack.json, and the password file.
 stack_programs     starts normalizer, projector, and traffic as child processes.
 supervisor         starts processes in order, restarts them, and stops them in reverse order.
-native_lane_watch  notices a native lane that is built while the stack runs.
-call_table         prints how calls ended, by attempts and status.
+new_lane_watch  notices a native lane that is built while the stack runs.
+call_summary         prints how calls ended, by attempts and status.
 service_processes  runs several service processes as one, for `normalizer run --processes`.
 """
 

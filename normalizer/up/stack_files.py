@@ -24,7 +24,7 @@ _STACK_FILE: Final = "stack.json"
 SHELL_VARIABLES_FILE: Final = "env"
 
 
-class StackAddresses(msgspec.Struct, kw_only=True, omit_defaults=True):
+class RunningStack(msgspec.Struct, kw_only=True, omit_defaults=True):
     """The addresses of the running stack, for tools and tests. `database_url` is the owner's.
 
     `normalizer_url` has /metrics, /livez, and /readyz.
@@ -73,7 +73,7 @@ def lock_stack_folder(folder: Path) -> Iterator[None]:
         yield
 
 
-def write_stack_file(folder: Path, stack: StackAddresses) -> None:
+def write_stack_file(folder: Path, stack: RunningStack) -> None:
     """Write stack.json atomically, readable by its owner only."""
     write_private_file(folder / SHELL_VARIABLES_FILE, _for_shell(stack))
     write_private_file(
@@ -96,7 +96,7 @@ def write_pgpass(folder: Path, database_url: str) -> Path:
     return file
 
 
-def _for_shell(stack: StackAddresses) -> str:
+def _for_shell(stack: RunningStack) -> str:
     """Return shell commands to read with `.`, so that the project's commands use this stack."""
     values = {
         "DATABASE_URL": stack.database_url,

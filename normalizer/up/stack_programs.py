@@ -14,7 +14,7 @@ from normalizer.embedded.embedded_errors import EmbeddedError, last_log_lines
 from normalizer.embedded.free_ports import choose_ports, is_port_free
 from normalizer.postgres.database import open_connection
 from normalizer.runtime.child import module_search_environment
-from normalizer.up.stack_files import StackAddresses
+from normalizer.up.stack_files import RunningStack
 from normalizer.up.supervisor import ChildProgram, Supervisor
 
 FILE_REPLAY_TOPIC: Final = "noetl.events.file"
@@ -41,7 +41,7 @@ class StackPrograms:
     def __init__(
         self,
         folder: Path,
-        stack: StackAddresses,
+        stack: RunningStack,
         supervisor: Supervisor,
         environ: Mapping[str, str],
     ) -> None:
@@ -105,7 +105,7 @@ class StackPrograms:
         )
         await self._supervisor.start("traffic", program, may_end=True)
 
-    async def replay_file(self, *, seed: int, report: Callable[[str], None]) -> None:
+    async def backfill_traffic_file(self, *, seed: int, report: Callable[[str], None]) -> None:
         """Backfill the records from a file, which is written once and then reused."""
         file = self._folder / f"traffic-{seed}.ndjson"
         if not file.exists():

@@ -27,11 +27,11 @@ from normalizer.runtime.screen import Screen
 from normalizer.runtime.signals import stop_on_signals
 from normalizer.store.migrate import SchemaMismatchError, migrate
 from normalizer.store.sqlstate import STATEMENT_ERRORS
-from normalizer.up.call_table import print_calls, print_calls_periodically
-from normalizer.up.native_lane_watch import NativeLaneWatch
+from normalizer.up.call_summary import print_calls, print_calls_periodically
+from normalizer.up.new_lane_watch import NewLaneWatch
 from normalizer.up.stack_files import (
     SHELL_VARIABLES_FILE,
-    StackAddresses,
+    RunningStack,
     lock_stack_folder,
     remove_stack_files,
     write_pgpass,
@@ -99,7 +99,7 @@ class _Run:
         self._environ = environ
         self._folder = options.folder.resolve()
         self._supervisor = Supervisor()
-        self._lane_watch = NativeLaneWatch()
+        self._lane_watch = NewLaneWatch()
 
     async def run(self) -> None:
         """Start everything, keep it running until cancelled, then stop everything."""
@@ -150,7 +150,7 @@ class _Run:
         if applied := await migrate(database_url, report=report):
             self.screen.print_line(f"{len(applied)} migrations applied")
 
-    async def _start_servers(self) -> tuple[StackAddresses, Settings]:
+    async def _start_servers(self) -> tuple[RunningStack, Settings]:
         stack = await _start_postgres(self._folder, self._supervisor, self.screen.print_line)
         if not self._options.kafka:
             return stack, Settings()
@@ -158,14 +158,16 @@ class _Run:
             self._folder, stack, self._supervisor, self.screen.print_line
         )
 
-    async def _start_programs(self, stack: StackAddresses, log: GrouplessClient | None) -> None:
+    async def _start_programs(self, stack: RunningStack, log: GrouplessClient | None) -> None:
         if log is None:
             stack.topic = FILE_REPLAY_TOPIC
         programs = StackPrograms(self._folder, stack, self._supervisor, self._environ)
         stack.api_url = await programs.start_projector()
         if log is None:
             if has_simulator():
-                await programs.replay_file(seed=self._options.seed, report=self.screen.print_line)
+                await programs.backfill_traffic_file(
+                    seed=self._options.seed, report=self.screen.print_line
+                )
             else:
                 self.screen.print_line(_NO_FILE)
             return
@@ -181,7 +183,7 @@ class _Run:
                 f"--topic={stack.topic}"
             )
 
-    async def _watch(self, stack: StackAddresses) -> None:
+    async def _watch(self, stack: RunningStack) -> None:
         """Watch the processes until cancelled, or until `for_s` is over.
 
         Raises EmbeddedError if a process fails.
@@ -204,7 +206,7 @@ class _Run:
             self.screen.print_line("core: native. The normalizer restarts with the lane just built")
             self._supervisor.restart("normalizer")
 
-    def _write(self, stack: StackAddresses) -> None:
+    def _write(self, stack: RunningStack) -> None:
         stack.pids = {"up": os.getpid(), **self._supervisor.pids_by_name}
         write_stack_file(self._folder, stack)
 
@@ -231,7 +233,7 @@ def _in_words(errors: BaseExceptionGroup[BaseException]) -> str:
 
 async def _start_postgres(
     folder: Path, supervisor: Supervisor, report: Callable[[str], None]
-) -> StackAddresses:
+) -> RunningStack:
     """Start PostgreSQL. Returns the stack so far, with the owner's database."""
     server = PostgresServer(folder / "postgres")
     await supervisor.start("postgres", server)
@@ -240,13 +242,13 @@ async def _start_postgres(
     pgpass = write_pgpass(folder, url)
     psql = shlex.join([str(server.bin_dir / "psql"), _without_password(url)])
     report(f"  PGPASSFILE={shlex.quote(str(pgpass))} {psql}")
-    return StackAddresses(
+    return RunningStack(
         database_url=url, folders={"state": str(folder), "postgres": str(server.data_folder)}
     )
 
 
 async def _start_kafka(
-    folder: Path, stack: StackAddresses, supervisor: Supervisor, report: Callable[[str], None]
+    folder: Path, stack: RunningStack, supervisor: Supervisor, report: Callable[[str], None]
 ) -> Settings:
     """Start Kafka and return its address.
 

@@ -17,7 +17,7 @@ import asyncpg
 import structlog
 
 from normalizer.errors import ConfigurationError
-from normalizer.postgres.database import PoolerError, connect
+from normalizer.postgres.database import PoolerRejectedError, connect
 from projector.api.api_errors import (
     ApiError,
     BusyError,
@@ -302,7 +302,7 @@ def _translated(error: asyncpg.PostgresError, timeout_s: float, *, timed_out: bo
         return DatabaseRefusedError(
             f"the user of DATABASE_URL may not act as {_READER_ROLE}. Grant that role to the user"
         )
-    if code[:2] in AUTH_SQLSTATE_CLASSES or isinstance(error, PoolerError):
+    if code[:2] in AUTH_SQLSTATE_CLASSES or isinstance(error, PoolerRejectedError):
         return DatabaseRefusedError(
             f"the sign-in was rejected (SQLSTATE {code}). Check the user, the password, and the "
             "name of the database in DATABASE_URL"

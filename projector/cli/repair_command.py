@@ -15,7 +15,7 @@ from projector.cli.command_runner import print_result, run_command
 from projector.cli.scope_options import parse_scope
 from projector.database_session import database_url, open_connection
 from projector.maintenance.maintain import maintenance_lock
-from projector.repair.repair import RepairRequest, find_repairs, repair as run_repair
+from projector.repair.repair import RepairRequest, preview_repair, repair as run_repair
 from projector.verify.ranges import VerifyScope
 
 
@@ -90,7 +90,7 @@ def repair(
                 open_connection(url) as connection,
             ):
                 verdicts = (
-                    find_repairs(connection, request)
+                    preview_repair(connection, request)
                     if dry_run
                     else run_repair(connection, request, activity=progress.set_activity)
                 )

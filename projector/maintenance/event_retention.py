@@ -179,7 +179,7 @@ class _Retention:
         await connection.execute(f"set local statement_timeout = {timeout_ms}")
         # The server waits while the file is written and synced.
         await connection.execute(f"set local idle_in_transaction_session_timeout = {timeout_ms}")
-        locked = await connection.fetchval("select lock_executions($1::bigint[])", everybody)
+        locked = await connection.fetchval("select try_lock_executions($1::bigint[])", everybody)
         rows = await connection.fetch(
             _LOCK_ROWS, locked, self._before, timeout=2 * timeout_ms / 1000
         )

@@ -28,9 +28,9 @@ from projector.maintenance.counter_retention import (
 from projector.maintenance.event_retention import delete_silent_executions
 from projector.maintenance.merged_records import delete_orphaned_merged_records
 from projector.maintenance.retention import (
-    GAPS_RETENTION,
-    QUARANTINE_RETENTION,
-    RAW_BYTES_RETENTION,
+    GAPS_RETENTION_RULE,
+    QUARANTINE_RETENTION_RULE,
+    RAW_BYTES_RETENTION_RULE,
     delete_old_jobs,
     delete_old_rows,
 )
@@ -189,9 +189,9 @@ def _steps(
             connection, dry_run=dry_run
         )
     for name, old, kept in (
-        ("quarantine", QUARANTINE_RETENTION, keep.quarantine),
-        ("rejected bytes", RAW_BYTES_RETENTION, keep.raw),
-        ("gaps", GAPS_RETENTION, keep.gaps),
+        ("quarantine", QUARANTINE_RETENTION_RULE, keep.quarantine),
+        ("rejected bytes", RAW_BYTES_RETENTION_RULE, keep.raw),
+        ("gaps", GAPS_RETENTION_RULE, keep.gaps),
     ):
         if kept is not None:
             steps[f"retention of {name}"] = delete_old_rows(

@@ -199,12 +199,12 @@ _DELETE_RUN: Final = """
     delete from normalizer.jobs where job_id = $1::text and run = $2::integer
 """
 
-QUARANTINE_RETENTION: Final = RetentionRule(
+QUARANTINE_RETENTION_RULE: Final = RetentionRule(
     "normalizer.quarantine", "quarantined_at", _DELETE_QUARANTINE, "{:,} quarantine entries"
 )
-RAW_BYTES_RETENTION: Final = RetentionRule(
+RAW_BYTES_RETENTION_RULE: Final = RetentionRule(
     "normalizer.quarantine_raw", "kept_at", _DELETE_RAW, "the bytes of {:,} rejected records"
 )
-GAPS_RETENTION: Final = RetentionRule(
+GAPS_RETENTION_RULE: Final = RetentionRule(
     "normalizer.gaps", "found_at", _DELETE_GAPS, "{:,} rows of gaps"
 )

@@ -71,7 +71,7 @@ async def repair(
         yield verdict
 
 
-async def find_repairs(
+async def preview_repair(
     connection: asyncpg.Connection, request: RepairRequest
 ) -> AsyncIterator[Verdict]:
     """Yield the verdicts that `repair` would find at first. Changes nothing."""

@@ -15,7 +15,7 @@ from bench.peers.comparison import ODD as NOT_OF_PEERS
 from normalizer.core.decode.event_cleaner import EventCleaner
 from normalizer.core.encoded_events import EncodedEvent, NativeLane
 from normalizer.core.raw_record import RawRecord
-from normalizer.core.rule_sources import rules_sha256
+from normalizer.core.rules_hash import rules_sha256
 from simulator.mix import Mix
 from simulator.topic_records import records
 from tests.property.raw_events import records as raw_records_of_laws

@@ -13,7 +13,11 @@ from typing import Final
 import msgspec
 from hypothesis import given, settings, strategies as st
 
-from normalizer.core.identity.merge_flags import MERGED, REPORTED_ELSEWHERE, has_ambiguous_report
+from normalizer.core.identity.merge_flags import (
+    CHANGED_BY_REPORT,
+    REPORTED_ELSEWHERE,
+    has_ambiguous_report,
+)
 from normalizer.envelope import Envelope, canonical_json
 from tests.support.factories import envelope
 from tests.support.memory_log import MemoryLog
@@ -89,7 +93,7 @@ def content(log: MemoryLog) -> set[str]:
     said = set()
     for row in log_rows(log):
         fields = msgspec.structs.asdict(row) | {
-            "merge_flags": row.merge_flags & ~(MERGED | REPORTED_ELSEWHERE | 8)
+            "merge_flags": row.merge_flags & ~(CHANGED_BY_REPORT | REPORTED_ELSEWHERE | 8)
         }
         for name in ("event_id", "source_offset", "recorded_at", "coercions"):
             del fields[name]

@@ -96,7 +96,7 @@ async def let_go(connection: asyncpg.Connection, numbers: set[int], nth: int) ->
     stored = await view_rows.stored(connection)
     ids = {row["execution_id"] for number, row in enumerate(stored) if number in numbers}
     if ids:
-        await connection.execute("select lock_executions($1::bigint[])", list(ids))
+        await connection.execute("select try_lock_executions($1::bigint[])", list(ids))
         await connection.execute("select delete_executions($1::bigint[])", list(ids))
     taken_as = {one: (1 << 61) + nth + place for place, one in enumerate(sorted(ids))}
     return [

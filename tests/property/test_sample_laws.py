@@ -5,7 +5,7 @@ from typing import Any, Final, NamedTuple
 
 from hypothesis import example, given, strategies as st
 
-from normalizer.core.decode.samples import MAX_SAMPLE_BYTES, safe_sample
+from normalizer.core.decode.rejected_sample import MAX_SAMPLE_BYTES, safe_sample
 from normalizer.core.redaction.sanitize import Sanitizer
 from tests.support import secret_corpus
 

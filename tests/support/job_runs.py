@@ -18,12 +18,12 @@ from normalizer.jobs.backfill import Backfill
 from normalizer.jobs.dry_run.backfill_dry_run import BackfillDryRun
 from normalizer.jobs.dry_run.diff import Diff, RowChange
 from normalizer.jobs.engine.job_spec import JobSpec
+from normalizer.jobs.engine.known_sources import read_known_sources
 from normalizer.jobs.engine.run_progress import RunProgress, RunResult
 from normalizer.jobs.engine.runner import JobRunner
-from normalizer.jobs.engine.source_state import read_source_state
 from normalizer.jobs.engine.throttle import Throttle
 from normalizer.jobs.sources.file_source import FileSource
-from normalizer.jobs.sources.history_source import HistorySource
+from normalizer.jobs.sources.job_source import JobSource
 from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
 from normalizer.runtime.logging_setup import get_logger
 from normalizer.runtime.screen import Screen
@@ -99,7 +99,7 @@ def job_settings(database: Database, **fields: Any) -> Settings:
 
 def make_backfill(
     settings: Settings,
-    source: HistorySource,
+    source: JobSource,
     name: str,
     *,
     normalize: Normalize = NORMALIZE,
@@ -118,7 +118,7 @@ def make_backfill(
 async def backfill_topic(settings: Settings, topic: Topic, **bounds: Any) -> RunResult:
     """The result of one run over the topic."""
     assert settings.database_url
-    known = await read_source_state(settings.database_url)
+    known = await read_known_sources(settings.database_url)
     source = TopicSource(
         settings, topic.name, TopicRange(**bounds), live=known.live, clusters=known.clusters
     )
@@ -157,7 +157,7 @@ async def backfill_files(
     settings = job_settings(
         database, **{name: value for name, value in options.items() if name not in named}
     )
-    known = await read_source_state(database.url)
+    known = await read_known_sources(database.url)
     files = FileSource(
         paths,
         resolve_incarnation=known.incarnation_resolver(None),
@@ -170,7 +170,7 @@ async def backfill_files(
 
 async def run_dry(
     database: Database,
-    source: HistorySource,
+    source: JobSource,
     normalize: Normalize = NORMALIZE,
     *,
     note: Callable[[RowChange], None] | None = None,

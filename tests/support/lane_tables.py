@@ -34,8 +34,8 @@ _SHAPE_KEYS: Final = {
 
 def tables() -> str:
     """Return the text of the file."""
-    top = sorted(wire_fields.READ_FIELDS - wire_fields.COLUMN_KEYS)
-    columns = sorted(wire_fields.COLUMN_KEYS)
+    top = sorted(wire_fields.READ_FIELDS - wire_fields.KEYS_WITH_COLUMN)
+    columns = sorted(wire_fields.KEYS_WITH_COLUMN)
     members = wire_fields.NestedObject.__struct_fields__
     parts = [
         "//! Generated from the Python rules: type `python -m tests.support.lane_tables`.",

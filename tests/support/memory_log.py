@@ -72,7 +72,7 @@ class MemoryLog:
         self.assigned_ids[coordinates] = FIRST_ASSIGNED + len(self.assigned_ids)
         return self.assigned_ids[coordinates]
 
-    async def let_others_run(self) -> None:
+    async def let_other_tasks_run(self) -> None:
         """Nobody else runs here."""
 
     async def take(self, *events: Envelope, dedup_horizon: int = 0) -> list[str]:

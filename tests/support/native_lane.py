@@ -22,7 +22,7 @@ from normalizer.core.encoded_events import (
 )
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
-from normalizer.core.rule_sources import rules_sha256
+from normalizer.core.rules_hash import rules_sha256
 from normalizer.envelope import Envelope
 
 NATIVE: Final = Path(__file__).parents[2] / "native"

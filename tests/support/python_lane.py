@@ -10,7 +10,7 @@ from normalizer.core.encoded_events import MAX_LANE_CALL_RECORDS, EncodedEvent
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.redaction.prefilter import Prefilter
-from normalizer.core.rule_sources import rules_sha256
+from normalizer.core.rules_hash import rules_sha256
 from normalizer.envelope import Envelope
 from normalizer.runtime.native_lane import NATIVE_MODULE_NAME
 from tests.support.factories import encoded

@@ -2,7 +2,7 @@
 
 bounds         checks a record's limits by its bytes.
 headers        reads the headers of a record without secrets, and the trace id.
-samples        takes the first bytes of a rejected value that operators may see.
+rejected_sample  takes the first bytes of a rejected value that operators may see.
 decode         decodes bytes into wire events: opens envelopes and wrappers, splits batches.
 decode_json    decodes one JSON text.
 event_cleaner  removes the secrets of an event before the native lane reads it.

@@ -12,7 +12,7 @@ from typing import Final
 from normalizer.core.decode.wire_values import RecordRejectedError
 from normalizer.core.raw_record import RawRecord
 from normalizer.jsontext import (
-    JSON_STRINGS,
+    JSON_STRING_PATTERN,
     MAX_FIELD_DEPTH,
     NumberError,
     is_deeper,
@@ -140,7 +140,7 @@ def check_event_count(events: bytes) -> None:
     """Raise RecordRejectedError for a JSON list with more items than a batch may have."""
     if events.count(b",") < MAX_EVENTS_IN_RECORD:
         return
-    inside = JSON_STRINGS.sub(b"", events).translate(None, _NO_LIST)[1:-1]
+    inside = JSON_STRING_PATTERN.sub(b"", events).translate(None, _NO_LIST)[1:-1]
     while b"[" in inside or b"{" in inside:
         inside = _INNERMOST.sub(b"", inside)
     if (items := inside.count(b",") + 1) > MAX_EVENTS_IN_RECORD:
@@ -149,7 +149,7 @@ def check_event_count(events: bytes) -> None:
         )
 
 
-def check_shared_fields(shared: Iterable[tuple[str, bytes]], items: int) -> None:
+def check_shared_size(shared: Iterable[tuple[str, bytes]], items: int) -> None:
     """Raise RecordRejectedError if a batch's own fields, copied into each event, are too large."""
     total = items * sum(len(key) + _written_bytes(value) for key, value in shared)
     if total > _MAX_SHARED_BYTES:
@@ -188,7 +188,7 @@ def _exponents_at_most(text: bytes) -> int:
 
 
 def _numbers_with_exponent(text: bytes) -> Counter[bytes]:
-    return Counter(_WITH_EXPONENT.findall(JSON_STRINGS.sub(b"", text)))
+    return Counter(_WITH_EXPONENT.findall(JSON_STRING_PATTERN.sub(b"", text)))
 
 
 def _written_bytes(value: bytes) -> int:

@@ -18,7 +18,7 @@ from normalizer.core.decode.bounds import (
     NUMBER_CHECK_MIN_BYTES,
     check_depth,
     check_event_count,
-    check_shared_fields,
+    check_shared_size,
     too_deep_error,
 )
 from normalizer.core.decode.decode_json import (
@@ -26,7 +26,7 @@ from normalizer.core.decode.decode_json import (
     UTF8_BOM,
     decode_object,
     decode_object_or_text,
-    parse_parts,
+    parse_suspicious_parts,
     reject_invalid_json,
     reject_long_numbers,
     strip_schema_header,
@@ -61,7 +61,7 @@ from normalizer.core.shapes import (
     has_event_type,
     holds_event,
     is_feed_wrapper,
-    may_be_envelope,
+    may_be_foreign_envelope,
 )
 from normalizer.errors import Reason
 from normalizer.jsontext import MAX_FIELD_DEPTH, Json, is_deeper
@@ -200,7 +200,7 @@ class _RecordDecoder:
         when it's decoded in turn, and nothing else of the envelopes is stored but the attributes.
         """
         content = None
-        if isinstance(record.tree, dict) and may_be_envelope(record.tree):
+        if isinstance(record.tree, dict) and may_be_foreign_envelope(record.tree):
             content = unwrap_envelopes(record.tree)
         if content is None:
             return self._decode_object_or_string(record)
@@ -339,7 +339,7 @@ def _parse_text(text: bytes, sign_search: HasSign | None) -> _ParsedText:
     if sign_search is None:
         clean = decode_object_or_text(text)
         return _CleanText(text, clean, _check_record_depth(text), bom)
-    suspicious = parse_parts(text, sign_search)
+    suspicious = parse_suspicious_parts(text, sign_search)
     return _SuspiciousText(text, suspicious, _check_record_depth(text), bom, sign_search)
 
 
@@ -393,7 +393,7 @@ def _list_of_items(
         for name, raw in fields_beside_event(wrapper).items()
         if not (name in shared and same_json(shared[name], raw))
     ]
-    check_shared_fields(copied, len(items))
+    check_shared_size(copied, len(items))
     return items
 
 

@@ -16,7 +16,7 @@ from normalizer.core.decode.bounds import (
 from normalizer.core.decode.wire_values import RecordRejectedError
 from normalizer.core.redaction.prefilter import HasSign
 from normalizer.core.redaction.suspicious_parts import parse_suspicious
-from normalizer.core.shapes import find_batch_key, may_be_envelope
+from normalizer.core.shapes import find_batch_key, may_be_foreign_envelope
 from normalizer.jsontext import (
     MAX_FIELD_DEPTH,
     Json,
@@ -80,7 +80,7 @@ def reject_long_numbers(text: bytes) -> None:
         is_event = (
             isinstance(content, dict)
             and find_batch_key(content) is None
-            and not may_be_envelope(content)
+            and not may_be_foreign_envelope(content)
         )
         check_depth(text, MAX_EVENT_DEPTH if is_event else MAX_RECORD_DEPTH)
         check_numbers(text)
@@ -97,7 +97,7 @@ def reject_invalid_json(text: bytes) -> None:
         raise _unreadable(text, error) from None
 
 
-def parse_parts(text: bytes, has_sign: HasSign) -> Json:
+def parse_suspicious_parts(text: bytes, has_sign: HasSign) -> Json:
     """Parse the parts of a JSON text for which `has_sign` returns True.
 
     The others are left as bytes. Raises RecordRejectedError.

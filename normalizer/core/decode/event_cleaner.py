@@ -13,12 +13,17 @@ import msgspec
 from msgspec import Raw
 
 from normalizer.core.decode.bounds import MAX_RECORD_DEPTH, check_depth
-from normalizer.core.decode.decode_json import parse_parts
+from normalizer.core.decode.decode_json import parse_suspicious_parts
 from normalizer.core.decode.wire_values import RecordRejectedError
 from normalizer.core.redaction.prefilter import may_have_extreme_number
 from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.core.redaction.suspicious_parts import object_members
-from normalizer.core.shapes import find_batch_key, has_event_type, is_feed_wrapper, may_be_envelope
+from normalizer.core.shapes import (
+    find_batch_key,
+    has_event_type,
+    is_feed_wrapper,
+    may_be_foreign_envelope,
+)
 from normalizer.jsontext import Json
 
 MAX_CLEANED_BYTES: Final = 4_000
@@ -54,7 +59,7 @@ class EventCleaner:
         if sign_search == sanitizer.has_sign or may_have_extreme_number(text):
             return None
         try:
-            tree = parse_parts(text, sign_search)
+            tree = parse_suspicious_parts(text, sign_search)
             if not _holds_no_text_to_decode(tree):
                 return None
             check_depth(text, MAX_RECORD_DEPTH)  # a secret may be deeper than what's left
@@ -71,7 +76,11 @@ def _holds_no_text_to_decode(tree: Json) -> bool:
         return False
     if has_event_type(tree):
         return True
-    if is_feed_wrapper(tree) or may_be_envelope(tree) or (key := find_batch_key(tree)) is None:
+    if (
+        is_feed_wrapper(tree)
+        or may_be_foreign_envelope(tree)
+        or (key := find_batch_key(tree)) is None
+    ):
         return False
     items = tree[key]
     assert isinstance(items, (Raw, list))

@@ -14,7 +14,12 @@ from normalizer.core.decode.bounds import too_deep_error
 from normalizer.core.decode.decode_json import MAX_EVENT_DEPTH
 from normalizer.core.decode.wire_event import WireEvent
 from normalizer.core.decode.wire_fields import CANONICAL_NAME_BY_ALIAS, READ_FIELDS, canonical_path
-from normalizer.core.decode.wire_values import NULL, as_text, decode_raw_value, same_json
+from normalizer.core.decode.wire_values import (
+    NULL,
+    decode_raw_value,
+    same_json,
+    scalar_text_or_empty,
+)
 from normalizer.core.redaction.unstorable import KeyPath, dotted_path
 from normalizer.envelope import Rule
 from normalizer.jsontext import is_deeper
@@ -174,7 +179,12 @@ def _same_value(a: Raw, b: Raw) -> bool:
 
     An id may be a string in one and a number in the other.
     """
-    return same_json(a, b) or as_text(decode_raw_value(a)) == as_text(decode_raw_value(b)) != ""
+    return (
+        same_json(a, b)
+        or scalar_text_or_empty(decode_raw_value(a))
+        == scalar_text_or_empty(decode_raw_value(b))
+        != ""
+    )
 
 
 def _coercion(rule: Rule, field: str) -> dict[str, object]:

@@ -19,8 +19,8 @@ from msgspec import Meta, Raw
 from normalizer.core.decode.wire_event import WireEvent
 from normalizer.core.decode.wire_fields import (
     CANONICAL_NAME_BY_ALIAS,
-    COLUMN_KEYS,
     FIELD_ALIASES,
+    KEYS_WITH_COLUMN,
     READ_FIELDS,
 )
 from normalizer.core.decode.wire_values import NULL, first_byte, same_json
@@ -28,7 +28,7 @@ from normalizer.core.shapes import SHAPES
 from normalizer.errors import ConfigurationError
 
 _ALIASABLE_FIELDS: Final = frozenset(
-    name for name in COLUMN_KEYS if CANONICAL_NAME_BY_ALIAS.get(name, name) == name
+    name for name in KEYS_WITH_COLUMN if CANONICAL_NAME_BY_ALIAS.get(name, name) == name
 ) | {"attempt", "retry_count", "max_attempts"}
 """The fields that an alias or a place may stand for: the columns, and the three counts of tries
 (#n1)."""

@@ -13,8 +13,8 @@ import msgspec
 from msgspec import Raw
 
 from normalizer.core.decode.wire_fields import (
-    COLUMN_KEYS,
     EMPTY_NESTED_OBJECT,
+    KEYS_WITH_COLUMN,
     NO_NESTED_OBJECTS,
     NestedObject,
     NestedObjects,
@@ -160,7 +160,7 @@ def decode_nested_object(raw: Raw) -> NestedObject:
 def _read_keys(names: tuple[str, ...]) -> _TopLevelKeys:
     keys = frozenset(names)
     return _TopLevelKeys(
-        tuple(name for name in names if name not in COLUMN_KEYS),
+        tuple(name for name in names if name not in KEYS_WITH_COLUMN),
         detect_shape_by_keys(keys, payload_is_object=False),
         detect_shape_by_keys(keys, payload_is_object=True),
     )

@@ -17,7 +17,7 @@ FIELD_ALIASES: Final = (
 
 CANONICAL_NAME_BY_ALIAS: Final = {alias: names[0] for names in FIELD_ALIASES for alias in names}
 
-COLUMN_KEYS: Final = frozenset(
+KEYS_WITH_COLUMN: Final = frozenset(
     (
         *CANONICAL_NAME_BY_ALIAS,
         *("event_id", "execution_id", "status", "worker_id", "meta", "command_id"),

@@ -47,7 +47,7 @@ def as_integer(value: Value) -> int | None:
     return None
 
 
-def as_text(value: Value) -> str:
+def scalar_text_or_empty(value: Value) -> str:
     """Return text or a number as text, otherwise '' (#p1, #k1)."""
     if type(value) is str:
         return value

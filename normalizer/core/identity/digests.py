@@ -53,7 +53,7 @@ def digest_jsonb_text(text: bytes) -> Digest:
     return len(text), text if len(text) <= MAX_UNHASHED_BYTES else hashlib.sha256(text).digest()
 
 
-def jsonb_text_sha256(digest: Digest) -> bytes:
+def sha256_from_digest(digest: Digest) -> bytes:
     """Return the sha256 of the value's jsonb text."""
     length, content = digest
     return hashlib.sha256(content).digest() if length <= MAX_UNHASHED_BYTES else content

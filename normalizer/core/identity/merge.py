@@ -5,7 +5,7 @@ once, and in any batches, and the row's content is still the same. Only three th
 order:
 
 - the row's coordinates, which are those of the report that was read first,
-- the flag MERGED, which is set only if a later report changed the row,
+- the flag CHANGED_BY_REPORT, which is set only if a later report changed the row,
 - the flag REPORTED_ELSEWHERE, but only if a file is read before its topic, if one of two reports is
   redriven after the other, or if reports have no record time. For example, the topic's report sets
   the flag of a file's row, but the file's report doesn't set the flag of the topic's row.
@@ -36,10 +36,10 @@ from normalizer.core.identity.conflicts import (
     to_jsonb_text,
 )
 from normalizer.core.identity.coordinates import source_coordinates
-from normalizer.core.identity.digests import DigestCache, digest_jsonb_text, jsonb_text_sha256
+from normalizer.core.identity.digests import DigestCache, digest_jsonb_text, sha256_from_digest
 from normalizer.core.identity.merge_flags import (
+    CHANGED_BY_REPORT,
     HAS_RIVAL,
-    MERGED,
     REPORT_WITHOUT_COMMAND,
     REPORT_WITHOUT_STEP,
     REPORTED_ELSEWHERE,
@@ -90,7 +90,7 @@ def merge(stored: Envelope, report: Envelope, digests: DigestCache) -> Envelope:
     row = msgspec.structs.replace(stored, **changed) if changed else stored
     merged = with_flags(row, _flags(stored, report, row))
     if merged is not stored:
-        merged = with_flags(merged, MERGED)
+        merged = with_flags(merged, CHANGED_BY_REPORT)
     return with_flags(merged, REPORTED_ELSEWHERE) if _is_elsewhere(stored, report) else merged
 
 
@@ -125,7 +125,7 @@ def _differing(values: list[bytes | None]) -> Iterable[bytes]:
 
 def _flags(stored: Envelope, report: Envelope, row: Envelope) -> int:
     """Return the flags to set for two reports and their row."""
-    flags = report.merge_flags & ~(MERGED | REPORTED_ELSEWHERE)
+    flags = report.merge_flags & ~(CHANGED_BY_REPORT | REPORTED_ELSEWHERE)
     lacking = missing_name_flags(stored) | missing_name_flags(report)
     if row.step:
         flags |= lacking & REPORT_WITHOUT_STEP
@@ -204,7 +204,7 @@ def _greater_json(
     mine, theirs = losing.digests.digest_for(a), losing.digests.digest_for(b)
     if mine == theirs:
         return a
-    by = jsonb_text_sha256 if column in PAYLOAD_COLUMNS else by_bytes
+    by = sha256_from_digest if column in PAYLOAD_COLUMNS else by_bytes
     if by(mine) > by(theirs):
         losing.add(column, b, theirs)
         return a

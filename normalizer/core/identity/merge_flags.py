@@ -18,7 +18,7 @@ REPORT_WITHOUT_STEP: Final = 1
 """The row has a step, but one of its reports named none."""
 REPORT_WITHOUT_COMMAND: Final = 2
 """The row has a command, but one of its reports named none."""
-MERGED: Final = 4
+CHANGED_BY_REPORT: Final = 4
 """A report changed the row after it was stored. Comparisons ignore it, because it depends on the
 order in which reports arrive."""
 SHARES_ID: Final = 8

@@ -127,7 +127,7 @@ class _Reconciler:
         await self._load_rows(doubtful_events)
         for number, event in zip(doubtful, doubtful_events, strict=True):
             placements[number] = await self._reconcile(event)
-            await self._stored.let_others_run()
+            await self._stored.let_other_tasks_run()
         # A batch is written in two transactions. If an earlier try stopped between them, its first
         # transaction has already merged some of these events, so merging them again changes
         # nothing. Report them as merged all the same, but don't record the merge a second time.

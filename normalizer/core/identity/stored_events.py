@@ -52,7 +52,7 @@ class StoredEvents(Protocol):
         `find_assigned_id` finds it from then on.
         """
 
-    async def let_others_run(self) -> None:
+    async def let_other_tasks_run(self) -> None:
         """Let other tasks run from time to time. It's called after each compared event."""
 
 

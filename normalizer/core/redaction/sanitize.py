@@ -15,10 +15,10 @@ from normalizer.core.redaction.secret_members import SecretMemberFinder
 from normalizer.core.redaction.secret_names import REDACTED, Secrecy, SecretKeyWords
 from normalizer.core.redaction.secret_text import MIN_SECRET_CHARS, TextRedactor
 from normalizer.core.redaction.suspicious_parts import (
+    encode_tree,
     is_number,
     object_members,
     parse_whole,
-    write_tree,
 )
 from normalizer.core.redaction.unstorable import (
     REPLACEMENT_CHARACTER,
@@ -71,7 +71,7 @@ class Sanitizer:
         # secret. For example, `p\u0061ssword` reads `password` once it's decoded.
         rewriter = _Rewriter(self, self.has_sign if has_sign is None or "\\" in text else has_sign)
         cleaned = rewriter.record(tree)
-        return CleanedText(write_tree(cleaned) if rewriter.changed else text, rewriter.replaced)
+        return CleanedText(encode_tree(cleaned) if rewriter.changed else text, rewriter.replaced)
 
     def clean_headers(self, headers: dict[str, Json]) -> tuple[Json, set[KeyPath]]:
         """Clean the headers of a record. Also returns the paths at which text was replaced."""
@@ -252,7 +252,7 @@ class _Rewriter:
         inner = _Rewriter(self._sanitizer, self._sanitizer.has_sign, within_texts=within_texts)
         kept = inner.walk(tree, (), "plain")
         if inner.redacted:
-            return write_tree(kept)
+            return encode_tree(kept)
         return None if inner.changed else text
 
     def _keys(self, tree: dict[str, Json], path: KeyPath, mode: _Mode) -> list[str]:

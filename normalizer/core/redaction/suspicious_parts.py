@@ -77,7 +77,7 @@ def parse_whole(text: bytes) -> Json:
     return cast("Json", _exact.decode(text.decode()))
 
 
-def write_tree(tree: Json) -> str:
+def encode_tree(tree: Json) -> str:
     """Write such a tree as compact JSON. Strings escape only what they must."""
     return _encode(tree).decode()
 

@@ -13,8 +13,8 @@ from normalizer.core.decode.wire_values import (
     RecordRejectedError,
     Value,
     as_integer,
-    as_text,
     check_max_bytes,
+    scalar_text_or_empty,
 )
 
 MAX_EVENT_TYPE_BYTES: Final = 200
@@ -85,7 +85,7 @@ def resolve_worker_id(event: WireEvent) -> str | None:
     top = sent.worker_id
     if type(top) is str and 0 < len(top) <= _SHORT_CHARS:
         return top
-    if top is not None and top != "" and not as_text(top):
+    if top is not None and top != "" and not scalar_text_or_empty(top):
         event.keep_extra("worker_id")
     values = (
         top,
@@ -97,7 +97,7 @@ def resolve_worker_id(event: WireEvent) -> str | None:
         event.nested.stored_payload.worker_id,
     )
     for value in values:
-        if value is not None and (worker_id := as_text(value)):
+        if value is not None and (worker_id := scalar_text_or_empty(value)):
             return check_max_bytes("worker_id", worker_id, MAX_NAME_BYTES)
     return None
 
@@ -107,7 +107,7 @@ def resolve_node_type(event: WireEvent) -> str | None:
     sent = event.sent.node_type
     if sent is None or sent == "":
         return None
-    node_type = as_text(sent)
+    node_type = scalar_text_or_empty(sent)
     if not node_type:
         event.keep_extra("node_type")
     return node_type or None
@@ -143,7 +143,7 @@ def _step(value: Value) -> str:
     """Return a step's name, or '' if there's none, or if it's `unknown`."""
     if value is None:
         return ""
-    step = value if type(value) is str else as_text(value)
+    step = value if type(value) is str else scalar_text_or_empty(value)
     return "" if step == _NO_STEP else step
 
 

@@ -25,7 +25,7 @@ from normalizer.jobs.dry_run.diff import Diff, find_changed_fields, format_rejec
 from normalizer.jobs.dry_run.overlay import Overlay
 from normalizer.jobs.engine.job_positions import read_dedup_horizons
 from normalizer.jobs.renormalize_row import RewriteFailure, renormalize_row
-from normalizer.jobs.sources.history_source import HistorySource, PartKey, ReadPosition
+from normalizer.jobs.sources.job_source import JobSource, PartKey, ReadPosition
 from normalizer.runtime.progress import WorkDone
 from normalizer.runtime.slices import Normalize
 from normalizer.store.quarantine_writer import RejectedRecord
@@ -55,7 +55,7 @@ class BackfillDryRun:
     def __init__(
         self,
         database_url: str,
-        source: HistorySource,
+        source: JobSource,
         normalize: Normalize,
         diff: Diff,
         *,

@@ -4,7 +4,7 @@ Together they make sure that a job has one runner at a time, that it resumes whe
 and that its result is stored.
 
 job_spec           identifies a job by its kind, source, and options.
-source_state       reads what the database knows about sources when a job begins.
+known_sources       reads what the database knows about sources when a job begins.
 runner             runs a job once, with a heartbeat, a stop, a throttle, and a result.
 job_run            is one run of a job, protected by an advisory lock and an epoch.
 throttle           waits while live traffic has lag, and limits the rate.

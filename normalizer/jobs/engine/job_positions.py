@@ -20,8 +20,8 @@ from normalizer.core.identity.coordinates import (
     SourceKey,
 )
 from normalizer.jobs.engine.job_run import JobRun
-from normalizer.jobs.sources.history_source import PartKey
-from normalizer.store.claim_checks import check_topic_cluster
+from normalizer.jobs.sources.job_source import PartKey
+from normalizer.store.claim_checks import check_or_set_topic_cluster
 from normalizer.store.dedup_horizon import ADD_DEDUP_HORIZON_SQL, LOCK_DEDUP_HORIZON_SQL
 from normalizer.store.session import RetryTransactionError
 from normalizer.store.sorted_outcomes import SortedOutcomes
@@ -112,7 +112,7 @@ class JobPositions:
         """
         if self._cluster_id is not None:
             for topic, partition in {part.topic: part.partition for part in parts}.items():
-                await check_topic_cluster(connection, topic, partition, self._cluster_id)
+                await check_or_set_topic_cluster(connection, topic, partition, self._cluster_id)
         rows = await connection.fetch(
             LOCK_JOB_POSITIONS_SQL,
             self._run.spec.job_id,

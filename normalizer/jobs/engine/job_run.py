@@ -18,7 +18,7 @@ from normalizer.core.batch import OutcomeTotals
 from normalizer.errors import FatalError
 from normalizer.jobs.engine.job_spec import JobSpec
 from normalizer.jobs.engine.throttle import ThrottleCause
-from normalizer.jobs.sources.history_source import PartKey, ReadPosition, SourcePart
+from normalizer.jobs.sources.job_source import PartKey, ReadPosition, SourcePart
 from normalizer.postgres.database import release_lock
 from normalizer.store.claim_checks import check_writer_protocol
 from normalizer.store.migrate import check_applied_migrations

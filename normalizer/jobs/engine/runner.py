@@ -77,7 +77,9 @@ class JobRunner:
         if the run can't begin, or if the result can't be stored after a stop.
         """
         began_s = time.monotonic()
-        run = await JobRun.begin_or_resume(self.database_url, self.spec, owner=self.settings.owner)
+        run = await JobRun.begin_or_resume(
+            self.database_url, self.spec, owner=self.settings.process_name
+        )
         async with run:
             self.throttle.throttled_s |= run.throttled_before_s
             _log.info("job.started", job=self.spec.job_id, run=run.number, resumed=run.resumed)
@@ -174,7 +176,7 @@ class JobRunner:
                 # A batch locks the totals from its first write until it commits, so this query may
                 # have to wait for it. Such a wait doesn't count as an outage, however long it
                 # takes, because the database is working.
-                with outage.log_if_silent():
+                with outage.log_if_no_answer():
                     totals = await run.read_totals()
                 outage.count_success()
                 self._progress.report(totals, progress_ratio(), self.throttle.throttled_by)

@@ -18,7 +18,7 @@ from normalizer.errors import ConfigurationError
 _fields: Final[msgspec.json.Decoder[dict[str, Raw]]] = msgspec.json.Decoder(dict[str, Raw])
 
 
-def parse_defaults(settings: Iterable[str]) -> dict[str, str]:
+def parse_field_defaults(settings: Iterable[str]) -> dict[str, str]:
     """Return the texts of `NAME=VALUE` by name. Raises ConfigurationError for any other form."""
     defaults: dict[str, str] = {}
     for setting in settings:

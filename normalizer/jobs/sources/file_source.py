@@ -32,7 +32,7 @@ from normalizer.files.record_lines import (
 )
 from normalizer.files.unpack import UnpackedFile, read_file_beginning
 from normalizer.jobs.sources.field_defaults import FieldDefaults
-from normalizer.jobs.sources.history_source import PartKey, ReadPosition, SourcePage, SourcePart
+from normalizer.jobs.sources.job_source import PartKey, ReadPosition, SourcePage, SourcePart
 from normalizer.runtime.logging_setup import get_logger
 
 Form = Literal["auto", "lines", "dump"]
@@ -181,7 +181,7 @@ class FileSource:
             else:
                 lines = self._lines(stream, file, from_line)
                 while True:
-                    if stream.is_drained:
+                    if stream.needs_read_ahead:
                         await asyncio.to_thread(stream.read_ahead)
                     if (numbered := next(lines, None)) is None:
                         break

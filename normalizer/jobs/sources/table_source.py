@@ -19,7 +19,7 @@ from normalizer.core.redaction.redact_stored import redact_stored_text
 from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.errors import ConfigurationError, FatalError, NormalizerError, StoreUnavailableError
 from normalizer.jobs.sources.field_defaults import FieldDefaults
-from normalizer.jobs.sources.history_source import PartKey, ReadPosition, SourcePage, SourcePart
+from normalizer.jobs.sources.job_source import PartKey, ReadPosition, SourcePage, SourcePart
 from normalizer.jobs.sources.row_pages import fetch_page
 from normalizer.store.reconnecting_connection import ReconnectingConnection
 from normalizer.store.sqlstate import (

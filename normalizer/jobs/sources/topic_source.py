@@ -19,7 +19,7 @@ from normalizer.errors import (
     ConfigurationError,
     FatalError,
 )
-from normalizer.jobs.sources.history_source import PartKey, ReadPosition, SourcePage, SourcePart
+from normalizer.jobs.sources.job_source import PartKey, ReadPosition, SourcePage, SourcePart
 from normalizer.kafka import (
     FetchedChunk,
     GrouplessClient,

@@ -10,7 +10,7 @@ from projector.api.parameters import Text, Texts, WindowParams, round_to_grain
 from projector.api.queries.run_query import run_query
 from projector.api.snapshots import Snapshot, Statement
 
-MAX_LATEST_CALLS: Final = 10_000
+MAX_COUNTED_CALLS: Final = 10_000
 """Calls are read one by one, so only those of the newest executions count."""
 _MAX_WINDOW: Final = timedelta(days=7)
 """Executions and calls are counted one by one, so only the end of a longer window counts."""
@@ -85,7 +85,7 @@ class PlaybookParams(WindowParams, frozen=True, kw_only=True):
             "version": self.version,
             "since": max(round_to_grain(since, "hour"), until - _MAX_WINDOW),
             "until": until,
-            "most": MAX_LATEST_CALLS,
+            "most": MAX_COUNTED_CALLS,
         }
 
 

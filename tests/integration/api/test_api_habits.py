@@ -192,7 +192,7 @@ async def test_versions_of_a_playbook_are_counted_as_sql_counts_them(
         found = await get_rows(client, "errors-by-version", playbook=playbook, last="24h")
         (one,) = await get_rows(client, "versions-of-playbook", playbook=playbook, version="1")
         # Of more calls, only those of the newest executions are counted, and the answer says so.
-        monkeypatch.setattr(playbook_detail, "MAX_LATEST_CALLS", 3)
+        monkeypatch.setattr(playbook_detail, "MAX_COUNTED_CALLS", 3)
         bounds = await connection.fetch(_BOUNDS, playbook)
         partial = {
             path: (
@@ -213,7 +213,7 @@ async def test_versions_of_a_playbook_are_counted_as_sql_counts_them(
     assert sum(row["calls"] for row in some) == bound["calls"]
     failed = sum(row["calls"] for row in partial["errors-by-version"]["rows"])
     assert failed == sum(row["failed_calls"] for row in some) == bound["failed_calls"]
-    assert whole["truncated"], "MAX_LATEST_CALLS applies to each answer"
+    assert whole["truncated"], "MAX_COUNTED_CALLS applies to each answer"
     assert not missing["truncated"]
     assert missing["rows"] == []
     assert len(rows) == len(expected) == 2

@@ -52,7 +52,7 @@ async def tree(
     settings = settings_for(database, topic, bootstrap_servers, http_port=port)
     async with process(settings, sources=copy), serving(database.url) as api_url:
         (copy / ".noetl").mkdir()
-        running = stack_files.StackAddresses(
+        running = stack_files.RunningStack(
             database_url=database.url,
             bootstrap_servers=bootstrap_servers,
             api_url=api_url,

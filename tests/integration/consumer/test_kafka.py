@@ -567,4 +567,4 @@ async def test_a_batch_that_the_client_cannot_decode_does_not_wait_for_a_silent_
         chunks = await reader.fetch([silent, good], max_records=9, timeout_s=0.5)
 
     assert [chunk.partition for chunk in chunks] == [good]
-    assert [log.partition for log in reader.unverified_logs()] == [silent]
+    assert [log.partition for log in reader.unverified_partitions()] == [silent]

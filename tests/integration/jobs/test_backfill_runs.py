@@ -22,7 +22,7 @@ from normalizer.jobs.engine.job_spec import JobSpec
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.throttle import LiveLag, LiveLagMeter
 from normalizer.jobs.sources.file_source import FileSource
-from normalizer.jobs.sources.history_source import PartKey, ReadPosition, SourcePage
+from normalizer.jobs.sources.job_source import PartKey, ReadPosition, SourcePage
 from normalizer.kafka import GrouplessClient
 from normalizer.store.migrate import migrate
 from normalizer.store.reconnecting_connection import ReconnectingConnection

@@ -8,7 +8,7 @@ import pytest
 
 from normalizer.errors import FatalError
 from normalizer.jobs.engine.run_progress import RunResult
-from normalizer.jobs.sources.history_source import ReadPosition
+from normalizer.jobs.sources.job_source import ReadPosition
 from normalizer.jobs.sources.row_pages import BYTES_PER_PAGE
 from normalizer.jobs.sources.table_source import TableSource
 from tests.support.commands import typed

@@ -11,8 +11,8 @@ from aiokafka.structs import TopicPartition
 from normalizer.cli.ledger_check import verify_ledger
 from normalizer.config.settings import Settings
 from normalizer.errors import FatalError
-from normalizer.jobs.engine.source_state import read_source_state
-from normalizer.jobs.sources.history_source import ReadPosition
+from normalizer.jobs.engine.known_sources import read_known_sources
+from normalizer.jobs.sources.job_source import ReadPosition
 from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
 from normalizer.kafka import GrouplessClient
 from tests.support.feed import Feed
@@ -108,7 +108,7 @@ async def test_a_job_goes_on_in_the_incarnation_of_a_deleted_position(
 
     verdict = await backfill_topic(settings, feed.topic)
 
-    incarnations = (await read_source_state(settings.required_database_url)).incarnations
+    incarnations = (await read_known_sources(settings.required_database_url)).incarnations
     assert (verdict.totals.stored, verdict.totals.duplicate) == (8, 2)
     assert incarnations[feed.name, 0] == (1, 2)
 
@@ -120,7 +120,7 @@ async def test_unread_offsets_of_a_recreated_topic_are_named_in_the_result(
     await feed.send(range(3))
     await feed.read_to({0: 3}, settings)
     await feed.connection.execute("update normalizer.source_positions set incarnation = 1")
-    live = (await read_source_state(settings.required_database_url)).live
+    live = (await read_known_sources(settings.required_database_url)).live
 
     async with TopicSource(settings, feed.name, TopicRange(), live=live) as source:
         (part,) = await source.list_parts()

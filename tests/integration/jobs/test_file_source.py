@@ -10,7 +10,7 @@ import pytest
 from normalizer.files import unpack
 from normalizer.files.unpack import UnpackedFile
 from normalizer.jobs.sources.file_source import FileSource
-from normalizer.jobs.sources.history_source import ReadPosition, SourcePage, SourcePart
+from normalizer.jobs.sources.job_source import ReadPosition, SourcePage, SourcePart
 from tests.support.job_runs import write_file
 
 LINES = 5_000

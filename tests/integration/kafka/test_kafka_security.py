@@ -477,7 +477,7 @@ async def test_a_token_is_renewed_before_it_expires_and_nothing_notices(
             await producer.send_and_wait(TOPIC, str(len(endpoint.requests)).encode())
             for chunk in await reader.fetch([partition], max_records=100, timeout_s=0.3):
                 read += [record.value for record in chunk.records]
-            for log in reader.unverified_logs():
+            for log in reader.unverified_partitions():
                 reader.mark_verified(log, compared_ms=wall_clock_ms())
             for _ in range(20):
                 await moment()

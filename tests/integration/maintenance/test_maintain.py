@@ -457,7 +457,7 @@ async def test_two_deletions_at_once_take_turns(
     await store(connection, life(1, OLD) + life(3, OLD), OLD)
     await store(connection, life(2, earlier) + life(4, earlier), earlier)
     await connection.execute("update normalizer.events set source_partition = execution_id")
-    lock = "select projector.lock_executions($1::bigint[])"
+    lock = "select projector.try_lock_executions($1::bigint[])"
     delete = "select projector.delete_executions(array[$1::bigint])"
 
     async def delete_others() -> None:

@@ -309,7 +309,7 @@ async def retained(connection: asyncpg.Connection, executions: range) -> None:
     for execution_id in executions:
         async with connection.transaction():
             locked = await connection.fetchval(
-                "select lock_executions(array[$1::bigint])", execution_id
+                "select try_lock_executions(array[$1::bigint])", execution_id
             )
             await connection.execute("select delete_executions($1::bigint[])", locked)
 

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from normalizer.core.batch import OutcomeTotals
-from normalizer.core.previous_owner import SLICE_SHARED
+from normalizer.core.previous_owner import RECORD_AMONG_OTHERS
 from normalizer.errors import (
     FencedError,
     OtherGroupError,
@@ -122,12 +122,12 @@ async def test_claim_of_another_group_waits_for_ten_silent_seconds_and_blames_no
 
         with pytest.raises(OtherGroupError, match="group first, whose process one "):
             await claimed_by_group(two, "second")
-        (found,) = await two.find_other_groups([(TOPIC, 3)], "second", "c")
+        (found,) = await two.find_other_group_errors([(TOPIC, 3)], "second", "c")
         assert (found.other, found.owner) == ("first", "one")
         assert await read_position(connection, 3) == before
-        assert await one.find_other_groups([(TOPIC, 3)], "first", "c") == []
+        assert await one.find_other_group_errors([(TOPIC, 3)], "first", "c") == []
         # A claim from another cluster ends with an error that says so.
-        assert await two.find_other_groups([(TOPIC, 3)], "second", "another") == []
+        assert await two.find_other_group_errors([(TOPIC, 3)], "second", "another") == []
 
         await connection.execute(
             """
@@ -135,14 +135,14 @@ async def test_claim_of_another_group_waits_for_ten_silent_seconds_and_blames_no
             update normalizer.source_heartbeats set heartbeat_at = now() - interval '9 seconds';
             """
         )
-        assert len(await two.find_other_groups([(TOPIC, 3)], "second", "c")) == 1
+        assert len(await two.find_other_group_errors([(TOPIC, 3)], "second", "c")) == 1
         await connection.execute(
             "update normalizer.source_heartbeats set heartbeat_at = now() - interval '11 seconds'"
         )
         taken = await claimed_by_group(two, "second")
-        assert (taken.epoch, taken.slice_records) == (2, SLICE_SHARED)
+        assert (taken.epoch, taken.slice_records) == (2, RECORD_AMONG_OTHERS)
         killed = await claimed_by_group(one, "second")
-        assert killed.slice_records == SLICE_SHARED
+        assert killed.slice_records == RECORD_AMONG_OTHERS
 
 
 async def test_offsets_without_a_record_do_not_delay_the_last_record(

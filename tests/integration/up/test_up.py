@@ -15,13 +15,13 @@ import httpx
 import msgspec
 import pytest
 
-from normalizer.core.rule_sources import rules_sha256
+from normalizer.core.rules_hash import rules_sha256
 from normalizer.embedded import remove_server_folder
 from normalizer.runtime.child import wait_until_ended
 from normalizer.runtime.native_lane import NATIVE_MODULE_NAME
 from normalizer.runtime.screen import Screen
-from normalizer.up.call_table import print_calls
-from normalizer.up.stack_files import StackAddresses as StackFile
+from normalizer.up.call_summary import print_calls
+from normalizer.up.stack_files import RunningStack as StackFile
 from tests.support.api_client import insert_events
 from tests.support.probe_client import http_get
 from tests.support.stack import Database, Stack

@@ -210,5 +210,5 @@ def test_the_projector_names_its_own_that_are_none(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_owner_is_the_instance_or_the_process() -> None:
-    assert Settings(instance="pod-1").owner == "pod-1"
-    assert ":" in Settings().owner
+    assert Settings(instance="pod-1").process_name == "pod-1"
+    assert ":" in Settings().process_name

@@ -12,7 +12,12 @@ from normalizer.consumer.suspects import (
     RECORDS_UNTIL_CLEARED,
     SuspectPartitions,
 )
-from normalizer.core.previous_owner import RECORD_BLAMED, SLICE_ALONE, SLICE_SHARED, PreviousOwner
+from normalizer.core.previous_owner import (
+    RECORD_ALONE,
+    RECORD_AMONG_OTHERS,
+    RECORD_BLAMED,
+    PreviousOwner,
+)
 from normalizer.kafka import KafkaPartition
 from tests.support.factories import TOPIC, make_claim
 
@@ -39,7 +44,7 @@ class Partition:
         self.owners += 1
         holder = f"owner {self.owners}"
         found = self.last_try.slice_records
-        stored = self.last_try.slice_mark_for(holder, next_offset=self.position, log_end=LOG_END)
+        stored = self.last_try.slice_records_for(holder, next_offset=self.position, log_end=LOG_END)
         self.last_try = PreviousOwner(holder=holder, slice_records=stored)
         claim = make_claim(next_offset=self.position, slice_records=stored, found_slice=found)
         now_s = [0.0]
@@ -64,7 +69,7 @@ class Partition:
         for alone in (True, False):
             for _, size in suspects.due_suspects(alone=alone):
                 if alone and not suspects[WHERE].is_blamed:
-                    self._set(SLICE_ALONE)
+                    self._set(RECORD_ALONE)
                 return size
         assert not suspects or is_last
         return BATCH
@@ -96,7 +101,9 @@ def test_at_most_five_owners_die_until_the_record_is_named(start: int) -> None:
 def _is_named(partition: Partition) -> bool:
     """Whether the next owner names the record."""
     position, last_try = partition.position, partition.last_try
-    return last_try.slice_mark_for("next", next_offset=position, log_end=LOG_END) == RECORD_BLAMED
+    return (
+        last_try.slice_records_for("next", next_offset=position, log_end=LOG_END) == RECORD_BLAMED
+    )
 
 
 def test_suspect_is_read_in_growing_slices_until_2000_records_are_committed() -> None:
@@ -140,7 +147,7 @@ def test_blamed_record_waits_while_others_are_read() -> None:
     now_s = [0.0]
     suspects = SuspectPartitions(lambda: now_s[0])
     suspects.add_if_suspect(
-        WHERE, make_claim(slice_records=RECORD_BLAMED, found_slice=SLICE_ALONE), LOG_END
+        WHERE, make_claim(slice_records=RECORD_BLAMED, found_slice=RECORD_ALONE), LOG_END
     )
 
     assert [*suspects.due_suspects(alone=True), *suspects.due_suspects(alone=False)] == []
@@ -151,13 +158,13 @@ def test_blamed_record_waits_while_others_are_read() -> None:
 def test_one_slice_is_in_hand_at_a_time_and_the_next_turn_is_anothers() -> None:
     suspects = SuspectPartitions(lambda: 0.0)
     both = [KafkaPartition(TOPIC, 0), KafkaPartition(TOPIC, 1)]
-    claims = [make_claim(one.partition, slice_records=SLICE_SHARED) for one in both]
+    claims = [make_claim(one.partition, slice_records=RECORD_AMONG_OTHERS) for one in both]
     for where, claim in zip(both, claims, strict=True):
         suspects.add_if_suspect(where, claim, LOG_END)
 
     suspects.note_fetched(both[0])
     assert [where for where, _ in suspects.due_suspects(alone=False)] == [both[1]]
-    assert suspects.add_to_slice(claims[0], 1, 1) == SLICE_SHARED + 1
+    assert suspects.add_to_slice(claims[0], 1, 1) == RECORD_AMONG_OTHERS + 1
     suspects.note_commit(both[0], 1, 1)
 
     assert [*suspects.due_suspects(alone=False)] == [(both[1], 1), (both[0], 2)]
@@ -165,7 +172,7 @@ def test_one_slice_is_in_hand_at_a_time_and_the_next_turn_is_anothers() -> None:
 
 def test_holes_commit_no_record_and_make_no_slice_larger() -> None:
     suspects = SuspectPartitions(lambda: 0.0)
-    claim = make_claim(slice_records=SLICE_SHARED)
+    claim = make_claim(slice_records=RECORD_AMONG_OTHERS)
     suspects.add_if_suspect(WHERE, claim, LOG_END)
 
     suspects.note_commit(WHERE, 0, 5)
@@ -175,7 +182,7 @@ def test_holes_commit_no_record_and_make_no_slice_larger() -> None:
 
 def test_records_of_an_earlier_claim_count_for_nothing() -> None:
     suspects = SuspectPartitions(lambda: 0.0)
-    suspects.add_if_suspect(WHERE, make_claim(slice_records=SLICE_SHARED), LOG_END)
+    suspects.add_if_suspect(WHERE, make_claim(slice_records=RECORD_AMONG_OTHERS), LOG_END)
 
     assert suspects.add_to_slice(make_claim(epoch=0), 1, 1) is None
     assert [*suspects.due_suspects(alone=False)] == [(WHERE, 1)]
@@ -185,19 +192,19 @@ def test_records_of_an_earlier_claim_count_for_nothing() -> None:
     ("last_try", "next_offset", "log_end", "stored"),
     [
         (PreviousOwner(), 5, 9, None),
-        (PreviousOwner(holder="killed"), 5, 9, SLICE_SHARED),
+        (PreviousOwner(holder="killed"), 5, 9, RECORD_AMONG_OTHERS),
         (PreviousOwner(holder="killed"), 9, 9, None),  # it had nothing to read
         (PreviousOwner(holder="killed"), 5, None, None),  # a caller that doesn't judge
         (PreviousOwner(holder="me"), 5, 9, None),  # the answer to the COMMIT of its claim was lost
-        (PreviousOwner(holder="killed", slice_records=64), 5, 9, SLICE_SHARED),
-        (PreviousOwner(holder=None, slice_records=64), 5, 9, SLICE_SHARED),
-        (PreviousOwner(holder="killed", slice_records=SLICE_ALONE), 5, 9, RECORD_BLAMED),
-        (PreviousOwner(holder="me", slice_records=SLICE_ALONE), 5, 9, SLICE_SHARED),
-        (PreviousOwner(holder=None, slice_records=SLICE_ALONE), 5, 9, SLICE_SHARED),
+        (PreviousOwner(holder="killed", slice_records=64), 5, 9, RECORD_AMONG_OTHERS),
+        (PreviousOwner(holder=None, slice_records=64), 5, 9, RECORD_AMONG_OTHERS),
+        (PreviousOwner(holder="killed", slice_records=RECORD_ALONE), 5, 9, RECORD_BLAMED),
+        (PreviousOwner(holder="me", slice_records=RECORD_ALONE), 5, 9, RECORD_AMONG_OTHERS),
+        (PreviousOwner(holder=None, slice_records=RECORD_ALONE), 5, 9, RECORD_AMONG_OTHERS),
         (PreviousOwner(holder=None, slice_records=RECORD_BLAMED), 5, 9, RECORD_BLAMED),
     ],
 )
 def test_claim_keeps_what_the_last_try_says_and_adds_that_its_owner_was_killed(
     last_try: PreviousOwner, next_offset: int, log_end: int | None, stored: int | None
 ) -> None:
-    assert last_try.slice_mark_for("me", next_offset=next_offset, log_end=log_end) == stored
+    assert last_try.slice_records_for("me", next_offset=next_offset, log_end=log_end) == stored

@@ -6,7 +6,7 @@ from normalizer.core.identity.digests import (
     MAX_UNHASHED_BYTES,
     DigestCache,
     digest_jsonb_text,
-    jsonb_text_sha256,
+    sha256_from_digest,
 )
 
 
@@ -37,5 +37,5 @@ def test_a_short_text_stands_for_itself_and_hashes_as_any_other() -> None:
 
     assert digest_jsonb_text(short) == (MAX_UNHASHED_BYTES, short)
     assert len(digest_jsonb_text(long)[1]) == 32
-    assert jsonb_text_sha256(digest_jsonb_text(long)) == digest_jsonb_text(long)[1]
-    assert len(jsonb_text_sha256(digest_jsonb_text(short))) == 32
+    assert sha256_from_digest(digest_jsonb_text(long)) == digest_jsonb_text(long)[1]
+    assert len(sha256_from_digest(digest_jsonb_text(short))) == 32

@@ -9,8 +9,8 @@ import pytest
 
 from normalizer.core.identity.conflicts import MAX_KEPT_BYTES, MAX_KEPT_VALUES, losing_values
 from normalizer.core.identity.merge_flags import (
+    CHANGED_BY_REPORT,
     HAS_RIVAL,
-    MERGED,
     REPORT_WITHOUT_COMMAND,
     REPORT_WITHOUT_STEP,
     REPORTED_ELSEWHERE,
@@ -212,15 +212,17 @@ def test_a_row_remembers_what_its_reports_did_not_name() -> None:
 
     assert (
         merge(full, envelope(step="")).merge_flags
-        == REPORT_WITHOUT_STEP | REPORT_WITHOUT_COMMAND | MERGED
+        == REPORT_WITHOUT_STEP | REPORT_WITHOUT_COMMAND | CHANGED_BY_REPORT
     )
-    assert merge(full, envelope(step="a")).merge_flags == REPORT_WITHOUT_COMMAND | MERGED
+    assert merge(full, envelope(step="a")).merge_flags == REPORT_WITHOUT_COMMAND | CHANGED_BY_REPORT
     assert (
         merge(envelope(step=""), full).merge_flags
-        == REPORT_WITHOUT_STEP | REPORT_WITHOUT_COMMAND | MERGED
+        == REPORT_WITHOUT_STEP | REPORT_WITHOUT_COMMAND | CHANGED_BY_REPORT
     )
     assert merge(envelope(step=""), envelope(step="")).merge_flags == 0
-    assert merge(full, envelope(step="a", command_id="x", error="e")).merge_flags == MERGED
+    assert (
+        merge(full, envelope(step="a", command_id="x", error="e")).merge_flags == CHANGED_BY_REPORT
+    )
     assert merge(full, full).merge_flags == 0
 
 
@@ -228,7 +230,7 @@ def test_a_row_of_two_steps_says_so_and_is_ambiguous_where_a_report_lacks_its_co
     both = merge(envelope(step="a", command_id="x"), envelope(step="b", command_id="x"))
     silent = both_ways(both, envelope(step="a"), "coercions")
 
-    assert both.merge_flags == HAS_RIVAL | MERGED
+    assert both.merge_flags == HAS_RIVAL | CHANGED_BY_REPORT
     assert both.coercions is None
     assert msgspec.json.decode(silent) == [{"rule": "ambiguous_report", "field": "event_id"}]
 

@@ -3,7 +3,7 @@
 import pytest
 
 from normalizer.core.decode.bounds import MAX_VALUE_BYTES
-from normalizer.core.decode.samples import MAX_SAMPLE_BYTES, safe_sample
+from normalizer.core.decode.rejected_sample import MAX_SAMPLE_BYTES, safe_sample
 from normalizer.core.normalize import Normalizer
 from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.envelope import Rejected

@@ -24,7 +24,7 @@ from normalizer.jobs.engine.job_spec import JobSpec
 from normalizer.jobs.engine.run_progress import RunProgress
 from normalizer.jobs.engine.throttle import LiveLag, LiveLagHistory, Throttle
 from normalizer.jobs.sources.field_defaults import FieldDefaults
-from normalizer.jobs.sources.history_source import ReadPosition, SourcePage
+from normalizer.jobs.sources.job_source import ReadPosition, SourcePage
 from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
 from normalizer.kafka import FetchedChunk, KafkaPartition
 from normalizer.kafka.range_reader import OffsetRange

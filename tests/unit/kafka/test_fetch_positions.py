@@ -56,7 +56,7 @@ def listen_to(client: Client) -> tuple[FetchPositions, list[str]]:
 
 
 def doubted(fetch_positions: FetchPositions) -> set[KafkaPartition]:
-    return {doubt.partition for doubt in fetch_positions.unverified_logs()}
+    return {doubt.partition for doubt in fetch_positions.unverified_partitions()}
 
 
 async def test_answers_over_one_connection_hang_together() -> None:
@@ -132,7 +132,7 @@ async def test_a_lost_connection_is_one_doubt() -> None:
     client.error = KafkaConnectionError()
     with pytest.raises(KafkaConnectionError):
         await client.send(1, FETCH)
-    (doubt, _) = fetch_positions.unverified_logs()
+    (doubt, _) = fetch_positions.unverified_partitions()
     client.error = None
     client.reconnect()
 
@@ -156,20 +156,20 @@ def test_an_answer_after_a_silence_is_a_doubt(passed_ms: int, *, is_doubted: boo
 
     fetch_positions.note_response(ZERO, 10_000 + passed_ms)
 
-    assert bool(fetch_positions.unverified_logs()) is is_doubted
+    assert bool(fetch_positions.unverified_partitions()) is is_doubted
 
 
 def test_a_doubt_that_came_while_the_log_was_compared_stays() -> None:
     fetch_positions = FetchPositions(lambda: None)
     fetch_positions[ZERO] = FetchPosition(0, 5, None, 10_000)
     fetch_positions.mark_unverified([ZERO])
-    (first,) = fetch_positions.unverified_logs()
+    (first,) = fetch_positions.unverified_partitions()
     fetch_positions.mark_unverified([ZERO])
 
     fetch_positions.mark_verified(first, compared_ms=10_000)
     assert not fetch_positions.position_if_verified(ZERO)
 
-    fetch_positions.mark_verified(fetch_positions.unverified_logs()[0], compared_ms=10_000)
+    fetch_positions.mark_verified(fetch_positions.unverified_partitions()[0], compared_ms=10_000)
     assert fetch_positions.position_if_verified(ZERO)
 
 
@@ -178,7 +178,7 @@ def test_a_comparison_that_takes_long_is_no_silence() -> None:
     fetch_positions = FetchPositions(lambda: None)
     fetch_positions[ZERO] = FetchPosition(0, 5, None, 10_000)
     fetch_positions.mark_unverified([ZERO])
-    (doubt,) = fetch_positions.unverified_logs()
+    (doubt,) = fetch_positions.unverified_partitions()
     for at_ms in range(10_500, 14_000, 500):
         fetch_positions.note_response(ZERO, at_ms)
 

@@ -14,12 +14,12 @@ from normalizer.errors import (
     BrokerUnavailableError,
     FatalError,
     RetryableError,
-    SignInTries,
+    SignInRetryLimit,
     StoreSignInError,
     StoreSilentError,
     StoreUnavailableError,
 )
-from normalizer.postgres.database import PoolerError
+from normalizer.postgres.database import PoolerRejectedError
 from normalizer.runtime.logging_setup import OutageLog, get_logger
 from normalizer.store.connect_error import translate_connect_error
 from normalizer.store.write_retry import write_with_retry
@@ -30,11 +30,11 @@ REFUSED = BrokerSignInError("b:9092: SASL: PLAIN: no")
 
 
 def test_refusals_in_a_row_are_counted_and_an_outage_or_a_success_between_them_clears() -> None:
-    tries = SignInTries()
+    tries = SignInRetryLimit()
 
     for error in [REFUSED] * 4 + [AWAY] + [REFUSED] * 4:
         tries.count_failure(error)
-    tries.count_success()
+    tries.reset_count()
     for error in [REFUSED] * 4:
         tries.count_failure(error)
 
@@ -44,7 +44,7 @@ def test_refusals_in_a_row_are_counted_and_an_outage_or_a_success_between_them_c
 
 def test_silence_between_refusals_is_not_counted() -> None:
     """PgBouncer tries the server's sign-in every 15 s, and lets its clients wait meanwhile."""
-    tries = SignInTries()
+    tries = SignInRetryLimit()
     silent = translate_connect_error(TimeoutError(), URL)
     assert isinstance(silent, RetryableError)
 
@@ -71,7 +71,7 @@ def test_an_error_after_a_silence_is_logged_too() -> None:
     outage = OutageLog(get_logger())
 
     with capture_logs() as lines:
-        outage.log_silence("no answer for 10 s")
+        outage.log_no_answer("no answer for 10 s")
         for _ in range(2):
             outage.count_failure(AWAY)
         outage.count_success()
@@ -151,17 +151,17 @@ def untrusted() -> ssl.SSLCertVerificationError:
             StoreSignInError,
         ),
         (
-            PoolerError("SASL authentication failed"),
+            PoolerRejectedError("SASL authentication failed"),
             "database: sign-in through a pooler: SASL authentication failed (SQLSTATE 08P01)",
             StoreSignInError,
         ),
         (
-            PoolerError('database "none" does not exist'),
+            PoolerRejectedError('database "none" does not exist'),
             'database: sign-in through a pooler: database "none" does not exist (SQLSTATE 08P01)',
             StoreSignInError,
         ),
         (
-            PoolerError("server login has been failing, cached error: connect failed"),
+            PoolerRejectedError("server login has been failing, cached error: connect failed"),
             "database: sign-in through a pooler: server login has been failing",
             StoreUnavailableError,
         ),

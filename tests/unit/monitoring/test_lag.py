@@ -7,7 +7,7 @@ import pytest
 from normalizer.config.settings import Settings
 from normalizer.kafka import KafkaPartition, OffsetBounds
 from normalizer.monitoring.gauges import _database_values, _lag_values
-from normalizer.monitoring.lag import LOG_END_EXPIRES_S, LagMonitor
+from normalizer.monitoring.lag import LOG_END_MAX_AGE_S, LagMonitor
 from normalizer.monitoring.partition_lag import PartitionLag
 from normalizer.observability.service_metrics import metric_family
 
@@ -94,7 +94,7 @@ def samples(lag_monitor: LagMonitor) -> dict[str, dict[str, float]]:
 
 
 async def test_the_lag_is_the_sum_while_the_end_of_every_partition_is_known() -> None:
-    lag_monitor = measured({0: 0.0, 1: LOG_END_EXPIRES_S / 2})
+    lag_monitor = measured({0: 0.0, 1: LOG_END_MAX_AGE_S / 2})
 
     assert lag_monitor.lag_records == 8
     assert lag_monitor.unmeasured_partitions == []
@@ -104,7 +104,7 @@ async def test_the_lag_is_the_sum_while_the_end_of_every_partition_is_known() ->
 
 async def test_lag_that_nobody_could_measure_lately_is_left_out_and_not_0() -> None:
     """Its leader is unreachable: what it holds since is not known, and the sum is not either."""
-    lag_monitor = measured({0: 0.0, 1: LOG_END_EXPIRES_S + 1})
+    lag_monitor = measured({0: 0.0, 1: LOG_END_MAX_AGE_S + 1})
 
     shown = samples(lag_monitor)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import normalizer
-from normalizer.core.rule_sources import rules_sha256
+from normalizer.core.rules_hash import rules_sha256
 
 PACKAGE = Path(normalizer.__file__).parent
 

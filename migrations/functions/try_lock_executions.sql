@@ -5,7 +5,7 @@
 -- part. Otherwise two transactions could update the same rows of the counters in different orders,
 -- and deadlock. Waiting for this lock is safe, because the transaction doesn't hold any lock yet
 -- that a writer may need. The function waits for no other lock.
-create or replace function projector.lock_executions(execution_ids bigint[]) returns bigint[]
+create or replace function projector.try_lock_executions(execution_ids bigint[]) returns bigint[]
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp
 as $$
@@ -14,7 +14,7 @@ begin
     return array(
         select   execution_id
         from     execution_facts
-        where    execution_id = any(lock_executions.execution_ids)
+        where    execution_id = any(try_lock_executions.execution_ids)
         order by execution_id
         for update skip locked
     );
@@ -22,4 +22,4 @@ end
 $$;
 
 -- A caller blocks writers, so only projector maintain may call it.
-revoke execute on function projector.lock_executions(bigint[]) from public;
+revoke execute on function projector.try_lock_executions(bigint[]) from public;

@@ -1,7 +1,7 @@
 """Defines the interface of a source of history, which a backfill reads.
 
 A source consists of parts, such as partitions or files, and yields the records of a part in pages,
-from any position on. A backfill and its dry run work with any class that implements HistorySource.
+from any position on. A backfill and its dry run work with any class that implements JobSource.
 There's one each for files, topics, tables, and the quarantine.
 """
 
@@ -56,7 +56,7 @@ class SourcePage(msgspec.Struct, frozen=True, kw_only=True):
     expired: tuple[tuple[int, int], ...] = ()
 
 
-class HistorySource(Protocol):
+class JobSource(Protocol):
     """A source of history, such as a topic, files, or a table.
 
     `async with` opens and closes it. A job calls `list_parts` first, then looks up how far it has

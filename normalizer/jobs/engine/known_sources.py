@@ -15,7 +15,7 @@ from normalizer.store.claim import Claim
 from normalizer.store.read_only import read_only_connection
 
 
-class SourceState(msgspec.Struct, frozen=True, kw_only=True):
+class KnownSources(msgspec.Struct, frozen=True, kw_only=True):
     """What the database knew about sources when the job began.
 
     - `live` has the positions of Kafka partitions, including deleted positions.
@@ -96,13 +96,13 @@ _FILE_TOPICS: Final = """
 """
 
 
-async def read_source_state(database_url: str) -> SourceState:
+async def read_known_sources(database_url: str) -> KnownSources:
     """Read the state. Raises StoreUnavailableError and FatalError."""
     async with read_only_connection(database_url) as connection:
         last_read = await connection.fetch(_LAST_READ)
         clusters = await connection.fetch(_CLUSTERS_OF_TOPICS)
         file_topics = await connection.fetch(_FILE_TOPICS)
-    return SourceState(
+    return KnownSources(
         live=tuple(_claim(row) for row in last_read if row["is_in_kafka"]),
         clusters={row["topic"]: row["cluster_id"] for row in clusters},
         incarnations={

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 from normalizer.consumer.membership import GroupMembership
 from normalizer.consumer.record_store import RecordStore
 from normalizer.core.batch import MAX_BATCH_BYTES, Batch, OutcomeTotals, PartitionBatch
-from normalizer.core.decode.bounds import record_size
+from normalizer.core.decode.record_limits import record_size
 from normalizer.errors import PositionError, RetryableError, StoreUnavailableError
 from normalizer.kafka import KafkaPartition
 from normalizer.runtime.logging_setup import get_logger

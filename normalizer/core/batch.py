@@ -10,7 +10,7 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
-from normalizer.core.decode.bounds import record_size
+from normalizer.core.decode.record_limits import record_size
 from normalizer.core.encoded_events import ReadOutcome
 from normalizer.core.raw_record import RawRecord
 from normalizer.errors import ProcessStuckError

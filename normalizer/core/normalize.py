@@ -10,10 +10,10 @@ from typing import Final
 
 import msgspec
 
-from normalizer.core.decode.bounds import check_size
 from normalizer.core.decode.decode import UndecodableItem, decode_events
 from normalizer.core.decode.headers import NO_HEADERS, RecordHeaders, read_headers
 from normalizer.core.decode.levels import unstorable_coercions
+from normalizer.core.decode.record_limits import check_size
 from normalizer.core.decode.rejected_sample import safe_sample
 from normalizer.core.decode.shape_table import ShapeTable
 from normalizer.core.decode.wire_event import WireEvent

@@ -22,7 +22,7 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.default_records import _DefaultRecordBatchPy, _DefaultRecordPy
 from aiokafka.record.memory_records import MemoryRecords, _MemoryRecordsPy
 
-from normalizer.core.decode.bounds import MAX_RECORD_BYTES, OVERSIZED_KEPT_BYTES, record_size
+from normalizer.core.decode.record_limits import MAX_RECORD_BYTES, OVERSIZED_KEPT_BYTES, record_size
 from normalizer.core.raw_record import OversizedRecord, RawRecord
 from normalizer.errors import NormalizerError, PositionError
 from normalizer.kafka.client_setup import (

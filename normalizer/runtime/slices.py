@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Seque
 from typing import Final
 
 from normalizer.core.batch import RecordOutcomes
-from normalizer.core.decode.bounds import is_slow_to_normalize
+from normalizer.core.decode.record_limits import is_slow_to_normalize
 from normalizer.core.encoded_events import (
     MAX_LANE_CALL_BYTES,
     MAX_LANE_CALL_RECORDS,

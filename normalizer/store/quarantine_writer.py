@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import asyncpg
 import msgspec
 
-from normalizer.core.decode.bounds import OVERSIZED_KEPT_BYTES
+from normalizer.core.decode.record_limits import OVERSIZED_KEPT_BYTES
 from normalizer.core.identity.coordinates import Coordinates
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.rules.timestamps import to_recorded_at

@@ -205,7 +205,7 @@ MUTANTS: Final = (
     Mutant(
         name="a record may be of any size, written out",
         promise="One bad record costs one record",
-        path="normalizer/core/decode/bounds.py",
+        path="normalizer/core/decode/record_limits.py",
         old="MAX_EXPANDED_BYTES: Final = 16 << 20",
         new="MAX_EXPANDED_BYTES: Final = 16 << 40",
         test="test_a_record_above_the_size_limits_is_rejected_whole",

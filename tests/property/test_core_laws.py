@@ -6,8 +6,8 @@ import msgspec
 import pytest
 from hypothesis import example, given, reject, strategies as st
 
-from normalizer.core.decode.bounds import MAX_LARGE_EXPONENTS
 from normalizer.core.decode.decode_json import MAX_EVENT_DEPTH
+from normalizer.core.decode.record_limits import MAX_LARGE_EXPONENTS
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.rebuild_record import rebuild_record

@@ -11,7 +11,7 @@ import msgspec
 
 from normalizer import snowflake
 from normalizer.core import shapes
-from normalizer.core.decode import bounds, wire_fields
+from normalizer.core.decode import record_limits, wire_fields
 from normalizer.core.decode.wire_event import WireEvent
 from normalizer.core.rules import attempt_numbers, durations, event_types, names, status, timestamps
 from normalizer.envelope import CALL_DONE, MAX_ATTEMPTS, RULES_VERSION
@@ -45,7 +45,7 @@ def tables() -> str:
                 "MAX_EVENT_TYPE_BYTES": ("usize", names.MAX_EVENT_TYPE_BYTES),
                 "MAX_NAME_BYTES": ("usize", names.MAX_NAME_BYTES),
                 "MAX_STATUS_BYTES": ("usize", status.MAX_STATUS_BYTES),
-                "MAX_EVENTS_IN_RECORD": ("usize", bounds.MAX_EVENTS_IN_RECORD),
+                "MAX_EVENTS_IN_RECORD": ("usize", record_limits.MAX_EVENTS_IN_RECORD),
                 "MAX_ATTEMPTS": ("i32", MAX_ATTEMPTS),
                 "MAX_WORK_S": ("f64", float(durations._MAX_OF_WORK_S)),
                 "MAX_S": ("f64", float(durations._MAX_S)),

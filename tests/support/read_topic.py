@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from normalizer.config.settings import Settings
-from normalizer.core.decode.bounds import record_size
+from normalizer.core.decode.record_limits import record_size
 from normalizer.kafka import FetchedChunk, KafkaPartition
 from normalizer.kafka.range_reader import OffsetRange, OffsetRangeReader
 

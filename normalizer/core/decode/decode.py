@@ -13,14 +13,6 @@ from typing import Final, TypeAlias
 import msgspec
 from msgspec import Raw
 
-from normalizer.core.decode.bounds import (
-    MAX_RECORD_DEPTH,
-    NUMBER_CHECK_MIN_BYTES,
-    check_depth,
-    check_event_count,
-    check_shared_size,
-    too_deep_error,
-)
 from normalizer.core.decode.decode_json import (
     MAX_EVENT_DEPTH,
     UTF8_BOM,
@@ -38,6 +30,14 @@ from normalizer.core.decode.levels import (
     fields_beside_event,
     supplied_fields,
     wrappers_around,
+)
+from normalizer.core.decode.record_limits import (
+    MAX_RECORD_DEPTH,
+    NUMBER_CHECK_MIN_BYTES,
+    check_depth,
+    check_event_count,
+    check_shared_size,
+    too_deep_error,
 )
 from normalizer.core.decode.unwrap import (
     FIELDS_FROM_ENVELOPE,

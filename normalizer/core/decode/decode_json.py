@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from normalizer.core.decode.bounds import (
+from normalizer.core.decode.record_limits import (
     MAX_RECORD_DEPTH,
     check_depth,
     check_numbers,

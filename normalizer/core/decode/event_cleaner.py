@@ -12,8 +12,8 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from normalizer.core.decode.bounds import MAX_RECORD_DEPTH, check_depth
 from normalizer.core.decode.decode_json import parse_suspicious_parts
+from normalizer.core.decode.record_limits import MAX_RECORD_DEPTH, check_depth
 from normalizer.core.decode.wire_values import RecordRejectedError
 from normalizer.core.redaction.prefilter import may_have_extreme_number
 from normalizer.core.redaction.sanitize import Sanitizer

@@ -10,8 +10,8 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from normalizer.core.decode.bounds import too_deep_error
 from normalizer.core.decode.decode_json import MAX_EVENT_DEPTH
+from normalizer.core.decode.record_limits import too_deep_error
 from normalizer.core.decode.wire_event import WireEvent
 from normalizer.core.decode.wire_fields import CANONICAL_NAME_BY_ALIAS, READ_FIELDS, canonical_path
 from normalizer.core.decode.wire_values import (

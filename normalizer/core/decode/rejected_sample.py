@@ -4,7 +4,7 @@ import codecs
 import re
 from typing import Final
 
-from normalizer.core.decode.bounds import MAX_VALUE_BYTES
+from normalizer.core.decode.record_limits import MAX_VALUE_BYTES
 from normalizer.core.redaction.sanitize import Sanitizer
 
 MAX_SAMPLE_BYTES: Final = 2_048

@@ -13,7 +13,11 @@ from normalizer.cli.ledger_check import verify_ledger
 from normalizer.cli.partition_positions import skip_records
 from normalizer.config.settings import Settings
 from normalizer.core.batch import record_crc
-from normalizer.core.decode.bounds import MAX_RECORD_BYTES, MAX_VALUE_BYTES, OVERSIZED_KEPT_BYTES
+from normalizer.core.decode.record_limits import (
+    MAX_RECORD_BYTES,
+    MAX_VALUE_BYTES,
+    OVERSIZED_KEPT_BYTES,
+)
 from normalizer.core.normalize import Normalizer
 from normalizer.kafka import GrouplessClient, KafkaPartition, client_setup, decompression
 from normalizer.store.position_changes import PositionChange

@@ -15,7 +15,7 @@ import pytest
 import structlog
 from aiokafka import AIOKafkaProducer
 
-from normalizer.core.decode.bounds import MAX_VALUE_BYTES
+from normalizer.core.decode.record_limits import MAX_VALUE_BYTES
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.errors import Reason

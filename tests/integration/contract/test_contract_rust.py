@@ -21,7 +21,7 @@ from normalizer.cli.conformance import (
     read_cases,
     run_program,
 )
-from normalizer.core.decode.bounds import MAX_RECORD_DEPTH
+from normalizer.core.decode.record_limits import MAX_RECORD_DEPTH
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, to_canonical

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from normalizer.core.decode import wire_event
-from normalizer.core.decode.bounds import check_depth
 from normalizer.core.decode.levels import MAX_UNSTORABLE_COERCIONS
+from normalizer.core.decode.record_limits import check_depth
 from normalizer.core.decode.wire_values import RecordRejectedError
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord

@@ -2,7 +2,7 @@
 
 import pytest
 
-from normalizer.core.decode.bounds import MAX_VALUE_BYTES
+from normalizer.core.decode.record_limits import MAX_VALUE_BYTES
 from normalizer.core.decode.rejected_sample import MAX_SAMPLE_BYTES, safe_sample
 from normalizer.core.normalize import Normalizer
 from normalizer.core.redaction.sanitize import Sanitizer

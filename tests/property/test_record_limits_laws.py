@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import example, given, strategies as st
 
-from normalizer.core.decode import bounds
+from normalizer.core.decode import record_limits
 from normalizer.core.decode.wire_values import RecordRejectedError
 from normalizer.jsontext import (
     MAX_NUMBER_DIGITS,
@@ -111,16 +111,16 @@ def test_a_text_is_rejected_as_decimals_say(text: str) -> None:
 
     with_small = {"MAX_LARGE_EXPONENTS": 2, "MAX_EXPANDED_BYTES": 500}
     found = ""
-    kept = {name: getattr(bounds, name) for name in with_small}
+    kept = {name: getattr(record_limits, name) for name in with_small}
     for name, value in with_small.items():
-        setattr(bounds, name, value)
+        setattr(record_limits, name, value)
     try:
-        bounds.check_numbers(text.encode())
+        record_limits.check_numbers(text.encode())
     except RecordRejectedError as rejection:
         found = rejection.reason
     finally:
         for name, value in kept.items():
-            setattr(bounds, name, value)
+            setattr(record_limits, name, value)
 
     assert found == expected
 
@@ -128,14 +128,14 @@ def test_a_text_is_rejected_as_decimals_say(text: str) -> None:
 @given(st.lists(trees, max_size=12))
 def test_the_items_of_a_list_are_counted(items: list[str]) -> None:
     text = f"[{' , '.join(items)}]"
-    most, bounds.MAX_EVENTS_IN_RECORD = bounds.MAX_EVENTS_IN_RECORD, 5  # type: ignore[misc]
+    most, record_limits.MAX_EVENTS_IN_RECORD = record_limits.MAX_EVENTS_IN_RECORD, 5  # type: ignore[misc]
     try:
-        bounds.check_event_count(text.encode())
+        record_limits.check_event_count(text.encode())
         found = False
     except RecordRejectedError:
         found = True
     finally:
-        bounds.MAX_EVENTS_IN_RECORD = most  # type: ignore[misc]
+        record_limits.MAX_EVENTS_IN_RECORD = most  # type: ignore[misc]
 
     assert found == (len(items) > 5)
 
@@ -155,7 +155,7 @@ def test_the_depth_is_that_of_the_tree(text: str) -> None:
 
     for most in (deep - 1, deep):
         try:
-            bounds.check_depth(opened.encode(), most)
+            record_limits.check_depth(opened.encode(), most)
             found = False
         except RecordRejectedError:
             found = True

@@ -2,7 +2,7 @@
 
 import pytest
 
-from normalizer.core.decode import decode, levels
+from normalizer.core.decode import decode, levels, record_limits
 from normalizer.core.decode.record_limits import (
     _LIGHT_BYTES,
     _LIGHT_VALUES,

@@ -26,7 +26,7 @@ def end_of_hour(hour: datetime) -> datetime:
     return hour + ONE_HOUR if hour < END_OF_TIME - ONE_HOUR else END_OF_TIME
 
 
-def in_utc(time: datetime) -> datetime:
+def with_utc_zone(time: datetime) -> datetime:
     """Return the time in UTC. asyncpg reads infinite times without a zone."""
     return time.replace(tzinfo=UTC)
 
@@ -47,7 +47,7 @@ async def find_hours_with_rows(
     since, until = bounds
     while True:
         rows = await connection.fetch(statement, since, until, at_once)
-        hours = [in_utc(hour) for (hour,) in rows]
+        hours = [with_utc_zone(hour) for (hour,) in rows]
         if hours:
             yield hours
         if len(hours) < at_once:

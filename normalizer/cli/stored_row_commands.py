@@ -36,7 +36,7 @@ from normalizer.envelope import COERCION_RULES, RULES_VERSION
 from normalizer.jobs.dry_run.rewrite_dry_run import RewriteDryRun
 from normalizer.jobs.engine.job_run import end_unfinished_job
 from normalizer.jobs.engine.job_spec import JobSpec
-from normalizer.jobs.engine.run_progress import RunResult, list_runs
+from normalizer.jobs.engine.run_progress import RunResult, describe_runs
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.redact import RedactDryRun, RedactedCounts, RedactJob, format_redacted_counts
 from normalizer.jobs.renormalize import RenormalizeSelection, RewriteJob, renormalize_plan
@@ -192,7 +192,7 @@ def jobs(*, limit: int, end: str | None) -> None:
         said = "ended" if ended else "it is running, or there is nothing to end"
         click.echo(f"job {end}: {said}", err=not ended)
         raise SystemExit(0 if ended else PROBLEM_FOUND)
-    for line in run_or_exit(list_runs(settings.required_database_url, limit)) or [
+    for line in run_or_exit(describe_runs(settings.required_database_url, limit)) or [
         "no job has run yet"
     ]:
         click.echo(line)

@@ -145,7 +145,7 @@ class _EventRules(msgspec.Struct, frozen=True, gc=False):
             shape = shape or custom_shape
         try:
             event_type = resolve_event_type(event)
-            shape = shape or detect_shape(event.key_shape(), event_type)
+            shape = shape or detect_shape(event.shape_from_keys(), event_type)
             return self._envelope(event, event_type, shape)
         except RecordRejectedError as why:
             named = event.sent.execution_id

@@ -96,11 +96,11 @@ def _is_list(value: object) -> bool:
     return isinstance(value, list)
 
 
-def detect_shape(key_shape: Shape, event_type: str) -> Shape:
+def detect_shape(shape_from_keys: Shape, event_type: str) -> Shape:
     """Return the shape of an event from the shape of its keys and its type."""
-    if key_shape == "python_emit" and event_type.startswith(_LEGACY_EVENT_TYPES):
+    if shape_from_keys == "python_emit" and event_type.startswith(_LEGACY_EVENT_TYPES):
         return "python_legacy"
-    return key_shape
+    return shape_from_keys
 
 
 def detect_shape_by_keys(fields: frozenset[str], *, payload_is_object: bool) -> Shape:

@@ -95,7 +95,7 @@ class Backfill:
             self._build_positions(run)
             if self._build_positions
             else JobPositions(
-                run, keyed=self._source.needs_row_key, cluster_id=self._source.cluster_id
+                run, keyed=self._source.positions_need_row_key, cluster_id=self._source.cluster_id
             )
         )
         async with Store(
@@ -180,7 +180,9 @@ class Backfill:
                         for page in split_page(whole, self._batch_rows):
                             yield page
                             positions[page.part] = _after(
-                                page, positions[page.part], keyed=self._source.needs_row_key
+                                page,
+                                positions[page.part],
+                                keyed=self._source.positions_need_row_key,
                             )
                             if after is not None:
                                 self._share_read = before + (after - before) * _passed(whole, page)

@@ -15,14 +15,14 @@ from normalizer.envelope import COERCION_RULES
 from normalizer.errors import REASONS
 from normalizer.store.sqlstate import DATA_CORRUPTED_CODES
 
-OUTCOME_LABELS: Final = ("stored", "duplicate", "merged", "quarantined", "ignored")
-STAGE_LABELS: Final = ("fetch", "normalize", "wait", "write")
+RECORD_OUTCOMES: Final = ("stored", "duplicate", "merged", "quarantined", "ignored")
+STAGES: Final = ("fetch", "normalize", "wait", "write")
 _BATCH_CLOSE_REASONS: Final = ("rows", "bytes", "age", "suspect", "fetch_failed", "stop")
 SQLSTATE_CLASSES: Final = (
     *("none", "08", "25", "40", "53", "55", "57", "58", "XX"),
     *(*sorted(DATA_CORRUPTED_CODES), "other"),
 )
-DRIFT_KIND_LABELS: Final = ("unknown_key", "changed_type")
+DRIFT_KINDS: Final = ("unknown_key", "changed_type")
 PARTITION_STATES: Final = ("assigned", "claimed", "set_aside", "fenced", "stopped")
 JOB_KINDS: Final = ("backfill", "renormalize", "redrive", "redact")
 JOB_STATES: Final = ("running", "interrupted")
@@ -67,7 +67,7 @@ METRICS: Final = (
         "number of events is the sum of stored, merged, and duplicate.",
         hint="quarantined: `normalizer quarantine list`. duplicate for long: a producer sends "
         "everything twice. A shape that appears or disappears: a producer was deployed.",
-        labels={"shape": (*SHAPES, NO_SHAPE_LABEL), "outcome": OUTCOME_LABELS},
+        labels={"shape": (*SHAPES, NO_SHAPE_LABEL), "outcome": RECORD_OUTCOMES},
     ),
     MetricDescription(
         name="normalizer_coercions_total",
@@ -92,14 +92,14 @@ METRICS: Final = (
         hint="`select * from projector.drift` shows key, type, first offset, and an example. "
         "Nothing is lost, because the value is in events.extra. Extend the rules, or correct "
         "the producer.",
-        labels={"shape": SHAPES, "kind": DRIFT_KIND_LABELS},
+        labels={"shape": SHAPES, "kind": DRIFT_KINDS},
     ),
     MetricDescription(
         name="normalizer_drift_found_total",
         kind="counter",
         means="Rows that this process added to projector.drift: keys or types never seen before.",
         hint="The same as for normalizer_drift_total.",
-        labels={"shape": SHAPES, "kind": DRIFT_KIND_LABELS},
+        labels={"shape": SHAPES, "kind": DRIFT_KINDS},
     ),
     MetricDescription(
         name="normalizer_expired_unread_total",
@@ -135,7 +135,7 @@ METRICS: Final = (
         "batch is full, until it's written. write is the whole transaction with its retries.",
         hint="If wait grows, PostgreSQL is the limit. If normalize is near 1 per second, the "
         "processor is, so add processes.",
-        labels={"stage": STAGE_LABELS},
+        labels={"stage": STAGES},
     ),
     MetricDescription(
         name="normalizer_commit_seconds",

@@ -31,7 +31,7 @@ from normalizer.observability.metric_catalog import (
     METRICS,
     NO_SHAPE_LABEL,
     SQLSTATE_CLASSES,
-    STAGE_LABELS,
+    STAGES,
 )
 from normalizer.store.committed_batch import CommittedBatch
 
@@ -57,7 +57,7 @@ class ServiceMetrics:
         self.retries = self._counter("normalizer_retries_total")
         self.batch_rows = self._histogram("normalizer_batch_rows")
         self.commit_seconds = self._histogram("normalizer_commit_seconds")
-        self._stages = {stage: self.stage_seconds.labels(stage=stage) for stage in STAGE_LABELS}
+        self._stages = {stage: self.stage_seconds.labels(stage=stage) for stage in STAGES}
 
     def observe_stage(self, stage: str, seconds: float) -> None:
         """Add time to a stage."""

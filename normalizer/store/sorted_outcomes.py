@@ -59,7 +59,7 @@ class OutcomeCounts:
         )
 
 
-class SortedPart(msgspec.Struct, frozen=True, kw_only=True):
+class PartCounts(msgspec.Struct, frozen=True, kw_only=True):
     """How many outcomes of each kind one partition's part of a batch has."""
 
     events: int
@@ -80,7 +80,7 @@ class SortedOutcomes(msgspec.Struct, frozen=True, kw_only=True):
 
     events: Sequence[Event]
     rejections: Sequence[RejectedRecord]
-    parts: Sequence[SortedPart]
+    parts: Sequence[PartCounts]
     excluded: Mapping[Coordinates, str]
     expired: int
     expired_unread: int
@@ -99,7 +99,7 @@ def sort_outcomes(
     """
     events: list[Event] = []
     rejections: list[RejectedRecord] = []
-    parts: list[SortedPart] = []
+    parts: list[PartCounts] = []
     excluded: dict[Coordinates, str] = {}
     expired = expired_unread = 0
     horizon, forgotten = exclusions.horizon, exclusions.forgotten
@@ -137,7 +137,7 @@ def sort_outcomes(
                     case event:
                         events.append(event)
         parts.append(
-            SortedPart(
+            PartCounts(
                 events=len(events) - events_before,
                 rejections=len(rejections) - rejections_before,
                 ignored=ignored_in_part,

@@ -45,7 +45,7 @@ _CALLS_WINDOW_HOURS: Final = 2
 """Count calls that ended in the current hour and in the one before it."""
 
 
-class CallSums(msgspec.Struct, frozen=True, kw_only=True):
+class StepCallCounts(msgspec.Struct, frozen=True, kw_only=True):
     """Recently ended calls of one step, either first attempts or retries."""
 
     step: str
@@ -57,7 +57,7 @@ class CallSums(msgspec.Struct, frozen=True, kw_only=True):
 class RecentOutcomes(msgspec.Struct, frozen=True, kw_only=True):
     """`calls` are by step. `stuck` counts executions by how long they've been silent."""
 
-    calls: list[CallSums]
+    calls: list[StepCallCounts]
     stuck: dict[str, int]
 
     def first_attempt_success(self) -> float | None:
@@ -76,18 +76,18 @@ class RecentOutcomes(msgspec.Struct, frozen=True, kw_only=True):
 
 async def recent_outcomes(snapshot: Snapshot) -> RecentOutcomes:
     """How did calls end lately, and how many executions are stuck?"""
-    calls = await snapshot.rows(_CALLS, {"hours": _CALLS_WINDOW_HOURS - 1}, CallSums)
-    rows = await snapshot.records(_STUCK, {})
+    calls = await snapshot.rows(_CALLS, {"hours": _CALLS_WINDOW_HOURS - 1}, StepCallCounts)
+    rows = await snapshot.untyped_rows(_STUCK, {})
     return RecentOutcomes(calls=calls, stuck={row["silent_for"]: row["executions"] for row in rows})
 
 
-async def success_of_last_week(snapshot: Snapshot) -> float | None:
+async def first_attempt_success_last_week(snapshot: Snapshot) -> float | None:
     """Return which fraction of first attempts succeeded in the week before the recent hours.
 
     An alert compares this fraction with that of the recent hours. It's None if no call ended in
     that week, or if the counters don't reach back that far.
     """
-    (row,) = await snapshot.records(_WEEK, {"hours": _CALLS_WINDOW_HOURS - 1})
+    (row,) = await snapshot.untyped_rows(_WEEK, {"hours": _CALLS_WINDOW_HOURS - 1})
     since: datetime | None = row["oldest"]
     if since is None or since > row["since"] or not row["calls"]:
         return None
@@ -194,7 +194,9 @@ class OutcomeMetrics:
             self.set_recent(await recent_outcomes(snapshot))
             self._recent_at = now
         if self._week_at is None or now - self._week_at >= _WEEK_S:
-            self.set_success("last_week", await success_of_last_week(snapshot))
+            self.set_first_attempt_success(
+                "last_week", await first_attempt_success_last_week(snapshot)
+            )
             self._week_at = now
 
     def set_recent(self, outcomes: RecentOutcomes) -> None:
@@ -216,9 +218,9 @@ class OutcomeMetrics:
             self._steps.labels(*labels).set(calls)
         for silent_for in _SILENCE_LABELS:
             self._stuck.labels(silent_for).set(outcomes.stuck.get(silent_for, 0))
-        self.set_success("recent", outcomes.first_attempt_success())
+        self.set_first_attempt_success("recent", outcomes.first_attempt_success())
 
-    def set_success(self, window: str, success: float | None) -> None:
+    def set_first_attempt_success(self, window: str, success: float | None) -> None:
         """Replace a window's success of first attempts. None leaves it out."""
         if success is None:
             with contextlib.suppress(KeyError):

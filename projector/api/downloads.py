@@ -89,7 +89,7 @@ async def _lines(
 async def _event_ids(reader: ReaderPool, execution_id: int) -> Sequence[int]:
     """Return the event ids first. A report may move an event to another time between pages."""
     async with reader.snapshot() as snapshot:
-        (row,) = await snapshot.records(_IDS, {"id": execution_id})
+        (row,) = await snapshot.untyped_rows(_IDS, {"id": execution_id})
     return row["event_ids"] or ()
 
 

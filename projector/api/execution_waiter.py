@@ -82,7 +82,7 @@ class ExecutionWaiter:
         with contextlib.suppress(ApiError):
             async with self._reader.snapshot() as snapshot:
                 values = {"execution": list(self._waiting)}
-                found = [row["execution_id"] for row in await snapshot.records(_ENDED, values)]
+                found = [row["execution_id"] for row in await snapshot.untyped_rows(_ENDED, values)]
             self._queries += 1
             self._end(*found)
 

@@ -111,7 +111,7 @@ class Snapshot:
         )
         return {"as_of": self.as_of, "behind_s": behind_s, "read_at": self.read_at}
 
-    async def records(
+    async def untyped_rows(
         self, statement: Statement, values: Mapping[str, Any]
     ) -> list[asyncpg.Record]:
         """Return the records of the statement."""
@@ -153,7 +153,7 @@ class Snapshot:
         self, statement: Statement, values: Mapping[str, Any], kind: type[_Row]
     ) -> list[_Row]:
         """Return the records as instances of `kind`, whose fields are named like the columns."""
-        return [kind(**record) for record in await self.records(statement, values)]
+        return [kind(**record) for record in await self.untyped_rows(statement, values)]
 
     async def _limit_next(self, within_s: float = math.inf) -> None:
         """Limit the next statement to the time that is left, and at most to `within_s`."""

@@ -23,7 +23,7 @@ from projector.event_rows import ENVELOPE_COLUMNS
 from projector.hours import START_OF_TIME, end_of_hour, find_hours_with_rows
 from projector.maintenance.archive import ArchiveFolder
 from projector.maintenance.expired_executions import (
-    EXECUTIONS_SHARING_IDS_QUERY,
+    EXECUTIONS_SHARING_EVENT_IDS_SQL,
     NO_OPEN_DIVERGENCE,
     TiedExecutions,
     count_silent_executions,
@@ -185,7 +185,8 @@ class _Retention:
         )
         whole = {row["execution_id"] for row in rows if row["may_go"]}
         tied = await connection.fetch(
-            EXECUTIONS_SHARING_IDS_QUERY, [row["execution_id"] for row in rows if row["is_tied"]]
+            EXECUTIONS_SHARING_EVENT_IDS_SQL,
+            [row["execution_id"] for row in rows if row["is_tied"]],
         )
         new_ties = {one for one, other in tied if not whole.issuperset((one, other))}
         may_go = whole - new_ties

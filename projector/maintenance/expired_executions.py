@@ -66,7 +66,7 @@ async def group_tied_executions(
         events |= await _silent_among(connection, before, wanted)
         known |= wanted
         tied = await _fetch_patiently(
-            connection, EXECUTIONS_SHARING_IDS_QUERY, list(wanted & events.keys())
+            connection, EXECUTIONS_SHARING_EVENT_IDS_SQL, list(wanted & events.keys())
         )
         for one, other in tied:
             ties.setdefault(one, set()).add(other)
@@ -185,7 +185,7 @@ _SILENT: Final = f"""
            ) is null
 """  # noqa: S608 - constants of this package
 
-EXECUTIONS_SHARING_IDS_QUERY: Final = (
+EXECUTIONS_SHARING_EVENT_IDS_SQL: Final = (
     "select execution_id, tied_to from executions_sharing_event_ids($1::bigint[])"
 )
 

@@ -9,7 +9,7 @@ from typing import Final
 
 import asyncpg
 
-from projector.hours import in_utc
+from projector.hours import with_utc_zone
 from projector.verify.queries import Comparison
 from projector.verify.ranges import OpenDivergence
 from projector.verify.verdict import Verdict
@@ -58,7 +58,7 @@ async def read_open_divergences(
     return [
         OpenDivergence(
             row["divergence_id"],
-            row["execution_id"] if row["hour"] is None else in_utc(row["hour"]),
+            row["execution_id"] if row["hour"] is None else with_utc_zone(row["hour"]),
         )
         for row in await connection.fetch(_OPEN_DIVERGENCES, comparison.name)
     ]

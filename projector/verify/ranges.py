@@ -21,8 +21,8 @@ from projector.hours import (
     START_OF_TIME,
     end_of_hour,
     find_hours_with_rows,
-    in_utc,
     start_of_hour,
+    with_utc_zone,
 )
 from projector.verify.queries import Comparison
 
@@ -217,7 +217,7 @@ async def _hour_ranges(
         table, time = "event_hours", "hour"
     since = scope.since
     if scope.sampled_hours:
-        since = max(since, in_utc(await connection.fetchval(_KEPT_FROM)))
+        since = max(since, with_utc_zone(await connection.fetchval(_KEPT_FROM)))
     known: list[datetime] = []
     async for hours in find_hours_with_rows(
         connection, table, time, (since, scope.until), _HOURS_AT_ONCE

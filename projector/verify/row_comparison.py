@@ -13,7 +13,7 @@ import asyncpg
 import msgspec
 
 from normalizer.errors import FatalError
-from projector.hours import in_utc, start_of_hour
+from projector.hours import start_of_hour, with_utc_zone
 from projector.verify.queries import Comparison
 from projector.verify.ranges import VerifyRange
 
@@ -181,7 +181,7 @@ async def _compare_with(
 
 
 def _location(at: int | datetime) -> int | datetime:
-    return at if isinstance(at, int) else start_of_hour(in_utc(at))
+    return at if isinstance(at, int) else start_of_hour(with_utc_zone(at))
 
 
 def _sentences(

@@ -10,7 +10,7 @@ from hypothesis import example, given, strategies as st
 from normalizer.core.redaction.key_checker import KeyChecker, ObjectKeyFacts
 from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.core.redaction.secret_names import REDACTED, SECRET_WORDS
-from normalizer.core.redaction.suspicious_parts import parse_whole
+from normalizer.core.redaction.suspicious_parts import parse_whole_json
 from normalizer.envelope import canonical_json
 from normalizer.jsontext import Json, parse_json, write_json
 from tests.property.raw_events import as_json, trees
@@ -110,7 +110,7 @@ def test_the_search_for_the_signs_of_a_text_finds_what_the_search_for_all_finds(
 
 
 def _tree(text: str) -> Json:
-    return parse_whole(text.encode())
+    return parse_whole_json(text.encode())
 
 
 def _parts(tree: Any) -> Iterator[bytes]:

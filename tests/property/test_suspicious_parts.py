@@ -12,7 +12,11 @@ from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.redaction import suspicious_parts
 from normalizer.core.redaction.sanitize import Sanitizer
-from normalizer.core.redaction.suspicious_parts import encode_tree, parse_suspicious, parse_whole
+from normalizer.core.redaction.suspicious_parts import (
+    encode_tree,
+    parse_suspicious,
+    parse_whole_json,
+)
 from normalizer.envelope import Envelope
 from normalizer.jsontext import RepeatedKeyObject, parse_into_canonical, parse_json, write_json
 from tests.property.raw_events import as_json
@@ -32,7 +36,7 @@ def test_parts_without_a_sign_are_kept_as_they_are(
     with patch.object(suspicious_parts, "_SHORT", 0):
         some = sanitizer.clean(sent, parse_suspicious(sent.encode(), sanitizer.has_sign))
 
-    whole = sanitizer.clean(sent, parse_whole(sent.encode()))
+    whole = sanitizer.clean(sent, parse_whole_json(sent.encode()))
 
     assert parse_into_canonical(some.text) == parse_into_canonical(whole.text)
     assert some.replaced == whole.replaced
@@ -45,7 +49,7 @@ def test_a_tree_has_all_that_its_text_has(
     sent = json.dumps(parse_json(as_json(tree).decode()), separators=joints, ensure_ascii=is_ascii)
     sent = _encoded(sent).decode()
 
-    read = parse_whole(sent.encode())
+    read = parse_whole_json(sent.encode())
 
     assert parse_into_canonical(write_json(read)) == parse_into_canonical(sent)
 
@@ -58,14 +62,14 @@ def test_a_tree_has_all_that_its_text_has(
     ],
 )
 def test_a_number_keeps_its_digits(number: str) -> None:
-    tree = parse_whole(f'{{"a":[{number}]}}'.encode())
+    tree = parse_whole_json(f'{{"a":[{number}]}}'.encode())
 
     assert parse_into_canonical(encode_tree(tree)) == parse_into_canonical(f'{{"a":[{number}]}}')
 
 
 @pytest.mark.parametrize("number", ["9" * 309, "-" + "9" * 400, "1e309", "1e-500", "NaN", "01"])
 def test_a_number_beyond_the_limits_is_rejected(number: str) -> None:
-    for read in (parse_whole, lambda text: parse_json(text.decode())):
+    for read in (parse_whole_json, lambda text: parse_json(text.decode())):
         with pytest.raises(ValueError, match=r"number|JSON|delimiter"):
             read(f"[{number}]".encode())
 
@@ -82,7 +86,7 @@ def test_a_number_beyond_the_limits_is_rejected(number: str) -> None:
     ],
 )
 def test_a_repeated_key_is_seen(text: str) -> None:
-    tree = parse_whole(text.encode())
+    tree = parse_whole_json(text.encode())
 
     assert _repeats(tree)
 

@@ -305,7 +305,7 @@ class _RecordDecoder:
             if isinstance(content, str):
                 level = self._decode_string(content)
             else:
-                replaced = batch.replaced_in_item(index)
+                replaced = batch.replaced_paths_in_item(index)
                 level = JsonLevel(text, content, batch.may_be_deep, replaced)
             own = level.fields
             level = self._open_feed_wrapper(level)

@@ -59,7 +59,7 @@ class JsonLevel(msgspec.Struct, frozen=True, gc=False):
         """Return whether the object has more levels of nesting than an event may have."""
         return self.may_be_deep and is_deeper(self.text, MAX_EVENT_DEPTH)
 
-    def replaced_in_item(self, index: int) -> dict[int | None, set[KeyPath]]:
+    def replaced_paths_in_item(self, index: int) -> dict[int | None, set[KeyPath]]:
         """Return the `replaced` of the event at this index of a batch."""
         return {None: self.replaced[index]} if index in self.replaced else {}
 

@@ -20,7 +20,7 @@ from normalizer.core.decode.wire_values import (
     RecordRejectedError,
     first_byte,
 )
-from normalizer.core.redaction.suspicious_parts import object_members, parse_whole
+from normalizer.core.redaction.suspicious_parts import object_members, parse_whole_json
 from normalizer.core.shapes import has_event_type
 from normalizer.jsontext import Json, write_json
 
@@ -152,7 +152,7 @@ def _decode_column(name: str, value: Json) -> Json:
     if text is None or text.lstrip(" \t\r\n")[:1] not in {"{", "["}:
         return value
     try:
-        return parse_whole(_encode(text))
+        return parse_whole_json(_encode(text))
     except (ValueError, RecursionError):
         return value
 

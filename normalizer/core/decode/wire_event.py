@@ -96,7 +96,7 @@ class WireEvent(msgspec.Struct, gc=False):
             event.flag("meta_not_object", "meta")  # #n2
         return event
 
-    def key_shape(self) -> Shape:
+    def shape_from_keys(self) -> Shape:
         """Return the shape that the event's keys show, i.e. which producer wrote it (#d2)."""
         keys = self.top_level_keys
         return keys.shape if self.nested.payload is EMPTY_NESTED_OBJECT else keys.shape_with_payload

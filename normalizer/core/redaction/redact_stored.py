@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from normalizer.core.redaction.sanitize import Sanitizer
-from normalizer.core.redaction.suspicious_parts import parse_whole
+from normalizer.core.redaction.suspicious_parts import parse_whole_json
 from normalizer.envelope import Envelope
 from normalizer.jsontext import Json, parse_json, write_json
 
@@ -64,7 +64,7 @@ def redact_stored_text(text: str, sanitizer: Sanitizer) -> str:
 
 def _cleaned(fields: dict[str, Json], sanitizer: Sanitizer) -> dict[str, Json]:
     text = write_json(fields)
-    kept = sanitizer.clean(text, parse_whole(text.encode())).text
+    kept = sanitizer.clean(text, parse_whole_json(text.encode())).text
     return fields if kept == text else _object(kept.encode())
 
 

@@ -18,7 +18,7 @@ from normalizer.core.redaction.suspicious_parts import (
     encode_tree,
     is_number,
     object_members,
-    parse_whole,
+    parse_whole_json,
 )
 from normalizer.core.redaction.unstorable import (
     REPLACEMENT_CHARACTER,
@@ -245,7 +245,7 @@ class _Rewriter:
     def _within(self, text: str) -> str | None:
         """Return JSON in a string without its secrets, or None if it can't be cleaned as JSON."""
         try:
-            tree = parse_whole(text.encode())
+            tree = parse_whole_json(text.encode())
         except (ValueError, RecursionError):
             return None
         within_texts = self._within_texts + 1

@@ -55,12 +55,12 @@ def parse_suspicious(text: bytes, has_sign: HasSign) -> Json:
     """Parse a JSON text, except for its objects and lists without a sign.
 
     `has_sign` returns whether a part has a sign. Parts without one become `Raw`, with the bytes
-    that were sent. Raises the same errors as `parse_whole`.
+    that were sent. Raises the same errors as `parse_whole_json`.
     """
     return _parse(text, has_sign, 0)
 
 
-def parse_whole(text: bytes) -> Json:
+def parse_whole_json(text: bytes) -> Json:
     """Parse all of a JSON text. Numbers become integers, or `Raw` with the bytes that were sent.
 
     If a key is repeated, its last value counts. Raises ValueError if the text isn't JSON or a
@@ -107,13 +107,15 @@ def _parse(text: bytes, has_sign: HasSign, level: int) -> Json:
                 return [_part(raw, has_sign, level + 1) for raw in _decode_list(text)]
         except (msgspec.DecodeError, RecursionError):
             pass  # for example for a lone surrogate
-    return parse_whole(text)
+    return parse_whole_json(text)
 
 
 def _part(raw: Raw, has_sign: HasSign, level: int) -> Json:
     text = bytes(raw)
     if text[0] not in _CONTAINERS:
-        return cast("Json", _decode(text)) if len(text) <= MAX_POWER_OF_TEN else parse_whole(text)
+        return (
+            cast("Json", _decode(text)) if len(text) <= MAX_POWER_OF_TEN else parse_whole_json(text)
+        )
     return _parse(text, has_sign, level) if has_sign(text) else raw
 
 

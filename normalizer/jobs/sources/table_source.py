@@ -78,7 +78,7 @@ class TableSource:
     current position. This run misses such a row, but a second run reads it.
     """
 
-    needs_row_key = True
+    positions_need_row_key = True
     cluster_id = None
     truncation_reason = None
 

@@ -47,7 +47,7 @@ async def attempts_matrix(snapshot: Snapshot, params: MatrixParams) -> TrendAnsw
     statement = _MATRIX.minutes if window.every == "minute" else _MATRIX.hours
     # Shares refer to all cells, so read all of them.
     values = msgspec.structs.asdict(params) | window.statement_values() | {"limit": None}
-    records = await snapshot.records(statement, values)
+    records = await snapshot.untyped_rows(statement, values)
     calls, before, of_attempt = 0, 0, Counter[int]()
     for record in records:
         calls = record["in_all"]

@@ -62,7 +62,7 @@ async def freshness(snapshot: Snapshot, _params: Parameters) -> ApiAnswer[Partit
 
 async def partition_states(snapshot: Snapshot) -> list[str]:
     """Return the state of each partition, for metrics."""
-    return [row["state"] for row in await snapshot.records(_STATES, {})]
+    return [row["state"] for row in await snapshot.untyped_rows(_STATES, {})]
 
 
 class StormsParams(Parameters, frozen=True, kw_only=True):

@@ -242,7 +242,7 @@ async def error_group(
     if not found.samples:
         raise NotFoundError("there is no such error")
     record = records[0] if records else _NO_CALLS | {"error_class": params.error_class}
-    calls = await snapshot.records(
+    calls = await snapshot.untyped_rows(
         _LATEST,
         {
             "error_class": params.error_class,
@@ -280,7 +280,7 @@ async def _records(
     snapshot: Snapshot, params: ErrorGroupsParams, window: TrendWindow, *, least: int
 ) -> list[Any]:
     """Return the sums of each group with at least this many calls in the window."""
-    return await snapshot.records(
+    return await snapshot.untyped_rows(
         _statement(_GROUPS, params, window),
         msgspec.structs.asdict(params) | window.statement_values() | {"least": least},
     )
@@ -294,7 +294,7 @@ async def _found(
 ) -> _Found:
     classes = {"error_class": [record["error_class"] for record in records]}
     where: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for row in await snapshot.records(
+    for row in await snapshot.untyped_rows(
         _statement(_BREAKDOWN, params, window),
         msgspec.structs.asdict(params)
         | {"since": window.since, "until": window.until}
@@ -302,7 +302,7 @@ async def _found(
         | classes,
     ):
         where[row["error_class"]].append(row)
-    samples = await snapshot.records(_SAMPLES, classes)
+    samples = await snapshot.untyped_rows(_SAMPLES, classes)
     return _Found(where, {row["error_class"]: row for row in samples})
 
 

@@ -86,7 +86,7 @@ async def execution_event(
 ) -> ApiAnswer[EventDetail]:
     """What are the columns, the sent record and the canonical form of one event?"""
     keyset = {"execution": parse_id(execution_id), "event": parse_id(event_id)}
-    records = await snapshot.records(_EVENT, keyset)
+    records = await snapshot.untyped_rows(_EVENT, keyset)
     if not records:
         raise NotFoundError("this execution has no event with this id")
     stored = dict(records[0])

@@ -108,7 +108,7 @@ async def with_stuck_reasons(snapshot: Snapshot, rows: list[_R]) -> list[_R]:
     running = [int(row.execution_id) for row in rows if getattr(row, "ended_at", None) is None]
     if not running:
         return rows
-    found = await snapshot.records(_STUCK_REASONS, {"execution": running})
+    found = await snapshot.untyped_rows(_STUCK_REASONS, {"execution": running})
     reasons = {record["execution_id"]: dict(record) for record in found}
     return [msgspec.structs.replace(row, **reasons.get(row.execution_id, {})) for row in rows]
 

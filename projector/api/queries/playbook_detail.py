@@ -278,9 +278,9 @@ async def _answer(
     values = params.values(snapshot.read_at)
     since = values["since"]
     if params.version is None:
-        ((hour,),) = await snapshot.records(_TOO_MANY, values)
+        ((hour,),) = await snapshot.untyped_rows(_TOO_MANY, values)
         values["since"] = max(since, hour or since)
-    records = [dict(record) for record in await snapshot.records(statement, values)]
+    records = [dict(record) for record in await snapshot.untyped_rows(statement, values)]
     (bound,) = {record.pop("bound") for record in records}
     return PlaybookAnswer[_R](
         rows=[kind(**record) for record in records if record[counted] is not None],

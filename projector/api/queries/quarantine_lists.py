@@ -199,7 +199,7 @@ async def quarantine_record(
 ) -> ApiAnswer[QuarantinedRecordDetail]:
     """Why was this record rejected, which tries to redrive it failed, and what can be typed?"""
     key = {"id": parse_id(quarantine_id)}
-    records = await snapshot.records(_RECORD, key)
+    records = await snapshot.untyped_rows(_RECORD, key)
     if not records:
         raise NotFoundError("there is no such quarantined record")
     (record,) = records

@@ -96,7 +96,7 @@ async def run_paged(
     keyset = _decode_cursor(statement.text, params.cursor, statement.keyset)
     values = {**_values(params), **values, **keyset, "since": since, "until": until}
     try:
-        records = await snapshot.records(statement, values | {"limit": params.limit + 1})
+        records = await snapshot.untyped_rows(statement, values | {"limit": params.limit + 1})
     except asyncpg.DataError as error:
         if params.cursor is None:
             raise

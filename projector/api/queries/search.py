@@ -110,10 +110,10 @@ async def search(snapshot: Snapshot, params: SearchParams) -> SearchAnswer:
     error_class: str | None = None
     more: list[Kind] = []
     for statement, values in _lookups(text):
-        found = map(_hit, await snapshot.records(statement, values))
+        found = map(_hit, await snapshot.untyped_rows(statement, values))
         hits += [hit for hit in found if hit not in hits]
     if text and (not hits or _NO_ID.search(text)):
-        ((error_class,),) = await snapshot.records(_ERROR_CLASS, {"text": text})
+        ((error_class,),) = await snapshot.untyped_rows(_ERROR_CLASS, {"text": text})
         since, until = params.bounds(snapshot.read_at)
         sought = {
             "text": text.lower(),
@@ -123,8 +123,8 @@ async def search(snapshot: Snapshot, params: SearchParams) -> SearchAnswer:
             "limit": _MOST_HITS_PER_KIND,
             "most_steps": _MOST_STEPS,
         }
-        steps = [step for (step,) in await snapshot.records(_STEPS, sought)]
-        names = await snapshot.records(_NAMES, sought | {"steps": steps})
+        steps = [step for (step,) in await snapshot.untyped_rows(_STEPS, sought)]
+        names = await snapshot.untyped_rows(_NAMES, sought | {"steps": steps})
         hits += map(_hit, names)
         more = sorted({one["kind"] for one in names if one["all_of_kind"] > _MOST_HITS_PER_KIND})
     return SearchAnswer(rows=hits, error_class=error_class, more=more, **snapshot.freshness)

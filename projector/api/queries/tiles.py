@@ -69,8 +69,8 @@ async def tiles(
     calls = await _sums(snapshot, _CALLS, params, window)
     ended = await _sums(snapshot, _ENDED, params, window)
     rejected = await _sums(snapshot, _REJECTED, params, window)
-    (events,) = await snapshot.records(_EVENTS, window.statement_values())
-    (stuck,) = await snapshot.records(
+    (events,) = await snapshot.untyped_rows(_EVENTS, window.statement_values())
+    (stuck,) = await snapshot.untyped_rows(
         _STUCK, {"playbook": params.playbook} | window.statement_values()
     )
     figures = (
@@ -160,7 +160,7 @@ async def _sums(
     snapshot: Snapshot, statements: GrainStatements, params: TilesParams, window: TrendWindow
 ) -> Any:
     statement = statements.minutes if window.every == "minute" else statements.hours
-    (record,) = await snapshot.records(
+    (record,) = await snapshot.untyped_rows(
         statement, msgspec.structs.asdict(params) | window.statement_values()
     )
     return record

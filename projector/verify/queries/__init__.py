@@ -22,37 +22,40 @@ call_queries       has those of calls, and of their counts by hour.
 from typing import Final
 
 from projector.verify.queries.call_queries import (
-    CALL_FACTS,
-    CALL_HOURS,
-    CALL_TIMES,
-    ERROR_HOURS,
-    RETRY_MINUTES,
-    WORKER_HOURS,
+    CALL_FACTS_COMPARISON,
+    CALL_HOURS_COMPARISON,
+    CALL_TIMES_COMPARISON,
+    ERROR_HOURS_COMPARISON,
+    RETRY_MINUTES_COMPARISON,
+    WORKER_HOURS_COMPARISON,
 )
 from projector.verify.queries.comparison import BoundedBy, Comparison
 from projector.verify.queries.counter_queries import (
-    ARRIVAL_HOURS,
-    COERCION_HOURS,
-    EVENT_HOURS,
-    EVENT_MINUTES,
+    ARRIVAL_HOURS_COMPARISON,
+    COERCION_HOURS_COMPARISON,
+    EVENT_HOURS_COMPARISON,
+    EVENT_MINUTES_COMPARISON,
 )
-from projector.verify.queries.execution_queries import EXECUTION_FACTS, EXECUTION_HOURS
+from projector.verify.queries.execution_queries import (
+    EXECUTION_FACTS_COMPARISON,
+    EXECUTION_HOURS_COMPARISON,
+)
 
 __all__ = ["COMPARISONS", "BoundedBy", "Comparison"]
 
 COMPARISONS: Final[tuple[Comparison, ...]] = (
-    EVENT_MINUTES,
-    EVENT_HOURS,
-    ARRIVAL_HOURS,
-    COERCION_HOURS,
-    EXECUTION_FACTS,
-    CALL_FACTS,
-    EXECUTION_HOURS,
-    CALL_HOURS,
-    CALL_TIMES,
-    WORKER_HOURS,
-    ERROR_HOURS,
-    RETRY_MINUTES,
+    EVENT_MINUTES_COMPARISON,
+    EVENT_HOURS_COMPARISON,
+    ARRIVAL_HOURS_COMPARISON,
+    COERCION_HOURS_COMPARISON,
+    EXECUTION_FACTS_COMPARISON,
+    CALL_FACTS_COMPARISON,
+    EXECUTION_HOURS_COMPARISON,
+    CALL_HOURS_COMPARISON,
+    CALL_TIMES_COMPARISON,
+    WORKER_HOURS_COMPARISON,
+    ERROR_HOURS_COMPARISON,
+    RETRY_MINUTES_COMPARISON,
 )
 """Every projection table.
 

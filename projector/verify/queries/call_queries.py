@@ -4,7 +4,7 @@ from typing import Final
 
 from projector.verify.queries.comparison import Comparison, counter_comparison
 
-CALL_FACTS: Final = Comparison(
+CALL_FACTS_COMPARISON: Final = Comparison(
     name="call_facts",
     bounded_by="executions",
     keys=("execution_id", "command_id", "attempts"),
@@ -71,7 +71,7 @@ _FROM_CALLS_IN_HOURS: Final = """
         and    to_hour(coalesce(finished_at, begun_at)) < $2::timestamptz
 """
 
-CALL_HOURS: Final = counter_comparison(
+CALL_HOURS_COMPARISON: Final = counter_comparison(
     name="call_hours",
     keys="hour playbook step attempts status",
     sums="calls exhausted inferred",
@@ -85,7 +85,7 @@ CALL_HOURS: Final = counter_comparison(
     """,
 )
 
-CALL_TIMES: Final = counter_comparison(
+CALL_TIMES_COMPARISON: Final = counter_comparison(
     name="call_times",
     keys="hour measure playbook step attempts status bucket",
     sums="calls",
@@ -107,7 +107,7 @@ CALL_TIMES: Final = counter_comparison(
 )
 """The histograms of how long calls took, and waited in the queue or before a retry."""
 
-WORKER_HOURS: Final = counter_comparison(
+WORKER_HOURS_COMPARISON: Final = counter_comparison(
     name="worker_hours",
     keys="hour worker_id status",
     sums="calls timed duration_us",
@@ -120,7 +120,7 @@ WORKER_HOURS: Final = counter_comparison(
     """,
 )
 
-ERROR_HOURS: Final = counter_comparison(
+ERROR_HOURS_COMPARISON: Final = counter_comparison(
     name="error_hours",
     keys="hour step attempts status error_class",
     sums="calls",
@@ -133,7 +133,7 @@ ERROR_HOURS: Final = counter_comparison(
     """,
 )
 
-RETRY_MINUTES: Final = counter_comparison(
+RETRY_MINUTES_COMPARISON: Final = counter_comparison(
     name="retry_minutes",
     keys="minute step",
     sums="retries first_tries",

@@ -4,7 +4,7 @@ from typing import Final
 
 from projector.verify.queries.comparison import counter_comparison
 
-EVENT_MINUTES: Final = counter_comparison(
+EVENT_MINUTES_COMPARISON: Final = counter_comparison(
     name="event_minutes",
     keys="minute event_type status attempts",
     sums="events attempts_defaulted",
@@ -19,7 +19,7 @@ EVENT_MINUTES: Final = counter_comparison(
     """,
 )
 
-EVENT_HOURS: Final = counter_comparison(
+EVENT_HOURS_COMPARISON: Final = counter_comparison(
     name="event_hours",
     keys="hour step event_type status attempts",
     sums="events without_command attempts_defaulted",
@@ -36,7 +36,7 @@ EVENT_HOURS: Final = counter_comparison(
     reports_archived=True,
 )
 
-ARRIVAL_HOURS: Final = counter_comparison(
+ARRIVAL_HOURS_COMPARISON: Final = counter_comparison(
     name="arrival_hours",
     keys="hour shape worker_id lateness",
     sums="events skew_us attempts_defaulted status_from_name time_from_log",
@@ -71,7 +71,7 @@ ARRIVAL_HOURS: Final = counter_comparison(
     reports_archived=True,
 )
 
-COERCION_HOURS: Final = counter_comparison(
+COERCION_HOURS_COMPARISON: Final = counter_comparison(
     name="coercion_hours",
     keys="hour shape rule",
     sums="coercions",

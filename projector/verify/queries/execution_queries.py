@@ -4,7 +4,7 @@ from typing import Final
 
 from projector.verify.queries.comparison import Comparison, counter_comparison
 
-EXECUTION_FACTS: Final = Comparison(
+EXECUTION_FACTS_COMPARISON: Final = Comparison(
     name="execution_facts",
     bounded_by="executions",
     keys=("execution_id",),
@@ -30,7 +30,7 @@ EXECUTION_FACTS: Final = Comparison(
     """,
 )
 
-EXECUTION_HOURS: Final = counter_comparison(
+EXECUTION_HOURS_COMPARISON: Final = counter_comparison(
     name="execution_hours",
     keys="hour playbook outcome",
     sums="executions",

@@ -47,7 +47,7 @@ class Explained(Snapshot):
     compared = 0
     scanned: tuple[str, ...] = ()
 
-    async def records(
+    async def untyped_rows(
         self, statement: Statement, values: Mapping[str, Any]
     ) -> list[asyncpg.Record]:
         text = await self._connection.fetchval(
@@ -65,7 +65,7 @@ class Explained(Snapshot):
             node.get("Rows Removed by Join Filter", 0) * node["Actual Loops"]
             for node in _nodes(plan["Plan"])
         )
-        return await super().records(statement, values)
+        return await super().untyped_rows(statement, values)
 
 
 def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -196,9 +196,9 @@ async def test_an_event_and_a_page_of_a_download_are_read_without_the_other_even
     ):
         explained = Explained.beside(snapshot)
         values = {"id": 7, "event_ids": [900, 901, 3000]}
-        await explained.records(downloads._PAGE, values)
+        await explained.untyped_rows(downloads._PAGE, values)
         first = explained.buffers
-        page = await explained.records(downloads._PAGE, values)
+        page = await explained.untyped_rows(downloads._PAGE, values)
         before = explained.buffers
         one = await execution_event(explained, Parameters(), "7", "900")
         with pytest.raises(NotFoundError):

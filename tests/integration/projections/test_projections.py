@@ -9,8 +9,8 @@ import asyncpg
 import pytest
 
 from normalizer.core.evidence import Evidence, Rank
-from projector.verify.queries.call_queries import CALL_FACTS
-from projector.verify.queries.execution_queries import EXECUTION_FACTS
+from projector.verify.queries.call_queries import CALL_FACTS_COMPARISON
+from projector.verify.queries.execution_queries import EXECUTION_FACTS_COMPARISON
 from simulator.view_fold import Row
 from tests.support import view_rows
 from tests.support.event_kinds import EVENT_KINDS, list_spellings
@@ -451,7 +451,7 @@ async def test_no_plan_calls_what_an_event_says_of_its_execution_and_call(
     rows = [call(1, "command.issued"), call(2, "call.done", status="FAILED")]
     await view_rows.insert(connection, rows)
     await connection.execute("select repair_executions('{1}')")
-    for comparison in (EXECUTION_FACTS, CALL_FACTS):
+    for comparison in (EXECUTION_FACTS_COMPARISON, CALL_FACTS_COMPARISON):
         assert len(await connection.fetch(comparison.expected, [1])) == 1
 
     for name in ("execution", "call"):

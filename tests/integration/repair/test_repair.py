@@ -20,7 +20,7 @@ from projector.maintenance.maintain import MaintainerBusyError, maintenance_lock
 from projector.repair.repair import RepairRequest, repair, repair_executions
 from projector.verify.divergences import store_verdict
 from projector.verify.queries import COMPARISONS
-from projector.verify.queries.execution_queries import EXECUTION_HOURS
+from projector.verify.queries.execution_queries import EXECUTION_HOURS_COMPARISON
 from projector.verify.ranges import VerifyScope
 from projector.verify.verdict import Verdict
 from projector.verify.verify import verify
@@ -265,7 +265,8 @@ async def test_a_verdict_reached_before_a_repair_ends_no_note_of_that_repair(
         T0,
     )
     (verdict,) = [
-        one async for one in verify(connection, VerifyScope(), comparisons=[EXECUTION_HOURS])
+        one
+        async for one in verify(connection, VerifyScope(), comparisons=[EXECUTION_HOURS_COMPARISON])
     ]
     await connection.execute("update execution_facts set failed_at = null")
     await connection.execute(

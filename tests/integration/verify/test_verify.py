@@ -14,9 +14,12 @@ from normalizer.errors import FatalError
 from projector.verify import ranges, row_comparison
 from projector.verify.divergences import store_verdict
 from projector.verify.queries import COMPARISONS, Comparison
-from projector.verify.queries.call_queries import RETRY_MINUTES
-from projector.verify.queries.counter_queries import EVENT_HOURS, EVENT_MINUTES
-from projector.verify.queries.execution_queries import EXECUTION_FACTS
+from projector.verify.queries.call_queries import RETRY_MINUTES_COMPARISON
+from projector.verify.queries.counter_queries import (
+    EVENT_HOURS_COMPARISON,
+    EVENT_MINUTES_COMPARISON,
+)
+from projector.verify.queries.execution_queries import EXECUTION_FACTS_COMPARISON
 from projector.verify.ranges import VerifyScope
 from projector.verify.verdict import Verdict
 from projector.verify.verify import verify
@@ -208,13 +211,17 @@ async def test_hours_that_take_too_long_are_halved(
 ) -> None:
     """Down to one hour. A self-test may need a smaller range than the comparison of its rows."""
     await fill(connection)
-    found = await verdicts(connection, comparisons=[EVENT_HOURS])
+    found = await verdicts(connection, comparisons=[EVENT_HOURS_COMPARISON])
     slow = cut_if(f"{SOME} and $2::timestamptz <> $1 + interval '1 hour'")
-    slower = msgspec.structs.replace(EVENT_HOURS, expected=f"{EVENT_HOURS.expected} having {slow}")
+    slower = msgspec.structs.replace(
+        EVENT_HOURS_COMPARISON, expected=f"{EVENT_HOURS_COMPARISON.expected} having {slow}"
+    )
     if only_self_tests:
         run_self_tests_with(slower, monkeypatch)
 
-    halved = await verdicts(connection, comparisons=[EVENT_HOURS if only_self_tests else slower])
+    halved = await verdicts(
+        connection, comparisons=[EVENT_HOURS_COMPARISON if only_self_tests else slower]
+    )
 
     assert reported(halved) == reported(found) == [("match", 7, 3)]
 
@@ -242,7 +249,7 @@ async def test_a_repair_counts_even_if_the_range_then_takes_too_long(
     [found] = [
         one
         async for one in verify(
-            connection, EVERYTHING, comparisons=[EVENT_HOURS], repair_range=repair
+            connection, EVERYTHING, comparisons=[EVENT_HOURS_COMPARISON], repair_range=repair
         )
     ]
 
@@ -256,7 +263,9 @@ async def test_executions_that_take_too_long_are_halved(connection: asyncpg.Conn
             connection, [event(event_id=execution_id, execution_id=execution_id)]
         )
     slow = f"where {cut_if('aggregated.events > 0 and cardinality($1::bigint[]) > 2')}"
-    slower = msgspec.structs.replace(EXECUTION_FACTS, expected=f"{EXECUTION_FACTS.expected} {slow}")
+    slower = msgspec.structs.replace(
+        EXECUTION_FACTS_COMPARISON, expected=f"{EXECUTION_FACTS_COMPARISON.expected} {slow}"
+    )
 
     found = await verdicts(connection, comparisons=[slower])
 
@@ -275,12 +284,14 @@ async def test_a_range_that_takes_too_long_is_inconclusive(
 ) -> None:
     await fill(connection)
     endless = msgspec.structs.replace(
-        EVENT_HOURS, expected=f"{EVENT_HOURS.expected} having {cut_if(when)}"
+        EVENT_HOURS_COMPARISON, expected=f"{EVENT_HOURS_COMPARISON.expected} having {cut_if(when)}"
     )
     if only_self_tests:
         run_self_tests_with(endless, monkeypatch)
 
-    found = await verdicts(connection, comparisons=[EVENT_HOURS if only_self_tests else endless])
+    found = await verdicts(
+        connection, comparisons=[EVENT_HOURS_COMPARISON if only_self_tests else endless]
+    )
 
     assert found["event_hours"].verdict == "inconclusive"
     assert "took longer than a statement may" in found["event_hours"].examples[0]
@@ -305,7 +316,7 @@ async def test_self_tests_that_always_take_too_long_are_given_up(
 
     monkeypatch.setattr("projector.verify.verify.run_self_tests", time_out)
 
-    found = (await verdicts(connection, comparisons=[EVENT_HOURS]))["event_hours"]
+    found = (await verdicts(connection, comparisons=[EVENT_HOURS_COMPARISON]))["event_hours"]
 
     assert len(tries) == 5
     assert (found.verdict, found.compared, found.self_tests) == ("inconclusive", 12, 0)
@@ -322,7 +333,7 @@ async def test_rows_without_a_self_test_are_no_match(
 
     monkeypatch.setattr("projector.verify.verify.run_self_tests", find_no_row)
 
-    found = (await verdicts(connection, comparisons=[EVENT_HOURS]))["event_hours"]
+    found = (await verdicts(connection, comparisons=[EVENT_HOURS_COMPARISON]))["event_hours"]
 
     assert found.verdict == "inconclusive"
     assert found.examples == ("its self-tests: no event was there to run them on",)
@@ -339,7 +350,7 @@ async def test_a_missing_row_and_another_that_no_event_explains_are_two_differen
         "update projector.event_hours set events = events + 1 where event_type = 'playbook.started'"
     )
 
-    found = (await verdicts(connection, comparisons=[EVENT_HOURS]))["event_hours"]
+    found = (await verdicts(connection, comparisons=[EVENT_HOURS_COMPARISON]))["event_hours"]
 
     assert (found.divergent, found.compared) == (3, 8)
     assert len(found.examples) == 3
@@ -356,7 +367,9 @@ async def test_a_row_with_another_value_is_never_called_missing_however_many_dif
     )
     await connection.execute("delete from projector.execution_facts where execution_id <= 5")
 
-    found = (await verdicts(connection, comparisons=[EXECUTION_FACTS]))["execution_facts"]
+    found = (await verdicts(connection, comparisons=[EXECUTION_FACTS_COMPARISON]))[
+        "execution_facts"
+    ]
 
     assert (found.divergent, len(found.examples)) == (30, 10)
     for example in found.examples:
@@ -541,14 +554,20 @@ async def test_sample_draws_no_hour_that_retention_has_reached(
             async for at in ranges.ranges_in_scope(connection, comparison, sample)
         ]
 
-    assert await drawn(EVENT_HOURS, 9) == await drawn(EVENT_MINUTES, 9) == hours
-    assert len(await drawn(EVENT_HOURS, 2)) == 2
+    assert (
+        await drawn(EVENT_HOURS_COMPARISON, 9) == await drawn(EVENT_MINUTES_COMPARISON, 9) == hours
+    )
+    assert len(await drawn(EVENT_HOURS_COMPARISON, 2)) == 2
     await connection.execute(
         "update normalizer.retention_horizon set expired_before = $1", hours[1]
     )
 
-    assert await drawn(EVENT_HOURS, 9) == await drawn(EVENT_MINUTES, 9) == hours[1:]
-    assert await drawn(RETRY_MINUTES, 9) == []
+    assert (
+        await drawn(EVENT_HOURS_COMPARISON, 9)
+        == await drawn(EVENT_MINUTES_COMPARISON, 9)
+        == hours[1:]
+    )
+    assert await drawn(RETRY_MINUTES_COMPARISON, 9) == []
 
 
 async def test_a_projection_with_nothing_to_compare_is_called_so(
@@ -597,7 +616,7 @@ async def test_rows_that_are_deleted_before_the_self_tests_make_no_verdict_distr
 
     monkeypatch.setattr("projector.verify.verify.run_self_tests", delayed)
 
-    found = (await verdicts(connection, comparisons=[EVENT_HOURS]))["event_hours"]
+    found = (await verdicts(connection, comparisons=[EVENT_HOURS_COMPARISON]))["event_hours"]
 
     assert (found.verdict, found.self_tests) == ("match", 3)
 

@@ -21,7 +21,7 @@ from normalizer.errors import REASONS, ConfigurationError
 from projector.api import serve_command
 from projector.api.answers import ApiAnswer, ApiRow
 from projector.api.api_errors import ERRORS, ApiError, BusyError
-from projector.api.api_metrics import ApiMetrics, CallSums, RecentOutcomes
+from projector.api.api_metrics import ApiMetrics, RecentOutcomes, StepCallCounts
 from projector.api.api_reference import api_reference_as_html
 from projector.api.endpoints import ENDPOINTS
 from projector.api.formats import answer_as_csv, preferred_format
@@ -141,13 +141,13 @@ def test_every_reason_means_what_the_specification_says() -> None:
 def test_metrics_of_outcomes_are_at_most_two_hundred_series() -> None:
     metrics = ApiMetrics()
     calls = [
-        CallSums(step=f"step {number}", first=first, succeeded=number, failed=1)
+        StepCallCounts(step=f"step {number}", first=first, succeeded=number, failed=1)
         for number in range(1_000)
         for first in (True, False)
     ]
 
     metrics.outcomes.set_recent(RecentOutcomes(calls=calls, stuck={"under 1 h": 3}))
-    metrics.outcomes.set_success("last_week", 0.5)
+    metrics.outcomes.set_first_attempt_success("last_week", 0.5)
 
     text = metrics.text().decode()
     series = [line for line in text.splitlines() if line.startswith(_OUTCOMES)]

@@ -10,7 +10,7 @@ import pytest
 from normalizer.core.redaction.prefilter import Prefilter
 from normalizer.core.redaction.sanitize import CleanedText, Sanitizer
 from normalizer.core.redaction.secret_names import Secrecy
-from normalizer.core.redaction.suspicious_parts import parse_suspicious, parse_whole
+from normalizer.core.redaction.suspicious_parts import parse_suspicious, parse_whole_json
 
 sanitizer = Sanitizer()
 find_sanitizer = cache(Sanitizer)
@@ -18,7 +18,7 @@ find_sanitizer = cache(Sanitizer)
 
 def clean(sent: Any, redact_keys: tuple[str, ...] = ()) -> CleanedText:
     text = sent if isinstance(sent, str) else json.dumps(sent)
-    return find_sanitizer(redact_keys).clean(text, parse_whole(text.encode()))
+    return find_sanitizer(redact_keys).clean(text, parse_whole_json(text.encode()))
 
 
 def cleaned(sent: Any, redact_keys: tuple[str, ...] = ()) -> Any:
@@ -143,7 +143,10 @@ def test_a_list_beside_the_payload_of_a_wrapper_is_no_batch(beside: str, payload
     sent = {"global_sequence": 1, "payload": payload, beside: ["password=hunter2hunter2"]}
     text = json.dumps(sent)
 
-    for tree in (parse_whole(text.encode()), parse_suspicious(text.encode(), sanitizer.has_sign)):
+    for tree in (
+        parse_whole_json(text.encode()),
+        parse_suspicious(text.encode(), sanitizer.has_sign),
+    ):
         kept = json.loads(sanitizer.clean(text, tree).text)
 
         assert kept[beside] == ["password=[REDACTED]"]

@@ -4,7 +4,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics import exposition, parser
 
 from normalizer.observability.metric_catalog import (
-    DRIFT_KIND_LABELS,
+    DRIFT_KINDS,
     METRICS,
     SQLSTATE_CLASSES,
 )
@@ -28,7 +28,7 @@ def test_counters_start_at_zero() -> None:
 
     for sqlstate_class in SQLSTATE_CLASSES:
         assert f'normalizer_retries_total{{sqlstate_class="{sqlstate_class}"}} 0.0' in said
-    for kind in DRIFT_KIND_LABELS:
+    for kind in DRIFT_KINDS:
         assert f'normalizer_drift_total{{kind="{kind}",shape="worker"}} 0.0' in said
     assert 'normalizer_batches_total{closed_by="age"} 0.0' in said
 

@@ -323,7 +323,7 @@ create function normalizer.sent_event_id(coercions jsonb) returns jsonb
 
 create index siblings_by_sent_event_id on normalizer.events
     using hash (normalizer.sent_event_id(coercions))
-    where merge_flags & 8 <> 0; -- SHARES_ID of merge_flags.py
+    where merge_flags & 8 <> 0; -- SHARES_ID_FLAG of merge_flags.py
 comment on index normalizer.siblings_by_sent_event_id is
     'Query: the siblings of an event, which share its event_id. Their executions leave together.';
 

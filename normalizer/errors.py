@@ -19,7 +19,7 @@
     │   └── UnreadableBatchError   nobody can decode a batch of the log: stop until it's skipped
     ├── PartsNotWrittenError             parts of a batch had a PositionError, the rest is written
     ├── FatalError                 log once, exit non-zero
-    │   ├── ProcessStuckError      exit, because a new process can continue
+    │   ├── RestartNeededError     exit, because a new process can continue
     │   └── MigrationFailedError   a migration failed, and nothing was changed
     │       └── SchemaMismatchError  another build has migrated the database
     ├── EmbeddedError              a server of `normalizer up` didn't start
@@ -37,7 +37,7 @@ continues. Other exceptions only tell a caller inside what happened, which trans
     HelperProcessDiedError                                the helper process, about itself
     TokenUnavailableError, TokenRejectedError             an access token for Kafka
     DecompressedTooLargeError                             decompressing a batch of Kafka's log
-    TlsFileError, PoolerRejectedError                             opening a connection to PostgreSQL
+    TlsFileError, PoolerRejectedError                     opening a connection to PostgreSQL
     RowRejectedError, RetryTransactionError               a transaction that writes a batch
 
 The HTTP API has its own in projector/api/api_errors.py.
@@ -206,7 +206,7 @@ class FatalError(NormalizerError):
     """Continuing would be wrong. Log once, and exit with a code other than 0."""
 
 
-class ProcessStuckError(FatalError):
+class RestartNeededError(FatalError):
     """This process can't continue, but a new one can. Exit, so that the supervisor restarts it."""
 
 

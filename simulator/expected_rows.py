@@ -13,7 +13,7 @@ import msgspec
 
 from simulator.evidence import pack_evidence
 from simulator.rendering import ReportedFields
-from simulator.view_fold import REPORTED_ELSEWHERE, Row
+from simulator.view_fold import REPORTED_ELSEWHERE_FLAG, Row
 
 
 class LoggedReport(msgspec.Struct, frozen=True, array_like=True):
@@ -135,7 +135,7 @@ def view_input_row(reports: list[LoggedReport]) -> Row:
         "source_partition": first.partition,
         "source_offset": first.offset,
         "source_index": first.index,
-        "merge_flags": REPORTED_ELSEWHERE if len(partitions) > 1 else 0,
+        "merge_flags": REPORTED_ELSEWHERE_FLAG if len(partitions) > 1 else 0,
     }
 
 

@@ -59,7 +59,7 @@ ORCHESTRATE: Final = "__orchestrate__"
 """The engine's own calls, which no dashboard shows."""
 LATE: Final = timedelta(seconds=5)
 """A record that is this much later than its event has no place in its log."""
-REPORTED_ELSEWHERE: Final = 32
+REPORTED_ELSEWHERE_FLAG: Final = 32
 """The bit of merge_flags: another record reports the event in another log, or before this one."""
 _COORDINATES: Final = ("topic", "incarnation", "partition", "offset", "index")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -231,7 +231,7 @@ def place_in_log(row: Row) -> str | None:
     Returns None if the place says nothing about the order of events. That's so if the record
     arrived late, or if there's another report of the event at another place.
     """
-    if row["recorded_at"] is None or row["merge_flags"] & REPORTED_ELSEWHERE:
+    if row["recorded_at"] is None or row["merge_flags"] & REPORTED_ELSEWHERE_FLAG:
         return None
     if row["recorded_at"] - row["created_at"] >= LATE:
         return None

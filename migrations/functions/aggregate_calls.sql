@@ -89,7 +89,7 @@ begin
             cross join lateral (
                 select event.recorded_at
                        < event.created_at + interval '5 seconds' -- LATE_RECORD_DELAY of merge_flags.py
-                       and event.merge_flags & 32 = 0 -- REPORTED_ELSEWHERE of merge_flags.py
+                       and event.merge_flags & 32 = 0 -- REPORTED_ELSEWHERE_FLAG of merge_flags.py
                            as tells_order
             ) as record
             where  kind.subject = 'call'

@@ -15,12 +15,12 @@ as $$
         select event_id, execution_id, sent_event_id(coercions) #>> '{}' as shared
         from   events
         where  execution_id = any((select executions_sharing_event_ids.execution_ids)::bigint[])
-        and    merge_flags & 8 <> 0 -- SHARES_ID of merge_flags.py
+        and    merge_flags & 8 <> 0 -- SHARES_ID_FLAG of merge_flags.py
     )
     select distinct tied.execution_id, other.execution_id
     from   tied
     join   events as other on sent_event_id(other.coercions) = to_jsonb(tied.event_id)
-                          and other.merge_flags & 8 <> 0 -- SHARES_ID of merge_flags.py
+                          and other.merge_flags & 8 <> 0 -- SHARES_ID_FLAG of merge_flags.py
     where  other.execution_id <> tied.execution_id
     union
     select distinct tied.execution_id, other.execution_id

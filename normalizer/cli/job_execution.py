@@ -21,7 +21,7 @@ from normalizer.jobs.dry_run.backfill_dry_run import BackfillDryRun
 from normalizer.jobs.dry_run.diff import Diff
 from normalizer.jobs.dry_run.rewrite_dry_run import RewriteDryRun
 from normalizer.jobs.engine.job_spec import JobSpec
-from normalizer.jobs.engine.run_progress import RunProgress, RunResult
+from normalizer.jobs.engine.run_progress import RunProgressPrinter, RunResult
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.engine.throttle import LiveLagMeter, Throttle
 from normalizer.jobs.sources.job_source import JobSource
@@ -60,7 +60,7 @@ def run_job(
         async with contextlib.AsyncExitStack() as opened:
             throttle = await _throttle(settings, max_rate, opened)
             runner = JobRunner(
-                settings, spec, throttle=throttle, progress=RunProgress(screen, spec.kind)
+                settings, spec, throttle=throttle, progress=RunProgressPrinter(screen, spec.kind)
             )
             return await job(runner)
 

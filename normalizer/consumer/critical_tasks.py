@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
-from normalizer.errors import ProcessStuckError
+from normalizer.errors import RestartNeededError
 
 
 def start_critical_tasks(
@@ -13,8 +13,8 @@ def start_critical_tasks(
 ) -> list[asyncio.Task[None]]:
     """Start a named task for each function. None of them may end before `stopping` is set.
 
-    If one does, ProcessStuckError is raised in the task group. A task can end early even without an
-    error, for example because a future inside aiokafka was cancelled, and otherwise nobody would
+    If one does, RestartNeededError is raised in the task group. A task can end early even without
+    an error, for example because a future inside aiokafka was cancelled, and otherwise nobody would
     notice that.
     """
     return [
@@ -33,7 +33,7 @@ async def _run_critical(
         if task is None or task.cancelling():
             raise
     if not stopping.is_set():
-        raise ProcessStuckError(
+        raise RestartNeededError(
             f"the task {name!r} ended unexpectedly. The process can't work without this task, so "
             "it exits. Once restarted, it continues from the last commit"
         )

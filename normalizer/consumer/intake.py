@@ -153,7 +153,7 @@ class Intake:
         """
         tries = 0
         stopping = self._membership.stopping
-        with self._membership.while_busy(f"helper process, for {record.coordinates}"):
+        with self._membership.suspend_watchdog(f"helper process, for {record.coordinates}"):
             while self._is_ours(claim) and not stopping.is_set():
                 try:
                     outcomes = await self.helper_process.normalize(record)

@@ -30,7 +30,7 @@ from normalizer.core.batch import Batch, PartitionBatch
 from normalizer.errors import (
     BrokerUnavailableError,
     PositionError,
-    ProcessStuckError,
+    RestartNeededError,
     RetryableError,
 )
 from normalizer.kafka import FetchedChunk, GrouplessClient, GroupReader, KafkaPartition
@@ -184,13 +184,13 @@ class GroupMembership:
         """Note that records of the partition have arrived, so it isn't stuck."""
         self._watchdog.note_progress(partition)
 
-    def while_busy(self, worker: str) -> AbstractContextManager[None]:
+    def suspend_watchdog(self, worker: str) -> AbstractContextManager[None]:
         """Mark `worker` as busy within the block. While it's busy, no partition counts as stuck.
 
         The worker is, for example, the writer or the helper process. Partitions may have to wait
         for it, so their lack of progress isn't the consumer's fault.
         """
-        return self._watchdog.while_busy(worker)
+        return self._watchdog.suspend(worker)
 
     def on_commit(self, batch: Batch, lost: Sequence[PositionError] = ()) -> None:
         """Note that the batch was committed, except for the parts whose errors are in `lost`."""
@@ -259,7 +259,7 @@ class GroupMembership:
         try:
             if self._must_rejoin:
                 if not await self._reader.leave_group(timeout_s=_REJOIN_TIMEOUT_S):
-                    raise ProcessStuckError(
+                    raise RestartNeededError(
                         f"the Kafka client did not stop in {_REJOIN_TIMEOUT_S:.0f} s, so this "
                         "process can't rejoin the group and exits. Once restarted, it continues "
                         "from the last commit"
@@ -274,7 +274,7 @@ class GroupMembership:
             # claimed.
             await self._reader.fetch((), max_records=1, timeout_s=0.0)
             self._is_claiming = True
-            with self._watchdog.while_busy("claims"):
+            with self._watchdog.suspend("claims"):
                 await self._drop_lost_claims()
                 await self._claims.claim_unclaimed_partitions()
         except RetryableError as error:
@@ -359,7 +359,7 @@ class GroupMembership:
     async def _watch(self) -> None:
         """Rejoin the group when anything is stuck.
 
-        Raises ProcessStuckError if that doesn't help.
+        Raises RestartNeededError if that doesn't help.
         """
         limit_s = self._settings.progress_timeout_s
         while not await wait_at_most(self.stopping, limit_s / 8):
@@ -374,7 +374,7 @@ class GroupMembership:
                 f"{', '.join(sorted(stuck))}"
             )
             if self._watchdog.note_stuck_partitions(stuck) and not self._must_rejoin:
-                raise ProcessStuckError(
+                raise RestartNeededError(
                     f"{why}. Rejoining the group did not help, so this process exits. Once "
                     "restarted, it continues from the last commit"
                 )

@@ -236,7 +236,7 @@ class Service:
         measured = self.observer.measure_stage("write")
         lost: Sequence[PositionError] = ()
         try:
-            with make_spans(batch), self._membership.while_busy("writer"), measured:
+            with make_spans(batch), self._membership.suspend_watchdog("writer"), measured:
                 await write_with_retry(
                     self._stores.batches,
                     batch,

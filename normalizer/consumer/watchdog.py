@@ -60,7 +60,7 @@ class ProgressWatchdog:
         self.restart_clock()
 
     @contextlib.contextmanager
-    def while_busy(self, worker: str) -> Iterator[None]:
+    def suspend(self, worker: str) -> Iterator[None]:
         """Mark `worker` as busy within the block. While it's busy, no partition counts as stuck."""
         self._busy_since_s[worker] = self._clock()
         try:

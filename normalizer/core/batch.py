@@ -13,7 +13,7 @@ import msgspec
 from normalizer.core.decode.record_limits import record_size
 from normalizer.core.encoded_events import ReadOutcome
 from normalizer.core.raw_record import RawRecord
-from normalizer.errors import ProcessStuckError
+from normalizer.errors import RestartNeededError
 
 RecordOutcomes = tuple[RawRecord, tuple[ReadOutcome, ...]]
 """A record and its outcomes, of which there's at least one."""
@@ -103,14 +103,14 @@ class BatchBuilder:
 
         A partition can be lost and claimed again while its batch is being collected. Its earlier
         records are then dropped from the batch, because nothing can be written under the old epoch.
-        Raises ProcessStuckError if the offsets don't directly follow the last ones that were added.
+        Raises RestartNeededError if the offsets don't directly follow the last ones added.
         """
         into = self._parts.get(part.key)
         if into is None or into.epoch != part.epoch:
             into = _OpenPart(part.epoch, part.from_offset, part.from_offset)
             self._parts[part.key] = into
         if into.next_offset != part.from_offset:
-            raise ProcessStuckError(
+            raise RestartNeededError(
                 f"{part.topic}[{part.partition}]: the batch expects offset {into.next_offset} "
                 f"next, but the next records begin at offset {part.from_offset}"
             )

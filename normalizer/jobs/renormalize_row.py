@@ -11,7 +11,7 @@ import msgspec
 
 from normalizer.core.coercions import read_coercion
 from normalizer.core.decode.decode_json import UTF8_BOM
-from normalizer.core.identity.merge_flags import CHANGED_BY_REPORT
+from normalizer.core.identity.merge_flags import CHANGED_AFTER_STORING_FLAG
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.rebuild_record import rebuild_record
 from normalizer.envelope import Envelope, Normalized, Rejected, canonical_json
@@ -71,7 +71,7 @@ def renormalize_row(
         coercions=_with_other_coercions(event.coercions, row.coercions, record),
         **kept,
     )
-    if row.merge_flags & CHANGED_BY_REPORT and find_changed_fields(row, today):
+    if row.merge_flags & CHANGED_AFTER_STORING_FLAG and find_changed_fields(row, today):
         # This row was merged from several records, but the event was rebuilt from only one of them.
         # If it differs from the row, either the rules have changed, or another record sent the
         # missing value. Nothing tells these cases apart, so leave the row as it is.

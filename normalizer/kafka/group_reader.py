@@ -20,7 +20,7 @@ from aiokafka.errors import (
 
 from normalizer.config.settings import Settings
 from normalizer.core.batch import LastRecord
-from normalizer.errors import BrokerUnavailableError, NormalizerError, ProcessStuckError
+from normalizer.errors import BrokerUnavailableError, NormalizerError, RestartNeededError
 from normalizer.kafka.client_setup import (
     FetchedChunk,
     KafkaPartition,
@@ -84,7 +84,7 @@ class GroupReader(ConsumerRebalanceListener):  # type: ignore[misc]
         """Connect to the brokers and join the group.
 
         Raises BrokerUnavailableError if that fails, after which it may be called again. Raises
-        ProcessStuckError if the failed client can't even be stopped. Starting a new client would
+        RestartNeededError if the failed client can't even be stopped. Starting a new client would
         then make this process a second member of the group.
         """
         settings = self._settings
@@ -99,7 +99,7 @@ class GroupReader(ConsumerRebalanceListener):  # type: ignore[misc]
             if not await self.leave_group(timeout_s=_STOP_TIMEOUT_S) and isinstance(
                 error, BrokerUnavailableError
             ):
-                raise ProcessStuckError(
+                raise RestartNeededError(
                     f"{error}. The Kafka client did not stop within {_STOP_TIMEOUT_S:.0f} s "
                     "either, so this process exits. Once restarted, it continues from the last "
                     "committed position"
@@ -263,7 +263,7 @@ class GroupReader(ConsumerRebalanceListener):  # type: ignore[misc]
             if next_offset < position.next_offset or (
                 records and not position.next_offset <= records[0].offset <= next_offset
             ):
-                raise ProcessStuckError(
+                raise RestartNeededError(
                     f"{partition}: the Kafka client continued at offset {next_offset}, but the "
                     f"next offset to read is {position.next_offset}. So this process exits. Once "
                     "restarted, it continues from the last committed position"

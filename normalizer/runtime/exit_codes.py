@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from normalizer.errors import ConfigurationError, NormalizerError, ProcessStuckError
+from normalizer.errors import ConfigurationError, NormalizerError, RestartNeededError
 
 PROBLEM_FOUND: Final = 1
 """The command found a problem. For example, a check failed, --strict found a rejected record, a
@@ -24,7 +24,7 @@ def exit_code_for(error: NormalizerError) -> int:
     match error:
         case ConfigurationError():
             return MISUSED
-        case ProcessStuckError():
+        case RestartNeededError():
             return STUCK
         case _:
             return FAILED

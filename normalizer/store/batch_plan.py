@@ -218,7 +218,7 @@ def _updating_records(
 
     A duplicate changes its row only if it's one of the `flagging` records. A record that's stored
     under a substitute id changes the row to which its own id belongs, because `reconcile` sets the
-    flag SHARES_ID there. Under its own id it's a new row, and those aren't among the updates.
+    flag SHARES_ID_FLAG there. Under its own id it's a new row, and those aren't among the updates.
     """
     updated = {row.event_id for row in write_plan.updates}
     updating = frozenset(

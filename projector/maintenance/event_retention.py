@@ -261,7 +261,7 @@ _RAISE_HORIZON: Final = """
 _LOCK_ROWS: Final = f"""
     with locked as (
         select   execution_id, coalesce(recorded_at, created_at) < $2::timestamptz as is_old,
-                 merge_flags & 8 <> 0 as is_tied -- SHARES_ID of merge_flags.py
+                 merge_flags & 8 <> 0 as is_tied -- SHARES_ID_FLAG of merge_flags.py
         from     normalizer.events
         where    execution_id = any((select $1::bigint[])::bigint[])
         order by event_id

@@ -14,8 +14,8 @@ import msgspec
 from hypothesis import given, settings, strategies as st
 
 from normalizer.core.identity.merge_flags import (
-    CHANGED_BY_REPORT,
-    REPORTED_ELSEWHERE,
+    CHANGED_AFTER_STORING_FLAG,
+    REPORTED_ELSEWHERE_FLAG,
     has_ambiguous_report,
 )
 from normalizer.envelope import Envelope, canonical_json
@@ -93,7 +93,8 @@ def content(log: MemoryLog) -> set[str]:
     said = set()
     for row in log_rows(log):
         fields = msgspec.structs.asdict(row) | {
-            "merge_flags": row.merge_flags & ~(CHANGED_BY_REPORT | REPORTED_ELSEWHERE | 8)
+            "merge_flags": row.merge_flags
+            & ~(CHANGED_AFTER_STORING_FLAG | REPORTED_ELSEWHERE_FLAG | 8)
         }
         for name in ("event_id", "source_offset", "recorded_at", "coercions"):
             del fields[name]

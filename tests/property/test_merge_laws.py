@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 from normalizer.core.evidence import Evidence, Rank
 from normalizer.core.identity.collisions import match_strength
 from normalizer.core.identity.conflicts import CONFLICTING_VALUES_KEY, MAX_KEPT_VALUES
-from normalizer.core.identity.merge_flags import CHANGED_BY_REPORT, REPORTED_ELSEWHERE
+from normalizer.core.identity.merge_flags import CHANGED_AFTER_STORING_FLAG, REPORTED_ELSEWHERE_FLAG
 from normalizer.envelope import Envelope, canonical_json
 from tests.support.factories import envelope, recorded_at
 from tests.support.merging import merge
@@ -105,7 +105,11 @@ def _value(name: str, value: Any) -> Any:
     if name in _JSON and value is not None:
         return canonical_json(value)
     # Both flags depend on which report came first.
-    return value & ~(CHANGED_BY_REPORT | REPORTED_ELSEWHERE) if name == "merge_flags" else value
+    return (
+        value & ~(CHANGED_AFTER_STORING_FLAG | REPORTED_ELSEWHERE_FLAG)
+        if name == "merge_flags"
+        else value
+    )
 
 
 def kept_losers(row: Envelope) -> Any:

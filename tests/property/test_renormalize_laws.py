@@ -9,7 +9,7 @@ import msgspec
 from hypothesis import given, settings, strategies as st
 
 from normalizer.core.identity.collisions import match_strength
-from normalizer.core.identity.merge_flags import REPORTED_ELSEWHERE
+from normalizer.core.identity.merge_flags import REPORTED_ELSEWHERE_FLAG
 from normalizer.core.normalize import Normalizer
 from normalizer.envelope import Envelope
 from normalizer.jobs.dry_run.diff import find_changed_fields
@@ -61,4 +61,4 @@ def test_row_with_an_identical_report_in_another_log_is_normalized_again() -> No
     again = renormalize_row(msgspec.structs.replace(stored, status="RUNNING"), _normalize)
 
     assert isinstance(again, Envelope)
-    assert again.merge_flags == REPORTED_ELSEWHERE
+    assert again.merge_flags == REPORTED_ELSEWHERE_FLAG

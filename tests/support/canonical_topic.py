@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
-from normalizer.core.identity.merge_flags import REPORTED_ELSEWHERE
+from normalizer.core.identity.merge_flags import REPORTED_ELSEWHERE_FLAG
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, to_canonical
@@ -68,7 +68,7 @@ async def published(
     outcomes = (outcome for record in log for outcome in normalize(record))
     # This relay sends no `place`, as for an event with a report elsewhere.
     sent = [
-        msgspec.structs.replace(outcome, merge_flags=REPORTED_ELSEWHERE)
+        msgspec.structs.replace(outcome, merge_flags=REPORTED_ELSEWHERE_FLAG)
         for outcome in outcomes
         if isinstance(outcome, Envelope)
     ]

@@ -19,7 +19,7 @@ from normalizer.jobs.dry_run.backfill_dry_run import BackfillDryRun
 from normalizer.jobs.dry_run.diff import Diff, RowChange
 from normalizer.jobs.engine.job_spec import JobSpec
 from normalizer.jobs.engine.known_sources import read_known_sources
-from normalizer.jobs.engine.run_progress import RunProgress, RunResult
+from normalizer.jobs.engine.run_progress import RunProgressPrinter, RunResult
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.engine.throttle import Throttle
 from normalizer.jobs.sources.file_source import FileSource
@@ -131,7 +131,7 @@ def runner(settings: Settings, spec: JobSpec, **throttle: Any) -> JobRunner:
         settings,
         spec,
         throttle=Throttle(get_logger(), **({"read_lag": None, "max_rate": None} | throttle)),
-        progress=RunProgress(Screen(io.StringIO()), spec.kind),
+        progress=RunProgressPrinter(Screen(io.StringIO()), spec.kind),
     )
 
 

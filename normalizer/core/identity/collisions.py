@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from normalizer.core.identity.conflicts import losing_steps
-from normalizer.core.identity.merge_flags import SHARES_ID, prepend_coercion
+from normalizer.core.identity.merge_flags import SHARES_ID_FLAG, prepend_coercion
 from normalizer.core.rules.event_types import event_class
 from normalizer.envelope import Envelope
 
@@ -88,5 +88,5 @@ def with_event_id(event: Envelope, event_id: int) -> Envelope:
         event,
         event_id=event_id,
         coercions=prepend_coercion(event.coercions, coercion),
-        merge_flags=event.merge_flags | SHARES_ID,
+        merge_flags=event.merge_flags | SHARES_ID_FLAG,
     )

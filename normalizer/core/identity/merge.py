@@ -5,8 +5,8 @@ once, and in any batches, and the row's content is still the same. Only three th
 order:
 
 - the row's coordinates, which are those of the report that was read first,
-- the flag CHANGED_BY_REPORT, which is set only if a later report changed the row,
-- the flag REPORTED_ELSEWHERE, but only if a file is read before its topic, if one of two reports is
+- CHANGED_AFTER_STORING_FLAG, which is set only if a later report changed the row,
+- REPORTED_ELSEWHERE_FLAG, but only if a file is read before its topic, if one of two reports is
   redriven after the other, or if reports have no record time. For example, the topic's report sets
   the flag of a file's row, but the file's report doesn't set the flag of the topic's row.
 
@@ -38,11 +38,11 @@ from normalizer.core.identity.conflicts import (
 from normalizer.core.identity.coordinates import source_coordinates
 from normalizer.core.identity.digests import DigestCache, digest_jsonb_text, sha256_from_digest
 from normalizer.core.identity.merge_flags import (
-    CHANGED_BY_REPORT,
-    HAS_RIVAL,
-    REPORT_WITHOUT_COMMAND,
-    REPORT_WITHOUT_STEP,
-    REPORTED_ELSEWHERE,
+    CHANGED_AFTER_STORING_FLAG,
+    HAS_RIVAL_FLAG,
+    REPORT_WITHOUT_COMMAND_FLAG,
+    REPORT_WITHOUT_STEP_FLAG,
+    REPORTED_ELSEWHERE_FLAG,
     missing_name_flags,
     with_flags,
 )
@@ -90,8 +90,8 @@ def merge(stored: Envelope, report: Envelope, digests: DigestCache) -> Envelope:
     row = msgspec.structs.replace(stored, **changed) if changed else stored
     merged = with_flags(row, _flags(stored, report, row))
     if merged is not stored:
-        merged = with_flags(merged, CHANGED_BY_REPORT)
-    return with_flags(merged, REPORTED_ELSEWHERE) if _is_elsewhere(stored, report) else merged
+        merged = with_flags(merged, CHANGED_AFTER_STORING_FLAG)
+    return with_flags(merged, REPORTED_ELSEWHERE_FLAG) if _is_elsewhere(stored, report) else merged
 
 
 def request_digests(reports: Sequence[Envelope], digests: DigestCache) -> None:
@@ -125,14 +125,14 @@ def _differing(values: list[bytes | None]) -> Iterable[bytes]:
 
 def _flags(stored: Envelope, report: Envelope, row: Envelope) -> int:
     """Return the flags to set for two reports and their row."""
-    flags = report.merge_flags & ~(CHANGED_BY_REPORT | REPORTED_ELSEWHERE)
+    flags = report.merge_flags & ~(CHANGED_AFTER_STORING_FLAG | REPORTED_ELSEWHERE_FLAG)
     lacking = missing_name_flags(stored) | missing_name_flags(report)
     if row.step:
-        flags |= lacking & REPORT_WITHOUT_STEP
+        flags |= lacking & REPORT_WITHOUT_STEP_FLAG
     if row.command_id is not None:
-        flags |= lacking & REPORT_WITHOUT_COMMAND
+        flags |= lacking & REPORT_WITHOUT_COMMAND_FLAG
     if stored.step and report.step and stored.step != report.step:
-        flags |= HAS_RIVAL
+        flags |= HAS_RIVAL_FLAG
     return flags
 
 
@@ -143,11 +143,11 @@ def _is_elsewhere(stored: Envelope, report: Envelope) -> bool:
     # A job read this report from a file, so it has no offset that could be compared. Only its own
     # flags tell whether the event was reported elsewhere.
     if report.recorded_at is None:
-        return report.merge_flags & REPORTED_ELSEWHERE != 0
+        return report.merge_flags & REPORTED_ELSEWHERE_FLAG != 0
     *log, offset, index = source_coordinates(stored)
     *other_log, other_offset, other_index = source_coordinates(report)
     return (
-        report.merge_flags & REPORTED_ELSEWHERE != 0
+        report.merge_flags & REPORTED_ELSEWHERE_FLAG != 0
         or log != other_log
         or (other_offset, other_index) < (offset, index)
     )

@@ -1,7 +1,7 @@
 """The bits of the column `merge_flags`, which record facts about a row's reports and its id.
 
 A row is merged from one or more reports, i.e. records that describe the same event. For example,
-the bit REPORT_WITHOUT_STEP says that one of them named no step.
+the bit REPORT_WITHOUT_STEP_FLAG says that one of them named no step.
 Source: docs/spec/wire-shapes.md#m5.
 """
 
@@ -14,19 +14,19 @@ from normalizer.core.coercions import read_coercions
 from normalizer.core.identity.coordinates import source_coordinates
 from normalizer.envelope import Envelope
 
-REPORT_WITHOUT_STEP: Final = 1
+REPORT_WITHOUT_STEP_FLAG: Final = 1
 """The row has a step, but one of its reports named none."""
-REPORT_WITHOUT_COMMAND: Final = 2
+REPORT_WITHOUT_COMMAND_FLAG: Final = 2
 """The row has a command, but one of its reports named none."""
-CHANGED_BY_REPORT: Final = 4
+CHANGED_AFTER_STORING_FLAG: Final = 4
 """A report changed the row after it was stored. Comparisons ignore it, because it depends on the
 order in which reports arrive."""
-SHARES_ID: Final = 8
+SHARES_ID_FLAG: Final = 8
 """Another event has, or had, the same id."""
-HAS_RIVAL: Final = 16
+HAS_RIVAL_FLAG: Final = 16
 """An event of the same execution and class has the same id, or the row's reports name two steps. So
 a report without a step or a command may have been merged into the wrong row."""
-REPORTED_ELSEWHERE: Final = 32
+REPORTED_ELSEWHERE_FLAG: Final = 32
 """An event of a call was also reported in another log, or before the row's own record in its log.
 The row has the coordinates of the report that was read first."""
 
@@ -40,9 +40,9 @@ _AMBIGUOUS: Final = b'{"rule":"ambiguous_report","field":"event_id"}'
 def missing_name_flags(row: Envelope) -> int:
     """Return the two flags above, each if the row or one of its reports lacks that name."""
     return (
-        row.merge_flags & (REPORT_WITHOUT_STEP | REPORT_WITHOUT_COMMAND)
-        | (0 if row.step else REPORT_WITHOUT_STEP)
-        | (REPORT_WITHOUT_COMMAND if row.command_id is None else 0)
+        row.merge_flags & (REPORT_WITHOUT_STEP_FLAG | REPORT_WITHOUT_COMMAND_FLAG)
+        | (0 if row.step else REPORT_WITHOUT_STEP_FLAG)
+        | (REPORT_WITHOUT_COMMAND_FLAG if row.command_id is None else 0)
     )
 
 
@@ -53,7 +53,11 @@ def coordinates_if_ordered(row: Envelope) -> str | None:
     record reached the log late. The coordinates may also be arbitrary, if another report of the
     event could have supplied them instead.
     """
-    if row.recorded_at is None or row.created_at is None or row.merge_flags & REPORTED_ELSEWHERE:
+    if (
+        row.recorded_at is None
+        or row.created_at is None
+        or row.merge_flags & REPORTED_ELSEWHERE_FLAG
+    ):
         return None
     if row.recorded_at - row.created_at >= LATE_RECORD_DELAY:
         return None
@@ -68,7 +72,7 @@ def with_flags(row: Envelope, flags: int) -> Envelope:
     flags |= row.merge_flags
     if flags != row.merge_flags:
         row = msgspec.structs.replace(row, merge_flags=flags)
-    if flags & HAS_RIVAL and missing_name_flags(row) and not has_ambiguous_report(row):
+    if flags & HAS_RIVAL_FLAG and missing_name_flags(row) and not has_ambiguous_report(row):
         return msgspec.structs.replace(row, coercions=prepend_coercion(row.coercions, _AMBIGUOUS))
     return row
 

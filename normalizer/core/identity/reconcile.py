@@ -36,9 +36,9 @@ from normalizer.core.identity.coordinates import (
 from normalizer.core.identity.digests import DigestCache
 from normalizer.core.identity.merge import merge, request_digests
 from normalizer.core.identity.merge_flags import (
-    HAS_RIVAL,
-    REPORTED_ELSEWHERE,
-    SHARES_ID,
+    HAS_RIVAL_FLAG,
+    REPORTED_ELSEWHERE_FLAG,
+    SHARES_ID_FLAG,
     has_ambiguous_report,
     with_flags,
 )
@@ -101,7 +101,7 @@ class _Reconciler:
         self._inserted_ids: set[int] = set()
         self._updated_ids: set[int] = set()
         # The records that were merged into a row, and those of them that changed nothing in it, or
-        # nothing but the flag REPORTED_ELSEWHERE.
+        # nothing but the flag REPORTED_ELSEWHERE_FLAG.
         self._merged_records: list[tuple[Coordinates, int]] = []
         self._unchanging: set[Coordinates] = set()
         self._flagging: set[Coordinates] = set()
@@ -253,13 +253,13 @@ class _Reconciler:
         best = rows[strengths.index(strength := max(strengths))]
         if best is holder and strength:
             return await self._merge(holder, event)
-        self._flag(holder, SHARES_ID)
+        self._flag(holder, SHARES_ID_FLAG)
         if strength:
             return await self._merge(best, with_event_id(event, required_event_id(best)))
         rivals = [row for row in rows if share_execution_and_class(row, event)]
         for row in rivals:
-            self._flag(row, HAS_RIVAL)
-        event = with_flags(event, HAS_RIVAL if rivals else 0)
+            self._flag(row, HAS_RIVAL_FLAG)
+        event = with_flags(event, HAS_RIVAL_FLAG if rivals else 0)
         free = next((one for one in ids if self._rows[one] is None), None)
         if free is None:
             return await self._store_under_derived_id(event)
@@ -311,7 +311,9 @@ class _Reconciler:
     def _may_have_siblings(self, holder: Envelope, event: Envelope) -> bool:
         """Return whether the event may belong to another row than the one stored under its id."""
         strength = match_strength(holder, event, self._steps.steps_for)
-        return strength == 0 or (strength < _BY_COMMAND and holder.merge_flags & SHARES_ID != 0)
+        return strength == 0 or (
+            strength < _BY_COMMAND and holder.merge_flags & SHARES_ID_FLAG != 0
+        )
 
     def _flag(self, row: Envelope, flags: int) -> None:
         """Set flags on the current state of a row."""
@@ -348,7 +350,7 @@ class _Reconciler:
             self._unchanging.add(source_coordinates(report))
             return "duplicate", required_event_id(row)
         self._change(row, merged)
-        if merged == with_flags(row, REPORTED_ELSEWHERE):
+        if merged == with_flags(row, REPORTED_ELSEWHERE_FLAG):
             self._flagging.add(source_coordinates(report))
             return "duplicate", required_event_id(row)
         return "merged", required_event_id(row)

@@ -63,7 +63,7 @@ class WritePlan(msgspec.Struct, frozen=True, kw_only=True):
     - `merged_records` has the records that were merged into another record's row, each with the id
       of that row.
     - `flagging` has those of `merged_records` that changed nothing in the row but its flag
-      REPORTED_ELSEWHERE. They count as duplicates.
+      REPORTED_ELSEWHERE_FLAG. They count as duplicates.
     - `ambiguous` is the number of stored rows that became ambiguous with this batch, i.e. that may
       contain a report of another event.
     """

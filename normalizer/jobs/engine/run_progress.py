@@ -92,7 +92,7 @@ def _outcomes(totals: RunTotals) -> str:
     return " + ".join(f"{count:,} {outcome}" for count, outcome in counts if count)
 
 
-class RunProgress(ProgressPrinter):
+class RunProgressPrinter(ProgressPrinter):
     """Prints the progress of a run from time to time."""
 
     def report(

@@ -25,7 +25,7 @@ from normalizer.errors import (
 )
 from normalizer.jobs.engine.job_run import JobRun, RunHeartbeat, RunState
 from normalizer.jobs.engine.job_spec import JobSpec
-from normalizer.jobs.engine.run_progress import RunProgress, RunResult
+from normalizer.jobs.engine.run_progress import RunProgressPrinter, RunResult
 from normalizer.jobs.engine.throttle import Throttle
 from normalizer.runtime.logging_setup import OutageLog, get_logger
 from normalizer.runtime.pause import back_off_s, wait_at_most
@@ -49,7 +49,7 @@ class JobRunner:
         spec: JobSpec,
         *,
         throttle: Throttle,
-        progress: RunProgress,
+        progress: RunProgressPrinter,
     ) -> None:
         self.settings = settings
         self.database_url = settings.required_database_url

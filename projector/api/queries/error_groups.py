@@ -198,7 +198,7 @@ async def error_groups(snapshot: Snapshot, params: ErrorGroupsParams) -> ErrorGr
     )
 
 
-class ErrorGroupParams(WindowParams, frozen=True, kw_only=True):
+class ErrorGroupDetailParams(WindowParams, frozen=True, kw_only=True):
     error_class: Annotated[Text, Meta(description="The error text of the group.")]
 
 
@@ -226,7 +226,7 @@ class ErrorGroupDetail(ErrorGroup, frozen=True, kw_only=True):
 
 
 async def error_group(
-    snapshot: Snapshot, params: ErrorGroupParams
+    snapshot: Snapshot, params: ErrorGroupDetailParams
 ) -> TrendAnswer[ErrorGroupDetail]:
     """One error: how often, since when, and at which steps, playbooks, attempts and workers?"""
     groups = ErrorGroupsParams(

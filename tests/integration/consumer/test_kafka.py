@@ -11,7 +11,7 @@ from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
 from normalizer.config.settings import Settings
 from normalizer.core.raw_record import RawRecord
-from normalizer.errors import BrokerUnavailableError, ProcessStuckError
+from normalizer.errors import BrokerUnavailableError, RestartNeededError
 from normalizer.kafka import (
     FetchedChunk,
     GrouplessClient,
@@ -426,7 +426,7 @@ async def test_a_reader_that_lost_its_place_says_so(
     reader.start_reading(partition, incarnation=0, offset=0)
     reader._fetch_positions[partition].next_offset = 5
 
-    with pytest.raises(ProcessStuckError, match="the Kafka client continued at offset"):
+    with pytest.raises(RestartNeededError, match="the Kafka client continued at offset"):
         await fetch(reader, partition, count=1)
 
 

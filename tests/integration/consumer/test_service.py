@@ -19,7 +19,7 @@ from normalizer.errors import (
     BrokerUnavailableError,
     FatalError,
     PositionMovedError,
-    ProcessStuckError,
+    RestartNeededError,
 )
 from normalizer.kafka import GrouplessClient, KafkaPartition
 from normalizer.store.store import Store
@@ -603,7 +603,7 @@ async def test_a_reader_that_stays_locked_up_ends_the_process(
     lock_up(service._membership._reader)
     await feed.send(range(5))
 
-    with pytest.raises(ProcessStuckError, match="did not help"):
+    with pytest.raises(RestartNeededError, match="did not help"):
         await asyncio.wait_for(ended, timeout=60)
 
 
@@ -621,7 +621,7 @@ async def test_a_task_that_ends_by_itself_ends_the_process(
     monkeypatch.setattr(service._membership._claims, "verify_logs", verify_logs)
     service._membership._verification_due.set()
 
-    with pytest.raises(ProcessStuckError, match="the task 'verification' ended unexpectedly"):
+    with pytest.raises(RestartNeededError, match="the task 'verification' ended unexpectedly"):
         await asyncio.wait_for(ended, timeout=20)
 
 

@@ -25,7 +25,7 @@ from normalizer.errors import (
     FatalError,
     FencedError,
     NormalizerError,
-    ProcessStuckError,
+    RestartNeededError,
     StoreUnavailableError,
 )
 from normalizer.runtime.command_line import Program
@@ -43,7 +43,7 @@ CODES = [
     (BrokerUnavailableError("x"), FAILED),
     (FencedError("x", topic="t", partition=0), FAILED),
     (MaintainerBusyError("x"), FAILED),
-    (ProcessStuckError("x"), STUCK),
+    (RestartNeededError("x"), STUCK),
 ]
 
 

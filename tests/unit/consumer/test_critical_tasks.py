@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from normalizer.consumer.critical_tasks import start_critical_tasks
-from normalizer.errors import FatalError, ProcessStuckError, pick_worst_error
+from normalizer.errors import FatalError, RestartNeededError, pick_worst_error
 
 
 async def end() -> None:
@@ -31,7 +31,7 @@ async def test_work_that_ends_before_the_stop_is_fatal_and_ends_the_others(work:
             start_critical_tasks(tasks, asyncio.Event(), {"heartbeat": work, "others": go_on})  # type: ignore[dict-item]
 
     (error,) = raised.value.exceptions
-    assert isinstance(error, ProcessStuckError)
+    assert isinstance(error, RestartNeededError)
     assert "'heartbeat' ended unexpectedly" in str(error)
 
 

@@ -15,7 +15,7 @@ from normalizer.core.batch import (
     to_last_record,
 )
 from normalizer.core.raw_record import OversizedRecord
-from normalizer.errors import ProcessStuckError
+from normalizer.errors import RestartNeededError
 from normalizer.kafka import KafkaPartition
 from normalizer.store.claim import Claim
 from tests.support.factories import (
@@ -175,7 +175,7 @@ def test_offsets_that_do_not_meet_are_rejected() -> None:
     builder = BatchBuilder()
     add(builder, 0, first=0, after=1)
 
-    with pytest.raises(ProcessStuckError, match="expects offset 1 next"):
+    with pytest.raises(RestartNeededError, match="expects offset 1 next"):
         add(builder, 2, first=2, after=3)
 
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from normalizer.core.identity.collisions import alternative_ids, match_strength, with_event_id
-from normalizer.core.identity.merge_flags import SHARES_ID
+from normalizer.core.identity.merge_flags import SHARES_ID_FLAG
 from tests.support.factories import envelope
 from tests.support.merging import merge
 
@@ -68,4 +68,4 @@ def test_a_rekeyed_event_says_which_id_it_brought(coercions: bytes | None) -> No
         {"field": "event_id", "from": 5, "rule": "event_id_conflict"},
         *msgspec.json.decode(coercions or b"[]"),
     ]
-    assert moved.merge_flags == SHARES_ID
+    assert moved.merge_flags == SHARES_ID_FLAG

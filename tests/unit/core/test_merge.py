@@ -9,11 +9,11 @@ import pytest
 
 from normalizer.core.identity.conflicts import MAX_KEPT_BYTES, MAX_KEPT_VALUES, losing_values
 from normalizer.core.identity.merge_flags import (
-    CHANGED_BY_REPORT,
-    HAS_RIVAL,
-    REPORT_WITHOUT_COMMAND,
-    REPORT_WITHOUT_STEP,
-    REPORTED_ELSEWHERE,
+    CHANGED_AFTER_STORING_FLAG,
+    HAS_RIVAL_FLAG,
+    REPORT_WITHOUT_COMMAND_FLAG,
+    REPORT_WITHOUT_STEP_FLAG,
+    REPORTED_ELSEWHERE_FLAG,
 )
 from normalizer.core.rules.event_types import CALL_EVENT_CLASSES
 from normalizer.envelope import Envelope
@@ -212,16 +212,20 @@ def test_a_row_remembers_what_its_reports_did_not_name() -> None:
 
     assert (
         merge(full, envelope(step="")).merge_flags
-        == REPORT_WITHOUT_STEP | REPORT_WITHOUT_COMMAND | CHANGED_BY_REPORT
+        == REPORT_WITHOUT_STEP_FLAG | REPORT_WITHOUT_COMMAND_FLAG | CHANGED_AFTER_STORING_FLAG
     )
-    assert merge(full, envelope(step="a")).merge_flags == REPORT_WITHOUT_COMMAND | CHANGED_BY_REPORT
+    assert (
+        merge(full, envelope(step="a")).merge_flags
+        == REPORT_WITHOUT_COMMAND_FLAG | CHANGED_AFTER_STORING_FLAG
+    )
     assert (
         merge(envelope(step=""), full).merge_flags
-        == REPORT_WITHOUT_STEP | REPORT_WITHOUT_COMMAND | CHANGED_BY_REPORT
+        == REPORT_WITHOUT_STEP_FLAG | REPORT_WITHOUT_COMMAND_FLAG | CHANGED_AFTER_STORING_FLAG
     )
     assert merge(envelope(step=""), envelope(step="")).merge_flags == 0
     assert (
-        merge(full, envelope(step="a", command_id="x", error="e")).merge_flags == CHANGED_BY_REPORT
+        merge(full, envelope(step="a", command_id="x", error="e")).merge_flags
+        == CHANGED_AFTER_STORING_FLAG
     )
     assert merge(full, full).merge_flags == 0
 
@@ -230,7 +234,7 @@ def test_a_row_of_two_steps_says_so_and_is_ambiguous_where_a_report_lacks_its_co
     both = merge(envelope(step="a", command_id="x"), envelope(step="b", command_id="x"))
     silent = both_ways(both, envelope(step="a"), "coercions")
 
-    assert both.merge_flags == HAS_RIVAL | CHANGED_BY_REPORT
+    assert both.merge_flags == HAS_RIVAL_FLAG | CHANGED_AFTER_STORING_FLAG
     assert both.coercions is None
     assert msgspec.json.decode(silent) == [{"rule": "ambiguous_report", "field": "event_id"}]
 
@@ -272,21 +276,21 @@ def test_a_value_that_won_is_not_kept_as_one_that_lost() -> None:
 def test_report_in_another_log_is_flagged_in_either_order() -> None:
     here, there = envelope(5), msgspec.structs.replace(envelope(7), source_partition=1)
 
-    assert merge(here, there).merge_flags & REPORTED_ELSEWHERE
-    assert merge(there, here).merge_flags & REPORTED_ELSEWHERE
+    assert merge(here, there).merge_flags & REPORTED_ELSEWHERE_FLAG
+    assert merge(there, here).merge_flags & REPORTED_ELSEWHERE_FLAG
 
 
 def test_report_before_the_row_in_its_log_is_flagged() -> None:
     earlier, later = envelope(5), envelope(7)
 
-    assert merge(later, earlier).merge_flags & REPORTED_ELSEWHERE
-    assert not merge(earlier, later).merge_flags & REPORTED_ELSEWHERE
+    assert merge(later, earlier).merge_flags & REPORTED_ELSEWHERE_FLAG
+    assert not merge(earlier, later).merge_flags & REPORTED_ELSEWHERE_FLAG
 
 
 def test_identical_report_elsewhere_changes_only_that_flag() -> None:
     here, there = envelope(5), msgspec.structs.replace(envelope(5), source_partition=1)
 
-    assert merge(here, there) == msgspec.structs.replace(here, merge_flags=REPORTED_ELSEWHERE)
+    assert merge(here, there) == msgspec.structs.replace(here, merge_flags=REPORTED_ELSEWHERE_FLAG)
 
 
 @pytest.mark.parametrize("event_type", ["playbook.completed", "step.enter", "command.heartbeat"])
@@ -316,6 +320,6 @@ def test_flag_depends_on_the_order_in_known_cases(
 ) -> None:
     a, b = (msgspec.structs.replace(envelope(5), **fields) for fields in (first, second))
 
-    flags = [merge(*pair).merge_flags & REPORTED_ELSEWHERE for pair in ((a, b), (b, a))]
+    flags = [merge(*pair).merge_flags & REPORTED_ELSEWHERE_FLAG for pair in ((a, b), (b, a))]
 
-    assert sorted(flags) == [0, REPORTED_ELSEWHERE]
+    assert sorted(flags) == [0, REPORTED_ELSEWHERE_FLAG]

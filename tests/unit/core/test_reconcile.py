@@ -10,7 +10,7 @@ import pytest
 from normalizer.core.encoded_events import to_envelope
 from normalizer.core.identity.collisions import MAX_SUBSTITUTE_IDS, alternative_ids
 from normalizer.core.identity.coordinates import Coordinates, source_coordinates
-from normalizer.core.identity.merge_flags import REPORTED_ELSEWHERE, SHARES_ID
+from normalizer.core.identity.merge_flags import REPORTED_ELSEWHERE_FLAG, SHARES_ID_FLAG
 from normalizer.core.identity.reconcile import reconcile
 from normalizer.envelope import Envelope
 from normalizer.snowflake import derive_id
@@ -151,7 +151,7 @@ async def test_a_copy_that_meets_its_row_under_another_id_says_which_it_brought(
 
     assert outcomes == ["merged", "duplicate"]
     assert first_rule(log.rows_by_id[sibling()]) == ["event_id_conflict"]
-    assert log.rows_by_id[5].merge_flags == SHARES_ID
+    assert log.rows_by_id[5].merge_flags == SHARES_ID_FLAG
 
 
 async def test_many_events_with_one_id_are_that_many_rows_and_stay_so() -> None:
@@ -463,5 +463,5 @@ async def test_identical_report_in_another_log_is_a_duplicate_and_flags_its_row(
     report = msgspec.structs.replace(row, source_partition=1)
 
     assert await log.take(report, report) == ["duplicate", "duplicate"]
-    assert log.rows_by_id[row.event_id or 0].merge_flags == REPORTED_ELSEWHERE
+    assert log.rows_by_id[row.event_id or 0].merge_flags == REPORTED_ELSEWHERE_FLAG
     assert (await reconcile([report], log)).updates == []

@@ -21,7 +21,7 @@ from normalizer.jobs.dry_run.overlay import Overlay
 from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, ESTIMATE_ROW_COUNT_SQL, IdRangeWalk
 from normalizer.jobs.engine.job_run import RunTotals
 from normalizer.jobs.engine.job_spec import JobSpec
-from normalizer.jobs.engine.run_progress import RunProgress
+from normalizer.jobs.engine.run_progress import RunProgressPrinter
 from normalizer.jobs.engine.throttle import LiveLag, LiveLagHistory, Throttle
 from normalizer.jobs.sources.field_defaults import FieldDefaults
 from normalizer.jobs.sources.job_source import ReadPosition, SourcePage
@@ -303,7 +303,7 @@ class Terminal(io.StringIO):
 def test_progress_says_rate_and_time_left(stream: Callable[[], io.StringIO], said: int) -> None:
     now_s = 0.0
     screen = Screen(written := stream())
-    progress = RunProgress(screen, "backfill", clock=lambda: now_s)
+    progress = RunProgressPrinter(screen, "backfill", clock=lambda: now_s)
 
     for seconds, records in ((1, 1_000), (6, 6_000), (11, 11_000)):
         now_s = float(seconds)

@@ -16,7 +16,7 @@ from normalizer.config.settings import Settings
 from normalizer.core.batch import LastRecord
 from normalizer.core.identity.merge_flags import (
     LATE_RECORD_DELAY,
-    REPORTED_ELSEWHERE,
+    REPORTED_ELSEWHERE_FLAG,
     coordinates_if_ordered,
 )
 from normalizer.core.previous_owner import RECORD_AMONG_OTHERS, RECORD_BLAMED, PreviousOwner
@@ -68,7 +68,7 @@ def test_record_names_its_place_only_if_that_says_when_its_event_happened() -> N
     in_time = envelope(
         1, recorded_at=event.created_at + LATE_RECORD_DELAY - timedelta(microseconds=1)
     )
-    elsewhere = envelope(1, merge_flags=REPORTED_ELSEWHERE)
+    elsewhere = envelope(1, merge_flags=REPORTED_ELSEWHERE_FLAG)
 
     assert [coordinates_if_ordered(one) is None for one in (event, in_time, late, elsewhere)] == [
         *(False, False, True, True),

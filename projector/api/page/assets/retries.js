@@ -7,7 +7,7 @@ import { drawCoercions } from "./event_panels.js";
 import { percentiles } from "./duration_panel.js";
 import { guide } from "./guides.js";
 import { ended, iterations } from "./lists.js";
-import { FEW_CALLS, errorText, execution, expandButton, limit, nothing, showing, stamp, sum, worstFirst } from "./panel_parts.js";
+import { errorText, execution, expandButton, limit, nothing, showing, stamp, sum, worstFirst } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
 import { hours, pace } from "./windows.js";
 
@@ -87,7 +87,7 @@ const WORTH = {
 
 export function retries(address) {
   address_ = address;
-  return { title: "Retries", layout: "grid packed", panels: [
+  return { title: address.step === undefined ? "Retries" : `Retries of ${address.step || "(no step)"}`, layout: "grid packed", panels: [
     WORTH,
     panel({ id: "recovery", title: "Recovery", subtitle: "How likely a retry succeeds",
       path: "retry-recovery", filters: ["playbook", "step", "attempts"], none: "No call was retried", key: byStepAndTry,
@@ -150,6 +150,8 @@ const endedOf = (row) => row.completed + row.failed + row.cancelled;
 const NOT_ENDED = { name: "Not ended", number: true, value: (row) => row.executions - endedOf(row), cell: (row) => count(row.executions - endedOf(row)) };
 const ENDED = { name: "Ended", number: true, value: endedOf, cell: (row) => count(endedOf(row)) };
 const MOST_VERSIONS = 4;
+/** That this many calls with one error ran on one worker is hardly chance. */
+const TELLING_CALLS = 3;
 
 /** A row for each error, a column for each of the latest versions. */
 function drawVersionErrors({ errors, versions }, { expanded }) {
@@ -159,7 +161,7 @@ function drawVersionErrors({ errors, versions }, { expanded }) {
     const own = errors.rows.filter((row) => row.error_class === name);
     const workers = new Set(own.map((row) => row.only_worker));
     return { name, of: new Map(own.map((row) => [row.version ?? null, row.calls])),
-      worker: workers.size === 1 && sum(own, "calls") >= FEW_CALLS ? own[0].only_worker : null };
+      worker: workers.size === 1 && sum(own, "calls") >= TELLING_CALLS ? own[0].only_worker : null };
   }).filter((row) => latest.some((version) => row.of.has(version)));
   const only = (row) => {
     const having = latest.filter((version) => row.of.has(version));

@@ -76,8 +76,10 @@ begin
     if tg_op = 'DELETE' and current_setting('projector.archiving', true) = 'on' then
         -- Retention deletes events (delete_executions turns `archiving` on). Usually they are all
         -- events of their executions, and project_executions has already deleted these with their
-        -- calls, and moved their counts to shard -1. So only calls of executions that have kept
-        -- other events are left to update.
+        -- calls, and moved their counts to shard -1. What's left are executions whose facts still
+        -- count an event: retention waits for these, so only a DELETE by hand, or `forget` where
+        -- the facts count an event too many, comes here. Their counts leave the live part as with
+        -- any other DELETE, and no part of them is archived.
         remaining_executions := array(
             select execution_id
             from   (select distinct execution_id from before) as archived

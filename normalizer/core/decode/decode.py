@@ -3,7 +3,7 @@
 A record may hold one event, a list of events, or either of these in an envelope such as a
 CloudEvent. Nearly every record is one event without an envelope, and `decode_events` decodes it
 right away. Source: docs/spec/wire-shapes.md#w1, #w2, #w3, #w4, #w5, #w6, #w7, #w8, #w9, #b1, #b2,
-#l2, #l3. The limits of a record are in `bounds`.
+#l2, #l3. The limits of a record are in `record_limits`.
 """
 
 import re

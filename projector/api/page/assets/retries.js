@@ -151,7 +151,7 @@ const NOT_ENDED = { name: "Not ended", number: true, value: (row) => row.executi
 const ENDED = { name: "Ended", number: true, value: endedOf, cell: (row) => count(endedOf(row)) };
 const MOST_VERSIONS = 4;
 /** That this many calls with one error ran on one worker is hardly chance. */
-const TELLING_CALLS = 3;
+const CALLS_BEYOND_CHANCE = 3;
 
 /** A row for each error, a column for each of the latest versions. */
 function drawVersionErrors({ errors, versions }, { expanded }) {
@@ -161,7 +161,7 @@ function drawVersionErrors({ errors, versions }, { expanded }) {
     const own = errors.rows.filter((row) => row.error_class === name);
     const workers = new Set(own.map((row) => row.only_worker));
     return { name, of: new Map(own.map((row) => [row.version ?? null, row.calls])),
-      worker: workers.size === 1 && sum(own, "calls") >= TELLING_CALLS ? own[0].only_worker : null };
+      worker: workers.size === 1 && sum(own, "calls") >= CALLS_BEYOND_CHANCE ? own[0].only_worker : null };
   }).filter((row) => latest.some((version) => row.of.has(version)));
   const only = (row) => {
     const having = latest.filter((version) => row.of.has(version));

@@ -56,7 +56,6 @@ as $$
 declare
     role_by_type         jsonb;
     outcome_by_type      jsonb;
-    remaining_executions bigint[];  -- null: use the calls of all executions
     -- Each of these arrays may be null, because array_agg returns null for no rows. That means the
     -- same as an empty array, also to unnest and `||`. No element is null.
     changes              call_change[];
@@ -74,20 +73,10 @@ begin
         return null;  -- another trigger has noted the executions as divergent (project_divergences)
     end if;
     if tg_op = 'DELETE' and current_setting('projector.archiving', true) = 'on' then
-        -- Retention deletes events (delete_executions turns `archiving` on). Usually they are all
-        -- events of their executions, and project_executions has already deleted these with their
-        -- calls, and moved their counts to shard -1. What's left are executions whose facts still
-        -- count an event: retention waits for these, so only a DELETE by hand, or `forget` where
-        -- the facts count an event too many, comes here. Their counts leave the live part as with
-        -- any other DELETE, and no part of them is archived.
-        remaining_executions := array(
-            select execution_id
-            from   (select distinct execution_id from before) as archived
-            join   execution_facts using (execution_id)
-        );
-        if cardinality(remaining_executions) = 0 then
-            return null;
-        end if;
+        -- delete_executions deletes all events of its executions, which its callers count under the
+        -- lock. project_1_executions has deleted these executions with their calls, and moved their
+        -- counts to shard -1.
+        return null;
     end if;
 
     -- 1. Reduce what the rows say to one entry for each command. The kinds of events are read once
@@ -107,7 +96,6 @@ begin
                evidence, worker_id, max_attempts, iteration, duration, error, context, result
         from   before
         where  command_id <> ''
-        and    (remaining_executions is null or execution_id = any(remaining_executions))
         union all
         select evidence_rank(evidence, 'attempts') > 0 and attempts > 0, execution_id, command_id,
                event_type, step, status, created_at, evidence, worker_id, max_attempts, iteration,

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 import pytest
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser, Page, Route
 
 from bench.history import make_history
 from tests.integration.page.browsing import fully_drawn, looking, serving, take_picture
@@ -110,6 +110,26 @@ async def test_operator_finds_the_answer_in_three_clicks_or_one_paste(
         if question in _PICTURES:
             await page.mouse.move(0, 0)
             await take_picture(page, _PICTURES[question])
+
+
+async def test_an_error_that_grew_is_above_a_more_frequent_one(
+    browser: Browser, incident: str
+) -> None:
+    async def with_counts_before(route: Route) -> None:
+        response = await route.fetch()
+        answer = await response.json()
+        frequent, rarer = answer["rows"][:2]
+        frequent["calls_before"], rarer["calls_before"] = frequent["calls"], 0
+        await route.fulfill(response=response, json=answer)
+
+    async with looking(browser, incident, visit=False) as page:
+        await page.route("**/error-groups*", with_counts_before)
+        await page.goto(f"{incident}/?last=1h")
+        await fully_drawn(page)
+        rows = await page.locator("#why li a").all_inner_texts()
+
+    assert rows[0].endswith("before 0")
+    assert re.search(r"\b27\s+before 27$", rows[1])
 
 
 async def _act(page: Page, action: str) -> None:

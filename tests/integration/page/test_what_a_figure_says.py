@@ -211,6 +211,14 @@ async def test_mark_of_a_copy_stays_for_five_seconds(browser: Browser, figures: 
         await page.wait_for_selector("#first .rule:not([data-done])")
 
 
+async def test_rule_is_copied_without_the_permission_of_the_clipboard(
+    browser: Browser, figures: str
+) -> None:
+    async with looking(browser, figures) as page:
+        await page.click("#first .rule")
+        await page.wait_for_selector("#first .rule[data-done=Done]")
+
+
 async def test_quoted_part_of_an_error_is_no_question_mark(browser: Browser, figures: str) -> None:
     shown = "TemplateError: unknown field '…'"
     async with looking(browser, figures) as page:

@@ -4,7 +4,7 @@ A snowflake is a 63-bit id whose upper bits are a time, so ids sort by time. In 
 applications, 41 bits are milliseconds since 2024-01-01T00:00:00Z, 10 bits the node, and 12 bits a
 sequence number. Source: docs/spec/wire-shapes.md#g1, #g2, #g4.
 
-    decode(333895119839481857).time_ms  # the time inside the id, in milliseconds since 1970
+    decode_id(333895119839481857).time_ms  # the time inside the id, in milliseconds since 1970
 """
 
 import struct

@@ -6,7 +6,7 @@ from typing import Any, Final
 from normalizer.envelope import Envelope
 
 JSON_COLUMNS: Final = frozenset({"context", "result", "meta", "extra", "coercions", "headers"})
-"""The JSON_COLUMNS columns, which are text in a row and bytes in an envelope."""
+"""The columns of type jsonb, which are text in a row and bytes in an envelope."""
 
 ENVELOPE_COLUMNS: Final = ", ".join(
     f"{name}::text" if name in JSON_COLUMNS else name for name in Envelope.__struct_fields__

@@ -27,7 +27,7 @@ def end_of_hour(hour: datetime) -> datetime:
 
 
 def with_utc_zone(time: datetime) -> datetime:
-    """Return the time in UTC. asyncpg reads infinite times without a zone."""
+    """Return the time with the zone UTC. asyncpg reads infinite times without a zone."""
     return time.replace(tzinfo=UTC)
 
 

@@ -32,7 +32,7 @@ from normalizer.runtime.signals import stop_on_signals
 from normalizer.store.migrate import migrate as apply_migrations, read_migration_statuses
 from normalizer.store.psql_script import psql_script
 from normalizer.up import UpOptions, up as run_stack
-from normalizer.up.service_processes import RunProcesses
+from normalizer.up.service_processes import ServiceProcesses
 
 reset_option: Final = click.option(
     "--accept-reset",
@@ -147,7 +147,7 @@ def _run_several(settings: Settings, arguments: list[str], processes: int) -> No
     """Run this many processes until a signal, and exit with their code."""
 
     async def serve() -> int:
-        group = RunProcesses(settings, os.environ, arguments, processes)
+        group = ServiceProcesses(settings, os.environ, arguments, processes)
         with stop_on_signals(group.stop):
             return await group.run()
 

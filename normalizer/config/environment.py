@@ -1,6 +1,6 @@
 """Reads the settings from environment variables, and reports all mistakes at once.
 
-    settings = load(os.environ, needs=("database_url",))
+    settings = load_settings(os.environ, needs=("database_url",))
 
 A message names the variable and what was expected. It never shows the value of a secret.
 """

@@ -18,7 +18,7 @@ rebuild_record  turns a stored row back into a raw record.
 restore_text    restores the text and headers of a stored row.
 cloudevents     writes a canonical event as a CloudEvent.
 drift           finds undocumented fields.
-rules_hash    computes the hash of the rules, to find a native lane built from other ones.
+rules_hash      computes the hash of the rules, to find a native lane built from other ones.
 record_address  parses how a user names a record or a partition.
 json_schema     describes the canonical event as JSON Schema.
 """

@@ -33,7 +33,7 @@ class UnpackedFile:
     a frame, which means that the file is incomplete. `read_bytes` counts the bytes of the file
     itself, before decompression, so it shows how much of the file is left.
 
-        with Unpacked.open(Path("events.ndjson.gz")) as stream:
+        with UnpackedFile.open(Path("events.ndjson.gz")) as stream:
             while chunk := stream.read1():
                 ...
     """

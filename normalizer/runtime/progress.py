@@ -38,10 +38,10 @@ def format_duration(seconds: float) -> str:
 class ProgressPrinter:
     """Prints the progress of work from time to time.
 
-    Use `reporting` to print it for as long as a block runs. Pass a function that returns how much
-    is done:
+    Use `print_while_running` to print it for as long as a block runs. Pass a function that returns
+    how much is done:
 
-        with ProgressPrinter(screen, "export").reporting(export.done):
+        with ProgressPrinter(screen, "export").print_while_running(export.work_done):
             await export.run(file.write)
     """
 

@@ -53,7 +53,7 @@ _FINAL_CODES: Final = frozenset((MISUSED, FAILED))
 _log: Final = get_logger()
 
 
-class RunProcesses:
+class ServiceProcesses:
     """Several processes of the service. `run` ends after `stop`, or with a final exit code."""
 
     def __init__(

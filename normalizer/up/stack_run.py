@@ -28,7 +28,7 @@ from normalizer.runtime.signals import stop_on_signals
 from normalizer.store.migrate import SchemaMismatchError, migrate
 from normalizer.store.sqlstate import STATEMENT_ERRORS
 from normalizer.up.call_summary import print_calls, print_calls_periodically
-from normalizer.up.new_lane_watch import NewLaneWatch
+from normalizer.up.native_build_watch import NativeBuildWatch
 from normalizer.up.stack_files import (
     SHELL_VARIABLES_FILE,
     RunningStack,
@@ -99,7 +99,7 @@ class _Run:
         self._environ = environ
         self._folder = options.folder.resolve()
         self._supervisor = Supervisor()
-        self._lane_watch = NewLaneWatch()
+        self._lane_watch = NativeBuildWatch()
 
     async def run(self) -> None:
         """Start everything, keep it running until cancelled, then stop everything."""

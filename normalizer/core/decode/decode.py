@@ -18,7 +18,7 @@ from normalizer.core.decode.decode_json import (
     UTF8_BOM,
     decode_object,
     decode_object_or_text,
-    parse_suspicious_parts,
+    parse_suspicious_or_reject,
     reject_invalid_json,
     reject_long_numbers,
     strip_schema_header,
@@ -339,7 +339,7 @@ def _parse_text(text: bytes, sign_search: HasSign | None) -> _ParsedText:
     if sign_search is None:
         clean = decode_object_or_text(text)
         return _CleanText(text, clean, _check_record_depth(text), bom)
-    suspicious = parse_suspicious_parts(text, sign_search)
+    suspicious = parse_suspicious_or_reject(text, sign_search)
     return _SuspiciousText(text, suspicious, _check_record_depth(text), bom, sign_search)
 
 

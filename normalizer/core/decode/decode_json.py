@@ -97,7 +97,7 @@ def reject_invalid_json(text: bytes) -> None:
         raise _unreadable(text, error) from None
 
 
-def parse_suspicious_parts(text: bytes, has_sign: HasSign) -> Json:
+def parse_suspicious_or_reject(text: bytes, has_sign: HasSign) -> Json:
     """Parse the parts of a JSON text for which `has_sign` returns True.
 
     The others are left as bytes. Raises RecordRejectedError.

@@ -14,13 +14,13 @@ import structlog
 from normalizer.config.settings import Settings
 from normalizer.runtime.child import ChildProcess
 from normalizer.up import service_processes
-from normalizer.up.service_processes import RunProcesses
+from normalizer.up.service_processes import ServiceProcesses
 from tests.support.feed import Feed
 from tests.support.probe_client import http_get, metric_value, scrape_metrics
 from tests.support.service_runs import environment, until
 
 
-async def _each_claims_one(group: RunProcesses) -> bool:
+async def _each_claims_one(group: ServiceProcesses) -> bool:
     claimed = {
         dict(labels)["process"]: number
         for (name, labels), number in (await scrape_metrics(group.url)).items()
@@ -29,7 +29,7 @@ async def _each_claims_one(group: RunProcesses) -> bool:
     return claimed == {"0": 1, "1": 1}
 
 
-def group_pids(group: RunProcesses) -> list[int]:
+def group_pids(group: ServiceProcesses) -> list[int]:
     """The process ids of those that run."""
     return [group._children[number].pid for number in group._running()]
 
@@ -39,7 +39,7 @@ async def test_processes_share_the_partitions_and_one_that_dies_is_started_again
     feed: Feed,
 ) -> None:
     settings = feed.settings(instance="pair")
-    group = RunProcesses(settings, environment(settings), [], 2)
+    group = ServiceProcesses(settings, environment(settings), [], 2)
     running = asyncio.create_task(group.run())
     await feed.send(range(20))
     await feed.until_owned({"pair-0", "pair-1"})
@@ -70,7 +70,7 @@ async def test_processes_share_the_partitions_and_one_that_dies_is_started_again
 def test_each_process_keeps_its_name_and_no_other_group_has_it() -> None:
     names = []
     for _ in range(2):
-        group = RunProcesses(Settings(http_port=0), {}, [], 2)
+        group = ServiceProcesses(Settings(http_port=0), {}, [], 2)
         with group._probes:
             names += [group._environment(n)["NORMALIZER_INSTANCE"] for n in (0, 1, 0, 1)]
 
@@ -82,7 +82,7 @@ def test_each_process_keeps_its_name_and_no_other_group_has_it() -> None:
 async def test_an_exit_code_says_whether_a_process_is_started_again(
     code: int, *, is_final: bool
 ) -> None:
-    group = RunProcesses(Settings(http_port=0), {}, [], 1)
+    group = ServiceProcesses(Settings(http_port=0), {}, [], 1)
     group._command = [sys.executable, "-c", f"raise SystemExit({code})"]
     with structlog.testing.capture_logs() as lines:
         running = asyncio.create_task(group.run())
@@ -98,7 +98,7 @@ async def test_a_process_that_cannot_be_started_now_ends_no_other(
 ) -> None:
     """As at the limit of processes of a container: one that died is started again later."""
     monkeypatch.setattr(service_processes, "RESTART_DELAY_S", 0.1)
-    group = RunProcesses(Settings(http_port=0), {}, [], 2)
+    group = ServiceProcesses(Settings(http_port=0), {}, [], 2)
     group._command = [sys.executable, "-c", "import time; time.sleep(60)"]
     running = asyncio.create_task(group.run())
     await until(lambda: running.done() or len(group_pids(group)) == 2)
@@ -127,7 +127,7 @@ async def test_a_process_that_cannot_be_started_now_ends_no_other(
 async def test_a_process_that_dies_at_once_is_started_again_later_each_time(
     monkeypatch: pytest.MonkeyPatch, steady_s: int, waited_s: list[int]
 ) -> None:
-    group = RunProcesses(Settings(http_port=0), {}, [], 1)
+    group = ServiceProcesses(Settings(http_port=0), {}, [], 1)
     group._command = [sys.executable, "-I", "-S", "-c", "raise SystemExit(1)"]
     waits: list[float] = []
 
@@ -171,7 +171,7 @@ async def test_while_a_process_waits_for_its_next_start_the_others_are_alive(
 ) -> None:
     """An orchestrator would kill them, and restart what is started again anyhow."""
     monkeypatch.setattr(service_processes, "RESTART_DELAY_S", 60)
-    group = RunProcesses(Settings(http_port=0, instance="dies"), {}, [], 2)
+    group = ServiceProcesses(Settings(http_port=0, instance="dies"), {}, [], 2)
     group._command = [sys.executable, "-c", STAND_IN]
     running = asyncio.create_task(group.run())
 

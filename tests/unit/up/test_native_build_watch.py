@@ -7,7 +7,7 @@ import pytest
 
 from normalizer.core.rules_hash import rules_sha256
 from normalizer.runtime.native_lane import NATIVE_MODULE_NAME
-from normalizer.up.new_lane_watch import NewLaneWatch
+from normalizer.up.native_build_watch import NativeBuildWatch
 from tests.support.waiting import until
 
 _LANE = """
@@ -28,7 +28,7 @@ async def test_lane_of_other_rules_is_passed_over_and_the_next_one_noticed(
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     _install(tmp_path, "there before", rules_sha256())
-    watch = NewLaneWatch(look_s=0.01)
+    watch = NativeBuildWatch(look_s=0.01)
 
     async def is_loaded() -> bool:
         return (tmp_path / "of other rules").exists()

@@ -20,7 +20,7 @@ _WHY_NOT: Final = (
 )
 
 
-class NewLaneWatch:
+class NativeBuildWatch:
     """Compares the installed lane with the one that was installed when this object was created."""
 
     def __init__(self, *, look_s: float = _LOOK_S) -> None:

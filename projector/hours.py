@@ -27,7 +27,10 @@ def end_of_hour(hour: datetime) -> datetime:
 
 
 def with_utc_zone(time: datetime) -> datetime:
-    """Return the time with the zone UTC. asyncpg reads infinite times without a zone."""
+    """Return a time that asyncpg has read, with the zone UTC in place of its own.
+
+    asyncpg reads times in UTC, but infinite ones without a zone.
+    """
     return time.replace(tzinfo=UTC)
 
 

@@ -12,10 +12,7 @@ import asyncpg
 from projector.hours import with_utc_zone
 from projector.verify.queries import Comparison
 from projector.verify.ranges import OpenDivergence
-from projector.verify.verdict import Verdict
-
-MAX_STORED_LOCATIONS: Final = 100_000
-"""If more locations differ, store them as one divergence without a location."""
+from projector.verify.verdict import MAX_STORED_LOCATIONS, Verdict
 
 
 async def store_verdict(connection: asyncpg.Connection, verdict: Verdict) -> bool:
@@ -33,7 +30,7 @@ async def store_verdict(connection: asyncpg.Connection, verdict: Verdict) -> boo
                 verdict.compared,
                 verdict.divergent,
                 verdict.archived,
-                "\n".join(verdict.examples),
+                "\n".join([*verdict.examples, *verdict.unproven_parts]),
                 verdict.took_s,
                 verdict.since,
                 verdict.until,

@@ -32,6 +32,11 @@ EXECUTIONS_PER_RANGE: Final = 200
 _HOURS_AT_ONCE: Final = 1_000
 _LEAST_ID: Final = -(1 << 63)
 
+Location = datetime | int
+"""Where a projection can differ from the events: an hour, or an execution id. A variable named `at`
+holds one. A divergence is such a location that differs, in one row or in more. A `divergent` number
+counts rows."""
+
 
 class VerifyScope(msgspec.Struct, frozen=True, kw_only=True):
     """What to compare: everything, the hours from `since` (included) to `until`, or a sample.
@@ -81,10 +86,10 @@ class VerifyScope(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OpenDivergence(msgspec.Struct, frozen=True):
-    """A divergence that is still open, at an hour, an execution id, or None if that is unknown."""
+    """A divergence that is still open. `at` is None if its location is unknown."""
 
     divergence_id: int
-    at: datetime | int | None
+    at: Location | None
 
 
 class HourRange(msgspec.Struct, frozen=True):
@@ -96,7 +101,7 @@ class HourRange(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         return f"{self.low} to {self.high}"
 
-    def select_locations(self, locations: Collection[datetime | int]) -> list[datetime | int]:
+    def select_locations(self, locations: Collection[Location]) -> list[Location]:
         """Return those of the locations that are hours in this range."""
         return [at for at in locations if isinstance(at, datetime) and self.low <= at < self.high]
 
@@ -121,7 +126,7 @@ class ExecutionRange(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         return f"{len(self.execution_ids)} executions from {self.execution_ids[0]} on"
 
-    def select_locations(self, locations: Collection[datetime | int]) -> list[datetime | int]:
+    def select_locations(self, locations: Collection[Location]) -> list[Location]:
         """Return those of the locations that are executions in this range.
 
         `locations` should be a dictionary or a set, because it may be long.
@@ -176,15 +181,15 @@ async def ranges_in_scope(
 
 def _named_locations(
     scope: VerifyScope, divergences: Sequence[OpenDivergence]
-) -> Sequence[datetime | int] | None:
+) -> Sequence[Location] | None:
     """Return the hours or execution ids that the scope names one by one, or None."""
     if scope.execution_ids:
         return scope.execution_ids
-    located = [location.at for location in divergences if location.at is not None]
-    return located if scope.only_open_divergences and len(located) == len(divergences) else None
+    known = [one.at for one in divergences if one.at is not None]
+    return known if scope.only_open_divergences and len(known) == len(divergences) else None
 
 
-def _ranges_around(locations: Sequence[datetime | int]) -> list[VerifyRange]:
+def _ranges_around(locations: Sequence[Location]) -> list[VerifyRange]:
     """Return one range per hour, or ranges of some executions each.
 
     The locations are of one projection, so they're either all hours or all executions.
@@ -199,7 +204,7 @@ def _ranges_around(locations: Sequence[datetime | int]) -> list[VerifyRange]:
 def _cut(ids: Collection[int]) -> list[ExecutionRange]:
     unique = sorted(set(ids))
     firsts = range(0, len(unique), EXECUTIONS_PER_RANGE)
-    return [ExecutionRange(tuple(unique[at : at + EXECUTIONS_PER_RANGE])) for at in firsts]
+    return [ExecutionRange(tuple(unique[n : n + EXECUTIONS_PER_RANGE])) for n in firsts]
 
 
 async def _hour_ranges(

@@ -6,7 +6,6 @@ the comparison reports no false differences, even while other processes write.
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import asyncpg
@@ -15,7 +14,10 @@ import msgspec
 from normalizer.errors import FatalError
 from projector.hours import start_of_hour, with_utc_zone
 from projector.verify.queries import Comparison
-from projector.verify.ranges import VerifyRange
+from projector.verify.ranges import Location, VerifyRange
+
+MAX_EXAMPLES: Final = 10
+"""How many rows that differ are described, in a range and in a verdict."""
 
 _INDIVISIBLE_RANGE_TIMEOUT_S: Final = 60
 """The longest time of a statement about one hour or one execution, which can't be cut any more."""
@@ -65,11 +67,12 @@ class RowDifferences(msgspec.Struct, frozen=True):
     """The result of comparing one range in one statement.
 
     - `expected` is how many rows the events lead to.
-    - `actual_only` is how many rows only the projection has, with these values.
+    - `actual_only` is how many rows only the projection has, with these values. In a self-test, the
+      expected rows with one of them tampered with take the place of the projection's rows.
     - `expected_only` is how many rows only the events lead to, with these values.
     - `differing` is how many rows are missing, superfluous, or have other values. A row with other
       values is in both of the counts above, and in this one once.
-    - `examples` are sentences, each about one of the first 20 rows that differ, by their keys.
+    - `examples` are sentences, each about one of the first rows that differ, by their keys.
     - `divergent_locations` are the executions or hours that differ.
     """
 
@@ -78,7 +81,7 @@ class RowDifferences(msgspec.Struct, frozen=True):
     expected_only: int
     differing: int
     examples: tuple[str, ...]
-    divergent_locations: frozenset[int | datetime]
+    divergent_locations: frozenset[Location]
 
     @property
     def compared(self) -> int:
@@ -114,8 +117,9 @@ async def compare_range(
     connection: asyncpg.Connection, comparison: Comparison, verify_range: VerifyRange
 ) -> RowDifferences:
     """Compare the range. Raises QueryCanceledError if that takes too long."""
+    actual_rows = f"select to_jsonb(t) from ({comparison.actual}) as t"  # noqa: S608 - constants of this package
     return await _compare_with(
-        connection, comparison, verify_range, "select row from actual", with_locations=True
+        connection, comparison, verify_range, actual_rows, with_locations=True
     )
 
 
@@ -125,9 +129,9 @@ async def run_self_tests(
     """Run every self-test and return their number. Raises FatalError if one fails.
 
     A self-test tampers with a copy of one row, and fails if the comparison doesn't report that row.
-    It takes longer than the comparison itself, and raises QueryCanceledError if it exceeds the time
-    limit. Returns 0 if the rows have been deleted in the meantime, so that there's nothing to
-    tamper with.
+    It also sorts the rows, so that it may exceed a time limit that the comparison doesn't. Then it
+    raises QueryCanceledError. Returns 0 if the rows have been deleted in the meantime, so that
+    there's nothing to tamper with.
     """
     for name, test in _SELF_TESTS.items():
         column = comparison.keys[0] if test.tampers_with_key else comparison.self_test_column
@@ -151,22 +155,19 @@ async def _compare_with(
     connection: asyncpg.Connection,
     comparison: Comparison,
     verify_range: VerifyRange,
-    observed: str,
+    actual_rows: str,
     *,
     with_locations: bool,
 ) -> RowDifferences:
-    """Compare the expected rows with the observed ones, in one statement and thus one snapshot.
-
-    `observed` is a query for the observed rows.
-    """
+    """Compare the rows of the query `actual_rows` with the expected ones, in one snapshot."""
     statement = _COMPARE.format(
-        actual=comparison.actual,
         expected=comparison.expected,
-        observed=observed,
+        actual_rows=actual_rows,
         keys=", ".join(f"row -> '{key}'" for key in comparison.keys),
         first_key=comparison.keys[0],
         location_type="bigint" if comparison.bounded_by == "executions" else "timestamptz",
         with_locations=str(with_locations).lower(),
+        max_examples=MAX_EXAMPLES,
     )
     async with hash_join_transaction(connection, verify_range):
         row = await connection.fetchrow(statement, *verify_range.query_parameters)
@@ -180,7 +181,7 @@ async def _compare_with(
     )
 
 
-def _location(at: int | datetime) -> int | datetime:
+def _location(at: Location) -> Location:
     return at if isinstance(at, int) else start_of_hour(with_utc_zone(at))
 
 
@@ -214,21 +215,29 @@ def _rest(row: dict[str, Any] | None, keys: Sequence[str]) -> str:
     return ", ".join(f"{column} {value}" for column, value in fields.items() if column not in keys)
 
 
+# For coercion_hours, the finished statement begins like this:
+#     with expected as materialized (
+#         select to_jsonb(t) as row from (select ... as hour, shape, ... as rule, ...) as t
+#     ),
+#     actual (row) as materialized (
+#         select to_jsonb(t) from (select hour, shape, rule, sum(coercions) ...) as t
+#     ),
+# A row is {"hour": "2026-07-01T09:00:00+00:00", "shape": "v3", "rule": "opaque_id",
+# "coercions": 3}. Its key is jsonb_build_array(row -> 'hour', row -> 'shape', row -> 'rule'), and
+# its location is (row ->> 'hour')::timestamptz. If only 2 of the 3 coercions were counted, then
+# actual_only has this row with 2, expected_only has it with 3, and all three counts are 1.
 _COMPARE: Final = """
-    with actual as materialized (
-        select to_jsonb(t) as row from ({actual}) as t
-    ),
-    expected as materialized (
+    with expected as materialized (
         select to_jsonb(t) as row from ({expected}) as t
     ),
-    observed (row) as materialized (
-        {observed}
+    actual (row) as materialized (
+        {actual_rows}
     ),
     actual_only as (
-        select row from observed except all select row from expected
+        select row from actual except all select row from expected
     ),
     expected_only as (
-        select row from expected except all select row from observed
+        select row from expected except all select row from actual
     ),
     differing as (
         select row from actual_only
@@ -237,7 +246,9 @@ _COMPARE: Final = """
     ),
     -- A row with other values is on both sides, so choose the examples by their keys.
     example as (
-        select distinct jsonb_build_array({keys}) as key from differing order by key limit 20
+        select distinct jsonb_build_array({keys}) as key from differing
+        order by key
+        limit {max_examples}
     )
     select (select count(*) from expected) as expected,
            (select count(*) from actual_only) as actual_count,

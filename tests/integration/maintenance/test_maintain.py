@@ -95,7 +95,7 @@ async def run(
     return [str(one) async for one in done]
 
 
-async def divergent(connection: asyncpg.Connection) -> dict[str, tuple[str, ...]]:
+async def divergent(connection: asyncpg.Connection) -> dict[str, list[str]]:
     return {
         verdict.projection: verdict.examples
         async for verdict in verify(connection, VerifyScope())

@@ -337,7 +337,7 @@ async def test_an_execution_that_cannot_be_folded_holds_up_no_other(
 
     differs = [one for one in said if one.verdict != "match"]
     assert {one.projection for one in differs} == {"execution_facts"}
-    assert {one.divergent_locations for one in differs} == {(3,)}
+    assert all(one.divergent_locations == {3} for one in differs)
     assert await standing(connection) == {"execution_facts": 1}
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import tracemalloc
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -198,7 +199,7 @@ async def test_a_comparison_that_notices_nothing_is_not_believed(
     connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await fill(connection)
-    blind = re.sub(r"row from expected\b", "row from observed", row_comparison._COMPARE)
+    blind = re.sub(r"row from expected\b", "row from actual", row_comparison._COMPARE)
     monkeypatch.setattr(row_comparison, "_COMPARE", blind)
 
     with pytest.raises(FatalError, match="went unnoticed"):
@@ -294,7 +295,7 @@ async def test_a_range_that_takes_too_long_is_inconclusive(
     )
 
     assert found["event_hours"].verdict == "inconclusive"
-    assert "took longer than a statement may" in found["event_hours"].examples[0]
+    assert "took longer than a statement may" in found["event_hours"].unproven_parts[0]
 
 
 async def test_self_tests_that_always_take_too_long_are_given_up(
@@ -336,7 +337,7 @@ async def test_rows_without_a_self_test_are_no_match(
     found = (await verdicts(connection, comparisons=[EVENT_HOURS_COMPARISON]))["event_hours"]
 
     assert found.verdict == "inconclusive"
-    assert found.examples == ("its self-tests: no event was there to run them on",)
+    assert found.unproven_parts == ["its self-tests: no event was there to run them on"]
 
 
 async def test_a_missing_row_and_another_that_no_event_explains_are_two_differences(
@@ -376,6 +377,48 @@ async def test_a_row_with_another_value_is_never_called_missing_however_many_dif
         execution_id = int(re.match(r"execution_id (\d+): ", example)[1])  # type: ignore[index]
         assert ("missing" in example) == (execution_id <= 5), example
         assert "no event says so" not in example
+
+
+@pytest.mark.parametrize("what", ["sentence", "locations", "timeout"])
+async def test_ranges_that_differ_or_take_too_long_need_no_memory_each(
+    connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Each of 30 ranges differs, or takes too long, and a megabyte or more says so."""
+    for one in range(1, 31):
+        await view_rows.insert(connection, [event(event_id=one, execution_id=one)])
+    megabyte = 1 << 20
+
+    async def compare(
+        _connection: asyncpg.Connection, _comparison: Comparison, verify_range: ranges.VerifyRange
+    ) -> row_comparison.RowDifferences:
+        if what == "timeout":
+            raise asyncpg.QueryCanceledError
+        assert isinstance(verify_range, ranges.ExecutionRange)
+        first = verify_range.execution_ids[0] * 30_000
+        return row_comparison.RowDifferences(
+            expected=0,
+            actual_only=1,
+            expected_only=0,
+            differing=1,
+            examples=(str(verify_range),) if what == "sentence" else (),
+            divergent_locations=frozenset(
+                range(first, first + 30_000) if what == "locations" else ()
+            ),
+        )
+
+    monkeypatch.setattr(ranges, "EXECUTIONS_PER_RANGE", 1)
+    monkeypatch.setattr(ranges.ExecutionRange, "__str__", lambda _: "x" * megabyte)
+    monkeypatch.setattr("projector.verify.verify.compare_range", compare)
+    tracemalloc.start()
+    try:
+        found = await verdicts(connection, comparisons=[EXECUTION_FACTS_COMPARISON])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    verdict = "inconclusive" if what == "timeout" else "divergent"
+    assert found["execution_facts"].verdict == verdict
+    assert peak < 20 * megabyte
 
 
 async def test_differences_in_too_many_places_open_one_divergence_however_often_they_are_found(

@@ -45,25 +45,22 @@ ARRIVAL_HOURS_COMPARISON: Final = counter_comparison(
                  coalesce(worker_id, '') as worker_id,
                  case
                      when recorded_at is null then 0
-                     else 1 + width_bucket(
-                         extract(epoch from recorded_at - created_at),
-                         array[-1, 1, 10, 60, 600, 3600, 86400]::numeric[]
-                     )
+                     else 1 + width_bucket(skew_s, array[-1, 1, 10, 60, 600, 3600, 86400])
                  end as lateness,
                  count(*) as events,
                  coalesce(
-                     sum((date_part('epoch', recorded_at - created_at) * 1000000)::bigint)
-                         filter (
-                             where extract(epoch from recorded_at - created_at) < -1
-                             or    extract(epoch from recorded_at - created_at) >= 1
-                         ),
-                     0
+                     sum((skew_s * 1000000)::bigint) filter (where skew_s < -1 or skew_s >= 1), 0
                  ) as skew_us,
                  count(*) filter (where evidence_rank(evidence, 'attempts') = 0)
                      as attempts_defaulted,
                  count(*) filter (where evidence_rank(evidence, 'status') = 0) as status_from_name,
                  count(*) filter (where evidence_rank(evidence, 'created_at') = 0) as time_from_log
-        from     normalizer.events
+        from     (
+                     -- The trigger uses `date_part` too. The numeric that `extract` returns would
+                     -- lead to other microseconds if the two times are centuries apart.
+                     select *, date_part('epoch', recorded_at - created_at) as skew_s
+                     from   normalizer.events
+                 ) as event
         where    coalesce(recorded_at, created_at) >= $1::timestamptz
         and      coalesce(recorded_at, created_at) < $2::timestamptz
         group by 1, 2, 3, 4

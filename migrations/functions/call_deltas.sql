@@ -2,8 +2,8 @@
 -- attempt is counted, such as its playbook and step, and the values to sum up, such as its
 -- duration. An attempt that still runs, or whose row is gone, adds nothing (view finished_calls).
 -- `sign` is 1 to add the attempts, and -1 to subtract attempts that were counted before.
--- A call must be subtracted under the playbook under which it was added. So the playbook is read from
--- counted_playbook_ranked. update_execution_rollups changes it together with the roll-ups.
+-- A call must be subtracted under the playbook under which it was added. So the playbook is read
+-- from counted_playbook_ranked. update_execution_rollups changes it together with the roll-ups.
 create or replace function projector.call_deltas(sign integer, ids projector.call_id[])
     returns setof projector.call_delta
     language plpgsql stable

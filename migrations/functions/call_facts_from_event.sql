@@ -5,7 +5,8 @@
 --
 -- Each of the other results is a ranked value: its first characters are its rank, and the rest is
 -- the value. If the events of an attempt disagree, the least ranked value wins. A duration that the
--- call itself reports wins over one that its command reports, so its reporter comes before the time.
+-- call itself reports wins over one that its command reports, so the reporter comes before the
+-- time.
 -- For example, this is the report of a call.error event of step `a` by worker `w1`, without a
 -- number, that says FAILED after 0.5 s for `HTTP 500`. TIME is the 17 characters of its created_at
 -- (encode_time):
@@ -16,8 +17,8 @@
 --     step_ranked         | TIME a                    | the time
 --     worker_ranked       | TIME w1                   | the time
 --     max_attempts_ranked | null, it names no maximum | the time
--- The spaces are only here, not in the values. PostgreSQL inlines this function, so calling it costs
--- nothing.
+-- The spaces are only here, not in the values. PostgreSQL inlines this function, so calling it
+-- costs nothing.
 create or replace function projector.call_facts_from_event(
     role text, type_outcome text, status text, created_at timestamptz, evidence smallint,
     step text, worker_id text, max_attempts integer, duration double precision, error text,
@@ -33,7 +34,8 @@ begin atomic
            projector.end_rank(event.reporter, event.encoded_time, event.outcome)
            || case when projector.evidence_rank(evidence, 'attempts') > 0 then '0' else '1' end,
            -- Store whole microseconds, so that sums stay exact when a duration is subtracted again.
-           -- A duration of more than 30 days is ignored, because no call lasts that long.
+           -- A negative duration is ignored, and so is one of more than 30 days, because no call
+           -- lasts that long.
            case
                when duration between 0 and 2592000
                then event.reporter || event.encoded_time

@@ -1,7 +1,8 @@
 -- Finds the attempts of commands in doubt, and when each attempt began (rules R1 and R2 of
 -- resolve_attempts). Takes all events of these commands, and returns one row for each attempt. The
--- next function, correct_attempt_begins, corrects where those attempts began whose issues were recorded
--- late. An issue is an event with the role `issued`. It's numbered if it declares its number.
+-- next function, correct_attempt_begins, corrects where those attempts began whose issues were
+-- recorded late. An issue is an event with the role `issued`. It's numbered if it declares its
+-- number.
 --
 -- For example, a worker numbers its retry, and nobody else numbers anything:
 --     role    | created_at | declared_number
@@ -12,14 +13,14 @@
 -- Each step adds what it finds. Steps 1 to 4 find which attempts there are (R1):
 --     1. The end at 09:00:05 ends its attempt. There are two issues without a number.
 --     2. A number reveals attempt 1. It was taken at 09:00:21, and has no numbered issue (R1a).
---     3. So one of the two issues must be that of attempt 1. The other one reveals an attempt (R1a),
---        which gets the lowest number that nobody declares, 0 (R1b).
+--     3. So one of the two issues must be that of attempt 1. The other one reveals an attempt
+--        (R1a), which gets the lowest number that nobody declares, 0 (R1b).
 --     4. Attempt 0 is known, so its end has nothing to reveal. Without the first issue, the end at
 --        09:00:05 would reveal attempt 0, because it came before attempt 1 was taken (R1c).
 -- Steps 5 and 6 find when they began (R2):
 --     5. In order, attempt 0 gets the issue of 09:00:00, and attempt 1 that of 09:00:20 (R1b).
---     6. Attempt 0 begins at its issue, and attempt 1 at its numbered start. An attempt with neither
---        would begin just after the end of the one before it.
+--     6. Attempt 0 begins at its issue, and attempt 1 at its numbered start. An attempt with
+--        neither would begin just after the end of the one before it.
 -- The result:
 --     number | nth_attempt | begun_at | unnumbered_issue_at
 --          0 |           1 | 09:00:00 | 09:00:00
@@ -34,9 +35,9 @@ begin
     return query
         -- 1. An end doesn't end its attempt if the next one is the end of a later call. An end that
         -- declares a number is compared only with ends of the same number, because other attempts
-        -- may have other clocks. correct_attempt_begins has the same rule for the order of the log. An end
-        -- may be sent twice, so the next one has another time or slot, and is in the next peer
-        -- group.
+        -- may have other clocks. correct_attempt_begins has the same rule for the order of the log.
+        -- An end may be sent twice, so the next one has another time or slot, and is in the next
+        -- peer group.
         with event as (
             select *,
                    end_slot is not null and coalesce(min(end_slot) over next_end <= end_slot, true)

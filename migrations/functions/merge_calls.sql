@@ -3,7 +3,7 @@
 -- written them. `rebuilt` is null if there are none. The others are known to have no attempt but
 -- the first, with attempts = 0. `to_recount` returns the written attempts that have ended, because
 -- the roll-ups count no others. `retries_and_failures` returns those that have failed. None of them
--- is a retry, because they're all first attempts.
+-- is a retry, because they're all first attempts. So `previous_failure_at` isn't written.
 --
 -- For example, the command has been claimed, and now its call completes:
 --                 | claimed_at | finished_at | outcome_ranked

@@ -15,23 +15,24 @@
 -- differs. So step 3 rebuilds the command from all three events, which makes two attempts, and step
 -- 5 subtracts the failed call and adds it again. It stays attempt 0, so its counts cancel out.
 --     1. reduce what the rows say to one entry of `changes` for each command
---     2. read the stored attempts of these commands, decide which commands to rebuild, and note what
---        the roll-ups must subtract for the attempts as they were
+--     2. read the stored attempts of these commands, decide which commands to rebuild, and note
+--        what the roll-ups must subtract for the attempts as they were
 --     3. write the attempts: rebuild those commands, and merge the changes of the others
 --     4. correct which failure came before each retry
 --     5. update the roll-ups: subtract the attempts as they were, and add them as they are now.
---        add_call_counts writes call_hours, call_times, worker_hours, error_hours, and retry_minutes.
--- Only step 1 reads the rows. The other steps read `changes`. 0007_create_calls.sql has the types. A
--- value whose name ends in _ranked begins with its rank, and the least wins (end_rank).
+--        add_call_counts writes call_hours, call_times, worker_hours, error_hours, and
+--        retry_minutes.
+-- Only step 1 reads the rows. The other steps read `changes`. 0007_create_calls.sql has the types.
+-- A value whose name ends in _ranked begins with its rank, and the least wins (end_rank).
 --
 -- Writing attempts never waits for a lock, so their order can't cause a deadlock. The trigger
 -- project_1_executions runs first (0008_create_triggers.sql) and locks every execution of these
 -- events (merge_executions), and no other transaction writes the attempts of a locked execution. If
 -- two transactions report on one execution at the same time, the second waits there. The service
--- writes in READ COMMITTED, so the second's next queries see what the first committed. In REPEATABLE
--- READ, the second would fail instead. The rows of the roll-ups need no order either, because each
--- transaction writes to its own shard (take_shard). A TRUNCATE doesn't run this function, but
--- project_truncate.
+-- writes in READ COMMITTED, so the second's next queries see what the first committed. In
+-- REPEATABLE READ, the second would fail instead. The rows of the roll-ups need no order either,
+-- because each transaction writes to its own shard (take_shard). A TRUNCATE doesn't run this
+-- function, but project_truncate.
 --
 -- Three habits recur below. `offset 0` keeps the planner from merging a subquery into the query
 -- around it. `collate "C"` compares bytes, as the keys of the tables do. In the functions,
@@ -73,9 +74,11 @@ begin
         return null;  -- another trigger has noted the executions as divergent (project_divergences)
     end if;
     if tg_op = 'DELETE' and current_setting('projector.archiving', true) = 'on' then
-        -- delete_executions deletes all events of its executions, which its callers count under the
-        -- lock. project_1_executions has deleted these executions with their calls, and moved their
-        -- counts to shard -1.
+        -- delete_executions deletes all events of its executions, and project_1_executions has just
+        -- deleted these with their calls, and moved their counts to shard -1. No execution remains,
+        -- because retention and forget call it only for executions whose facts count exactly the
+        -- events that they have locked. If one remained, e.g. after a call by hand, then its calls
+        -- would keep their rows and counts, and `projector verify` would report the rows.
         return null;
     end if;
 
@@ -103,8 +106,8 @@ begin
         from   after
         where  command_id <> ''
     ),
-    -- The role is null if the event isn't about a call. `offset 0` makes PostgreSQL look up the role
-    -- once, although call_facts_from_event reads it often.
+    -- The role is null if the event isn't about a call. `offset 0` makes PostgreSQL look up the
+    -- role once, although call_facts_from_event reads it often.
     event as (
         select *, role_by_type ->> event_type as role
         from   row_of_call
@@ -122,8 +125,8 @@ begin
         where  event.role is not null
     ),
     -- The least of each value wins. aggregate_calls has the same lines for the stored events of a
-    -- rebuilt attempt, and merge_calls merges by the same rule. Only this function can read `after`,
-    -- so a shared function would need a copy of every event in an array. Instead, a test checks
+    -- rebuilt attempt, and merge_calls merges by the same rule. Only this function can read
+    -- `after`, so a shared function would need a copy of every event in an array. So a test checks
     -- that the three agree (tests/rules/test_migrations.py,
     -- test_an_attempt_is_the_least_of_its_values_in_each_of_the_three_places). Another one there
     -- checks that `change` has the columns of call_change, to which it's cast.

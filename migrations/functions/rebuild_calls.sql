@@ -2,8 +2,10 @@
 -- attempt that was deleted or written. The roll-ups must subtract it as it was before, and add it
 -- as it is now. That's nothing if it's gone or still runs (call_deltas). `retries_and_failures`
 -- returns the written attempts that are retries or failures. A retry stores when the failure before
--- it ended (`previous_failure_at`), and that time may have changed. The caller knows the failures
--- among the deleted attempts already (`old_failures` in project_calls).
+-- it ended (`previous_failure_at`), and that time may have changed. It may be a failure of another
+-- command, so the callers write it, after all attempts have been written (relink_retries, and
+-- repair_executions). The caller knows the failures among the deleted attempts already
+-- (`old_failures` in project_calls).
 --
 -- For example, attempt 1 turns out not to exist, because the event that declared it was deleted:
 --     stored attempts     | attempts of the events | to_recount | retries_and_failures

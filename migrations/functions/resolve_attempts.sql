@@ -18,7 +18,7 @@
 -- There, `@` is the time by the clocks, and `late` means that the record has no place in the log.
 -- `#1` is a declared number.
 --
--- find_attempts and correct_attempt_begins find which attempts there are, and when each of them began:
+-- find_attempts and correct_attempt_begins find which attempts there are, and when each began:
 --    R1a. An attempt is known by a number, or by an issue of its own.
 --            issued, failed, issued, done -> 0, 0, 1, 1
 --    R1b. An issue without a number belongs to the lowest attempt whose number nobody declares. If
@@ -37,12 +37,12 @@
 --
 -- assign_events_by_time finds the attempt of each event by time:
 --    R3. An event belongs to the last attempt that had begun before it, or to the first attempt if
---        none had. An issue, claim, or start also belongs to an attempt that began at the same time.
+--        none had. An issue, claim, or start also belongs to an attempt that began at that time.
 --        If all events of the command with a place lie in one log, their places tell what came
 --        first. Otherwise the clocks of the producers do. An end without a place, if other events
 --        have one, belongs instead to the last attempt that has neither an end in the log nor a
---        numbered one, and whose claim or start came before it by the clocks. Clocks of different
---        workers may disagree.
+--        numbered one, and whose claim or start came before it by the clocks. If there's no such
+--        attempt, it stays where the clocks put it. Clocks of different workers may disagree.
 --            issued, issued #1, done -> 0, 1, 1
 --            log: issued @0, started @1, issued #1 @2, done @3, failed @4 late -> 0, 0, 1, 1, 0
 --

@@ -119,11 +119,11 @@ create function projector.to_hour(moment timestamptz) returns timestamptz
 --         | |                 3 to 19 end time: call_finished_at
 --         | 2 reporter
 --         1 end class: call_failed
---     duration_ranked: the reporter and the time. The value is 16 hex digits: ranked_bigint
+--     duration_ranked: the reporter and the time. The value is 16 hex digits: ranked_value_as_bigint
 --         0 10002f93cbbf3060a 000000000007a120
 --     step_ranked, worker_ranked, max_attempts_ranked: the time
 --         10002f93cbbf3060a fetch
---                           18 the value: ranked_value, or ranked_bigint for max_attempts_ranked
+--                           18 the value: ranked_value, or ranked_value_as_bigint for max_attempts_ranked
 
 -- The name of a step or worker, after the time at which it was said.
 create function projector.ranked_value(ranked text) returns text

@@ -52,7 +52,7 @@ comment on column projector.call_facts.outcome_ranked is
     'then the earlier. finished_at is the time in it.';
 comment on column projector.call_facts.duration_ranked is
     'Who reported it (0 the call, 1 its command), when (projector.encode_time), then the duration '
-    'in microseconds, in hex. The least wins. projector.ranked_bigint reads it.';
+    'in microseconds, in hex. The least wins. projector.ranked_value_as_bigint reads it.';
 comment on column projector.call_facts.error_ranked is
     'The rank of an end other than a completion, as outcome_ranked, then its error text, at most '
     '1,000 characters. The least wins. projector.call_error reads it.';
@@ -62,7 +62,7 @@ comment on column projector.call_facts.step_ranked is
 comment on column projector.call_facts.worker_ranked is
     'Ranked value, as step_ranked: id of the worker.';
 comment on column projector.call_facts.max_attempts_ranked is
-    'Ranked value, as step_ranked: allowed attempts, in hex (projector.ranked_bigint).';
+    'Ranked value, as step_ranked: allowed attempts, in hex (projector.ranked_value_as_bigint).';
 comment on column projector.call_facts.iteration is
     'Index in a loop, from 0, or null outside of loops.';
 comment on column projector.call_facts.previous_failure_at is
@@ -78,7 +78,7 @@ comment on column projector.call_facts.may_be_retried is
 -- An event of a command in doubt. A command is in doubt if it may have several attempts, and some
 -- of its events don't say to which attempt they belong. resolve_attempts finds the attempt of each
 -- event from these values:
---     nth_command      the position of its command in the list passed to aggregate_calls, from 1
+--     nth_command      the position of its command in the list passed to derive_calls, from 1
 --     role             issued, claimed, or started, or done if its call ended, or ended if its
 --                      command did (event_kinds)
 --     declared_number  the number of its attempt (column `attempts`) if the event says it, else null

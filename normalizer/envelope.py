@@ -15,7 +15,7 @@ from typing import Final, Literal, get_args
 
 import msgspec
 
-from normalizer.errors import Reason
+from normalizer.errors import RejectionReason
 from normalizer.jsontext import (
     MAX_FIELD_DEPTH,
     MAX_POWER_OF_TEN,
@@ -141,7 +141,7 @@ class Rejected(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     - `execution_id` is None if it can't be read from the value.
     """
 
-    reason: Reason
+    reason: RejectionReason
     detail: str
     shape: str = ""
     index: int = 0

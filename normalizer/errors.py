@@ -34,7 +34,7 @@ A rejected record isn't an error. It becomes a `Rejected` and goes to quarantine
 continues. Other exceptions only tell a caller inside what happened, which translates them:
 
     NumberError, RecordRejectedError, RecordIgnoredError  the rules, about a record
-    HelperProcessDiedError                                the helper process, about itself
+    NormalizingHelperDiedError                                the helper process, about itself
     TokenUnavailableError, TokenRejectedError             an access token for Kafka
     DecompressedTooLargeError                             decompressing a batch of Kafka's log
     TlsFileError, PoolerRejectedError                     opening a connection to PostgreSQL
@@ -46,7 +46,7 @@ The HTTP API has its own in projector/api/api_errors.py.
 from collections.abc import Sequence
 from typing import Final, Literal, get_args
 
-Reason = Literal[
+RejectionReason = Literal[
     "too_large",
     "unsupported_framing",
     "invalid_utf8",
@@ -64,7 +64,7 @@ Reason = Literal[
 No rule uses the last one, `skipped`. It means that an operator moved the position past the
 record."""
 
-REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
+REJECTION_REASONS: Final[tuple[RejectionReason, ...]] = get_args(RejectionReason)
 
 
 class NormalizerError(Exception):

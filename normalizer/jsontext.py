@@ -123,11 +123,11 @@ def is_deeper(text: bytes, most: int) -> bool:
         len(text) > 2 * most
         and (len(text) > 5 * most or _LIST in text)
         and text.count(b"{") + text.count(b"[") > most
-        and _depth(braces_outside_strings(text)) > most
+        and _depth(nesting_outline(text)) > most
     )
 
 
-def braces_outside_strings(text: bytes) -> bytes:
+def nesting_outline(text: bytes) -> bytes:
     """Return the brackets of JSON outside of strings, with a brace for each."""
     # Remove escaped quotes first, so that every remaining quote begins or ends a string. Then whole
     # strings can be removed, and with them the brackets that they contain.

@@ -11,6 +11,6 @@ create or replace function projector.call_finished_at(outcome_ranked text) retur
              between '0ff1fe2ffc59c6000' and '10380e70b913b7fff'
         then '2000-01-01 00:00:00+00'::timestamptz
              + (
-                   projector.ranked_bigint(substr(outcome_ranked, 3, 17)) || ' microseconds'
+                   projector.ranked_value_as_bigint(substr(outcome_ranked, 3, 17)) || ' microseconds'
                )::interval
     end;

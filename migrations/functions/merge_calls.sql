@@ -11,7 +11,7 @@
 --     its change  |            | 09:00:05    | COMPLETED at 09:00:05 (encoded)
 --     written row | 09:00:01   | 09:00:05    | COMPLETED at 09:00:05 (encoded)
 -- If both have a value, the lesser one wins. Merging in any order has the same result. The values
--- are those of project_calls and aggregate_calls (tests/rules/test_migrations.py,
+-- are those of project_calls and derive_calls (tests/rules/test_migrations.py,
 -- test_an_attempt_is_the_least_of_its_values_in_each_of_the_three_places).
 create or replace function projector.merge_calls(
     changes projector.call_change[], rebuilt projector.call_command[],

@@ -124,7 +124,7 @@ begin
         ) as report
         where  event.role is not null
     ),
-    -- The least of each value wins. aggregate_calls has the same lines for the stored events of a
+    -- The least of each value wins. derive_calls has the same lines for the stored events of a
     -- rebuilt attempt, and merge_calls merges by the same rule. Only this function can read
     -- `after`, so a shared function would need a copy of every event in an array. So a test checks
     -- that the three agree (tests/rules/test_migrations.py,

@@ -11,7 +11,7 @@
 --     stored attempts     | attempts of the events | to_recount | retries_and_failures
 --     0, which still runs | 0, which failed        | 0 and 1    | 0
 --     1, which has failed |                        |            |
---     1. derive the attempts (aggregate_calls)
+--     1. derive the attempts (derive_calls)
 --     2. delete the stored attempts that aren't among them
 --     3. write the attempts
 create or replace function projector.rebuild_calls(
@@ -24,7 +24,7 @@ as $$
 begin
     -- 1. The attempts as their events are now.
     with attempt as materialized (
-        select * from aggregate_calls(rebuild_calls.commands)
+        select * from derive_calls(rebuild_calls.commands)
     ),
     -- 2. The attempts that are gone.
     deleted_attempt as (

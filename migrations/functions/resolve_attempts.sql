@@ -1,5 +1,5 @@
 -- Finds the attempt of each event of the commands in doubt. Some events of such a command don't say
--- to which attempt they belong, although something hints at a second attempt (aggregate_calls).
+-- to which attempt they belong, although something hints at a second attempt (derive_calls).
 -- Returns the number of the attempt for each event. For example, the number 1 for the last two of
 -- these events:
 --     event_id | role   | created_at | end_slot | end_key         | number returned
@@ -82,7 +82,7 @@ declare
     attempts call_attempt[];
 begin
     -- Usually no command is in doubt. Return at once in that case, because starting the queries
-    -- below costs more than everything else in aggregate_calls.
+    -- below costs more than everything else in derive_calls.
     if cardinality(events) = 0 then
         return;
     end if;

@@ -43,10 +43,10 @@ from   (
                       when claimed_at is not null then 'CLAIMED'
                       else 'PENDING'
                   end as status,
-                  projector.ranked_bigint(duration_ranked) as reported_duration_us,
+                  projector.ranked_value_as_bigint(duration_ranked) as reported_duration_us,
                   projector.call_error(error_ranked) as error,
                   projector.ranked_value(worker_ranked) as worker_id,
-                  projector.ranked_bigint(max_attempts_ranked) as max_attempts,
+                  projector.ranked_value_as_bigint(max_attempts_ranked) as max_attempts,
                   projector.call_attribution(outcome_ranked, is_numbered, may_be_retried)
                       as attribution
            from   projector.call_facts

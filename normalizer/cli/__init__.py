@@ -24,7 +24,7 @@ check_database       checks PostgreSQL.
 conformance          tests another program against the contract's vectors.
 explain              shows what happened to one record.
 ledger_check         checks that every offset is accounted for.
-ledger_findings      has the positions that the ledger check reads, and its findings.
+ledger_verdicts      has the positions that the ledger check reads, and its verdicts.
 partition_positions  shows positions of partitions, and changes one for an operator.
 """
 

@@ -8,7 +8,7 @@ from typing import Final
 from normalizer.cli.check_database import DatabaseCheck
 from normalizer.cli.check_kafka import KafkaCheck
 from normalizer.cli.check_result import CheckResult
-from normalizer.config.environment import unknown_variables, unused_variables
+from normalizer.config.environment import unknown_variables, unused_security_variables
 from normalizer.config.settings import Settings
 from normalizer.core.previous_owner import RECORD_BLAMED
 from normalizer.errors import (
@@ -79,7 +79,7 @@ def _steps(
         yield database, database.check_triggers()
         yield database, database.check_writer_rights()
     if database.readable:
-        yield database, database.check_statistics_right()
+        yield database, database.check_monitoring_rights()
     if database.answers:
         yield database, database.check_clock()
     if kafka.bounds and database.readable:
@@ -169,7 +169,7 @@ def check_environment(environ: Mapping[str, str], settings: Settings) -> Iterato
             "unknown, so nothing reads it",
             f"correct or unset it: {unknown.advice}",
         )
-    for unused in unused_variables(settings):
+    for unused in unused_security_variables(settings):
         yield CheckResult(
             f"variable {unused.name}",
             f"KAFKA_SECURITY_PROTOCOL is {settings.kafka_security_protocol}, which doesn't use it",

@@ -203,7 +203,7 @@ class DatabaseCheck:
         else:
             yield CheckResult("rights", "may write events, positions, quarantine, and projections")
 
-    async def check_statistics_right(self) -> AsyncIterator[CheckResult]:
+    async def check_monitoring_rights(self) -> AsyncIterator[CheckResult]:
         """Check the right to see how old the snapshots of other roles are."""
         async with read_only_connection(self._url) as connection:
             user = await connection.fetchval("select quote_ident(current_user)")

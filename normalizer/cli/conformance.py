@@ -25,8 +25,8 @@ from normalizer.errors import ConfigurationError
 _VECTORS_FOLDER: Final = Path(__file__).parents[1] / "vectors"
 """In a checkout, a link to contract/vectors/. In an installed wheel, a folder of files."""
 
-Level = Literal["lines", "shapes", "rules"]
-CONTRACT_LEVELS: Final[tuple[Level, ...]] = ("lines", "shapes", "rules")
+ConformanceLevel = Literal["lines", "shapes", "rules"]
+CONFORMANCE_LEVELS: Final[tuple[ConformanceLevel, ...]] = ("lines", "shapes", "rules")
 """How much of the contract a program must fulfill. Each level includes those before it.
 
 lines    The program returns canonical lines unchanged, byte for byte.
@@ -47,7 +47,7 @@ class ContractVector(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     about: str
-    level: Level
+    level: ConformanceLevel
     raw: str = ""
     raw_hex: str = ""
     gives: tuple[str | ExpectedRejection, ...]
@@ -74,7 +74,7 @@ class VectorMismatch(msgspec.Struct, frozen=True):
     answered: bool = True
 
 
-def read_cases(level: Level) -> list[ConformanceCase]:
+def read_cases(level: ConformanceLevel) -> list[ConformanceCase]:
     """Return every case of a level and of the levels before it."""
     vectors = msgspec.json.Decoder(ContractVector).decode_lines(
         (_VECTORS_FOLDER / "records.ndjson").read_bytes()
@@ -84,7 +84,7 @@ def read_cases(level: Level) -> list[ConformanceCase]:
         ConformanceCase(f"line of {vector.id}", vector.about, line.encode(), (line,))
         for line, vector in lines.items()
     ]
-    compared = CONTRACT_LEVELS[1 : CONTRACT_LEVELS.index(level) + 1]
+    compared = CONFORMANCE_LEVELS[1 : CONFORMANCE_LEVELS.index(level) + 1]
     return cases + [
         ConformanceCase(
             vector.id,

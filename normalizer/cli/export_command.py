@@ -101,7 +101,7 @@ def export(
 
     async def packed() -> int:
         async with cancel_on_signal():
-            with ExportFile(file) as packer, progress.print_while_running(work.work_done):
+            with ExportFile(file) as packer, progress.print_while_running(work.work_progress):
                 return await work.run(packer.write, _FORMATS[form])
         raise SystemExit(INTERRUPTED)
 
@@ -114,5 +114,5 @@ async def _plain(
     """Write lines to stdout. On a terminal the lines themselves show the progress."""
     with contextlib.ExitStack() as reporting:
         if not sys.stdout.isatty():
-            reporting.enter_context(progress.print_while_running(work.work_done))
+            reporting.enter_context(progress.print_while_running(work.work_progress))
         await work.run(sys.stdout.buffer.write, to_line)

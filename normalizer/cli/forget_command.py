@@ -72,7 +72,7 @@ def forget(*, execution: ExecutionToForget, who: str | None, why: str, dry_run: 
     progress = ProgressPrinter(log_to_screen(settings), "forget")
 
     async def with_progress(work: Coroutine[Any, Any, ErasedCounts]) -> ErasedCounts:
-        with progress.print_while_running(flow.work_done):
+        with progress.print_while_running(flow.work_progress):
             return await work
 
     if dry_run:

@@ -150,7 +150,7 @@ def open_diff(path: Path | None) -> Iterator[Diff]:
 async def run_dry_run(dry_run: BackfillDryRun | RewriteDryRun, screen: Screen) -> bool:
     """Run the dry run and show its progress. Returns whether a signal ended it."""
     async with cancel_on_signal() as block:
-        with ProgressPrinter(screen, "dry run").print_while_running(dry_run.work_done):
+        with ProgressPrinter(screen, "dry run").print_while_running(dry_run.work_progress):
             await dry_run.run()
     return block.expired()
 

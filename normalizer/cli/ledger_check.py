@@ -24,12 +24,12 @@ from typing import Final
 import asyncpg
 import msgspec
 
-from normalizer.cli.ledger_findings import (
-    JobRunFinding,
+from normalizer.cli.ledger_verdicts import (
     JobRunKey,
+    JobRunVerdict,
     LedgerPosition,
-    PartitionFinding,
     PartitionKey,
+    PartitionVerdict,
 )
 from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, IdRangeWalk
 from normalizer.kafka import (
@@ -40,7 +40,7 @@ from normalizer.kafka import (
     find_log_mismatch,
     no_leader_error,
 )
-from normalizer.kafka.lenient_reader import ONE_BATCH_BYTES
+from normalizer.kafka.lenient_reader import FEWEST_FETCH_BYTES
 from normalizer.store.read_only import read_only_connection
 
 _ROWS_A_CHUNK: Final = 500_000
@@ -86,11 +86,11 @@ _RUNS: Final = """
 
 async def verify_ledger(
     database_url: str, log: GrouplessClient | None
-) -> AsyncIterator[PartitionFinding | JobRunFinding]:
-    """Check every position, and yield a finding for each partition and then each run of a job.
+) -> AsyncIterator[PartitionVerdict | JobRunVerdict]:
+    """Check every position, and yield a verdict on each partition and then on each run of a job.
 
     Without a `log`, positions are compared only with the tables. If the leader of a partition
-    doesn't respond, that partition is compared only with the tables too, and after the last finding
+    doesn't respond, that partition is compared only with the tables too, and after the last verdict
     a BrokerUnavailableError names all such partitions.
 
     Other processes may keep writing. The tables are read in chunks, each with its own snapshot, so
@@ -129,7 +129,7 @@ async def verify_ledger(
                 ("stored", run["stored"], stored_by_run[key]),
                 ("quarantined", run["quarantined"], rejected_by_run[key]),
             )
-            yield JobRunFinding(
+            yield JobRunVerdict(
                 job_id=run["job_id"],
                 run=run["run"],
                 spec=run["spec"],
@@ -209,7 +209,7 @@ async def _check_partition(
     gaps: _Gaps,
     stored: int,
     rejected: int,
-) -> PartitionFinding:
+) -> PartitionVerdict:
     wrong = _differences(
         ("stored", position.stored, stored),
         ("quarantined", position.quarantined, rejected),
@@ -239,7 +239,7 @@ async def _check_partition(
                 wrong.append(f"LOST: {len(found)} records in gaps, the first at offset {found[0]}")
             if why := await _why_unreadable(log, position, bounds):
                 wrong.append(f"UNREADABLE: {why}")
-    return PartitionFinding(
+    return PartitionVerdict(
         position=position,
         wrong=tuple(wrong),
         unverified=_length(gaps.missing) - _length(readable),
@@ -254,7 +254,7 @@ async def _why_unreadable(
         return None
     at = KafkaPartition(position.topic, position.partition)
     try:
-        await log.chunk_at(at, position.next_offset, most_bytes=ONE_BATCH_BYTES)
+        await log.chunk_at(at, position.next_offset, most_bytes=FEWEST_FETCH_BYTES)
     except UnreadableBatchError as error:
         return error
     return None

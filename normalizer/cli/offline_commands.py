@@ -23,8 +23,8 @@ from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Ignored, Rejected, to_canonical
 from normalizer.errors import ConfigurationError, NormalizerError
+from normalizer.files.decompressed_file import DecompressedFile
 from normalizer.files.record_lines import ByteStream, parse_record_line, read_line_pages
-from normalizer.files.unpack import UnpackedFile
 from normalizer.runtime.command_line import discard_further_output, warn_unknown_variables
 from normalizer.runtime.exit_codes import PROBLEM_FOUND
 
@@ -55,7 +55,7 @@ def normalize(*, file: str, strict: bool) -> None:
             source: Any = (
                 sys.stdin.buffer
                 if file == "-"
-                else opened.enter_context(UnpackedFile.open(Path(file)))
+                else opened.enter_context(DecompressedFile.open(Path(file)))
             )
             rejected = normalize_lines(source, sys.stdout.buffer, normalizer)
         except BrokenPipeError:
@@ -82,7 +82,7 @@ def schema() -> None:
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.option(
     "--level",
-    type=click.Choice(conformance.CONTRACT_LEVELS),
+    type=click.Choice(conformance.CONFORMANCE_LEVELS),
     default="lines",
     show_default=True,
     help="How much of the contract to test. 'lines' tests that the program returns canonical "
@@ -108,7 +108,7 @@ def schema() -> None:
 )
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def conform(
-    *, level: conformance.Level, show: int, within: float, command: tuple[str, ...]
+    *, level: conformance.ConformanceLevel, show: int, within: float, command: tuple[str, ...]
 ) -> None:
     """Test another program against the contract in contract/.
 

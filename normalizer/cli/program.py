@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from normalizer.runtime.command_line import Program
+from normalizer.runtime.command_line import RootCommandGroup
 
 COMMAND_GROUPS: Final = {
     "Run": {
@@ -50,7 +50,7 @@ _MODULES: Final = {
 }
 
 
-class _LazyCommandGroup(Program):
+class _LazyCommandGroup(RootCommandGroup):
     """Finds and imports a command."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - as click passes it

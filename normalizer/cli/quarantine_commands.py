@@ -31,7 +31,7 @@ from normalizer.cli.job_options import (
     parse_time_range,
     rate_and_dry_run_options,
 )
-from normalizer.errors import REASONS
+from normalizer.errors import REJECTION_REASONS
 from normalizer.jobs.engine.job_spec import JobSpec
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.runner import JobRunner
@@ -42,7 +42,7 @@ from normalizer.store import quarantine_reader
 
 _reason_option: Final = click.option(
     "--reason",
-    type=click.Choice(REASONS),
+    type=click.Choice(REJECTION_REASONS),
     help="Include only records that were rejected for this reason, for example missing_time. By "
     "default, the reason doesn't matter.",
 )

@@ -26,7 +26,7 @@ from normalizer.monitoring.monitor import Monitor
 from normalizer.observability.tracing import open_tracing, otel_header_secrets
 from normalizer.runtime import logging_setup
 from normalizer.runtime.command_line import NonEmptyPath
-from normalizer.runtime.exit_codes import PROBLEM_FOUND, STUCK, exit_code_for
+from normalizer.runtime.exit_codes import PROBLEM_FOUND, RESTART_NEEDED, exit_code_for
 from normalizer.runtime.garbage_collection import collect_garbage_rarely
 from normalizer.runtime.signals import stop_on_signals
 from normalizer.store.migrate import migrate as apply_migrations, read_migration_statuses
@@ -140,7 +140,7 @@ def run_service_or_exit(serving: Coroutine[Any, Any, None]) -> None:
         raise SystemExit(exit_code_for(error)) from error
     except Exception as error:
         logging_setup.log_unexpected_error("process.ended", error)
-        raise SystemExit(STUCK) from error
+        raise SystemExit(RESTART_NEEDED) from error
 
 
 def _run_several(settings: Settings, arguments: list[str], processes: int) -> NoReturn:

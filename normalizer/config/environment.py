@@ -141,7 +141,7 @@ def unknown_variables(environ: Mapping[str, str]) -> list[UnknownVariable]:
     return found
 
 
-def unused_variables(settings: Settings) -> list[UnknownVariable]:
+def unused_security_variables(settings: Settings) -> list[UnknownVariable]:
     """Find variables that are set, but that KAFKA_SECURITY_PROTOCOL doesn't use."""
     protocol = settings.kafka_security_protocol
     unused = {

@@ -146,7 +146,7 @@ class BatchFiller:
 
         When a partition becomes a suspect, its records must go into a new batch.
         """
-        if limit := builder.reached_limit(self._settings.batch_rows):
+        if limit := builder.why_full(self._settings.batch_rows):
             return limit
         if self._stopping.is_set():
             return "stop"

@@ -15,7 +15,7 @@ from normalizer.observability.service_metrics import ServiceMetrics
 from normalizer.observability.tracer import Tracer
 from normalizer.runtime.logging_setup import ServiceCounters, get_logger
 from normalizer.store.committed_batch import CommittedBatch
-from normalizer.store.quarantine_reader import RejectionLog
+from normalizer.store.quarantine_reader import RejectionLogger
 
 _log: Final = get_logger()
 
@@ -35,7 +35,7 @@ class BatchObserver:
         self._counters = counters
         self._tracer = tracer
         self.metrics = ServiceMetrics()
-        self._rejections = RejectionLog(_log, clock)
+        self._rejections = RejectionLogger(_log, clock)
         documented = shapes.named_keys if shapes else ()
         self.drift_detector = DriftDetector(settings.redact_keys, documented)
 

@@ -21,9 +21,9 @@ from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized
 from normalizer.kafka import FetchedChunk, KafkaPartition
-from normalizer.runtime.helper_process import HelperProcess, HelperProcessDiedError
 from normalizer.runtime.logging_setup import get_logger
 from normalizer.runtime.native_lane import open_native_lane
+from normalizer.runtime.normalizing_helper import NormalizingHelper, NormalizingHelperDiedError
 from normalizer.runtime.pause import back_off_s, wait_at_most
 from normalizer.runtime.slices import normalize_in_slices
 from normalizer.store.claim import Claim
@@ -62,7 +62,7 @@ class Intake:
         self._measure_stage = measure_stage
         self._may_normalize = may_normalize
         self._normalizer = normalizer
-        self.helper_process = HelperProcess(
+        self.normalizing_helper = NormalizingHelper(
             settings.redact_keys, normalizer.shapes, answer_s=settings.progress_timeout_s
         )
         self.lane = open_native_lane(settings)
@@ -73,7 +73,7 @@ class Intake:
     async def stop_helper(self) -> None:
         """Stop the helper process. The record that it works on is abandoned."""
         await self._slow_records.abandon_unfinished()
-        await self.helper_process.stop()
+        await self.normalizing_helper.stop()
 
     async def normalize_chunk(
         self, builder: BatchBuilder, claim: Claim, chunk: FetchedChunk
@@ -156,8 +156,8 @@ class Intake:
         with self._membership.suspend_watchdog(f"helper process, for {record.coordinates}"):
             while self._is_ours(claim) and not stopping.is_set():
                 try:
-                    outcomes = await self.helper_process.normalize(record)
-                except HelperProcessDiedError as died:
+                    outcomes = await self.normalizing_helper.normalize(record)
+                except NormalizingHelperDiedError as died:
                     tries += 1
                     wait_s = back_off_s(tries, longest_s=_LONGEST_RETRY_WAIT_S)
                     self._dying_records[record.coordinates] = (tries, str(died))

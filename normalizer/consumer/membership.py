@@ -34,7 +34,7 @@ from normalizer.errors import (
     RetryableError,
 )
 from normalizer.kafka import FetchedChunk, GrouplessClient, GroupReader, KafkaPartition
-from normalizer.runtime.logging_setup import OutageLog, ServiceCounters, get_logger
+from normalizer.runtime.logging_setup import OutageLogger, ServiceCounters, get_logger
 from normalizer.runtime.pause import back_off_s, wait_at_most
 from normalizer.store.claim_checks import ShapesFingerprint
 
@@ -115,7 +115,7 @@ class GroupMembership:
         self._rollbacks: Counter[KafkaPartition] = Counter()
         """How often each partition was rolled back since its last commit."""
         self._group_offsets = GroupOffsetCommitter(self._reader, self.ownership, store)
-        self._outage = OutageLog(_log, clock)
+        self._outage = OutageLogger(_log, clock)
 
     async def __aenter__(self) -> Self:
         return self
@@ -342,7 +342,7 @@ class GroupMembership:
 
     async def _keep_verifying(self) -> None:
         """Compare unverified logs as soon as there are any, and retry until the broker responds."""
-        outage = OutageLog(_log, self._clock)
+        outage = OutageLogger(_log, self._clock)
         while not self.stopping.is_set():
             self._verification_due.clear()
             try:

@@ -125,9 +125,9 @@ class BatchBuilder:
 
     def is_full(self, max_rows: int) -> bool:
         """Return whether the batch has reached its maximum number of rows or bytes."""
-        return self.reached_limit(max_rows) is not None
+        return self.why_full(max_rows) is not None
 
-    def reached_limit(self, max_rows: int) -> Literal["rows", "bytes"] | None:
+    def why_full(self, max_rows: int) -> Literal["rows", "bytes"] | None:
         """Return the limit that the batch has reached, or None if it isn't full."""
         if self.rows >= max_rows:
             return "rows"

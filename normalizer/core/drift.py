@@ -21,7 +21,7 @@ from normalizer.core.redaction.sanitize import Sanitizer
 
 MAX_INSPECTED_EVENTS_A_SECOND: Final = 8
 """How many events of one shape to inspect per second. That takes less than a millisecond."""
-MAX_INSPECTED_BYTES: Final = 65_536
+MAX_INSPECTED_RECORD_BYTES: Final = 65_536
 """Skip a larger record, because decoding it again could take as long as its whole batch."""
 MAX_FINDINGS_PER_SHAPE: Final = 100
 """How many findings to remember per shape. A producer may send new keys without end."""
@@ -111,7 +111,7 @@ class DriftDetector:
             # Spread the sample over the whole batch instead of taking its first records.
             step = max(1, len(part.items) // (8 * MAX_INSPECTED_EVENTS_A_SECOND))
             for record, outcomes in part.items[::step]:
-                if record.value is None or len(record.value) > MAX_INSPECTED_BYTES:
+                if record.value is None or len(record.value) > MAX_INSPECTED_RECORD_BYTES:
                     continue
                 shapes = {event.shape for event in select_events(outcomes)}
                 if len(shapes) != 1:

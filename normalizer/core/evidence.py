@@ -39,7 +39,7 @@ class Evidence(NamedTuple):
         """Return the number for the column `evidence` of a row."""
         return 100 * self.attempts + 10 * self.status + self.created_at
 
-    def stronger(self, other: "Evidence") -> "Evidence":
+    def max_per_column(self, other: "Evidence") -> "Evidence":
         """Return the higher of both ranks, for each column."""
         return Evidence(*map(max, self, other))
 

@@ -12,7 +12,7 @@ import msgspec
 
 from normalizer.core.decode.decode import UndecodableItem, decode_events
 from normalizer.core.decode.headers import NO_HEADERS, RecordHeaders, read_headers
-from normalizer.core.decode.levels import unstorable_coercions
+from normalizer.core.decode.record_layers import unstorable_coercions
 from normalizer.core.decode.record_limits import check_size
 from normalizer.core.decode.rejected_sample import safe_sample
 from normalizer.core.decode.shape_table import ShapeTable
@@ -56,7 +56,7 @@ from normalizer.envelope import (
     canonical_json,
     meta_with_attempts,
 )
-from normalizer.errors import Reason
+from normalizer.errors import RejectionReason
 from normalizer.snowflake import derive_id
 
 
@@ -262,7 +262,7 @@ def _encode_coercions(coercions: list[dict[str, object]]) -> bytes:
 
 def _rejected(
     record: RawRecord,
-    reason: Reason,
+    reason: RejectionReason,
     detail: str,
     shape: str,
     index: int = 0,

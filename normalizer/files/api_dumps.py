@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from normalizer.errors import FatalError
-from normalizer.files.unpack import UnpackedFile
+from normalizer.files.decompressed_file import DecompressedFile
 
 _ROWS_KEY: Final = "result"
 """The key of the rows in dumps of the platform's APIs."""
@@ -57,7 +57,7 @@ def is_api_dump(beginning: bytes) -> bool:
             return False
 
 
-def read_api_dump_rows(stream: UnpackedFile, name: str) -> Iterator[list[tuple[int, bytes]]]:
+def read_api_dump_rows(stream: DecompressedFile, name: str) -> Iterator[list[tuple[int, bytes]]]:
     """Yield pages of (number, row). Rows are numbered from 1.
 
     If the stream ends inside the document, this yields the complete rows and then sets `cut` of the
@@ -87,7 +87,7 @@ def read_api_dump_rows(stream: UnpackedFile, name: str) -> Iterator[list[tuple[i
 class _DumpReader:
     """Reads one document. Only one value and one chunk of its text are in memory."""
 
-    def __init__(self, stream: UnpackedFile, name: str) -> None:
+    def __init__(self, stream: DecompressedFile, name: str) -> None:
         self._stream = stream
         self._name = name
         # Don't fail on bytes that aren't UTF-8. Pass them on, so that the rules can report what's

@@ -20,7 +20,7 @@ MAX_LINE_BYTES: Final = (8 << 20) + 1
 reject it. Source: docs/spec/wire-shapes.md#l3."""
 
 _CHUNK_BYTES: Final = 1 << 20
-TOPIC_HASH_BYTES: Final = 1 << 16
+TOPIC_HASH_INPUT_BYTES: Final = 1 << 16
 
 
 class ByteStream(Protocol):
@@ -121,7 +121,7 @@ def topic_for_file(first_bytes: bytes, known: Collection[str]) -> str:
             break
         hashed.update(first_bytes[begin:end])
         begin = end
-        topic = f"file:{hashed.hexdigest()}" + f".{end}" * (end < TOPIC_HASH_BYTES)
+        topic = f"file:{hashed.hexdigest()}" + f".{end}" * (end < TOPIC_HASH_INPUT_BYTES)
         known_topic = topic if topic in known else known_topic
     return known_topic or topic
 

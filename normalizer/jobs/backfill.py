@@ -33,10 +33,10 @@ from normalizer.jobs.sources.job_source import (
     SourcePage,
     SourcePart,
 )
-from normalizer.runtime.logging_setup import OutageLog, get_logger
+from normalizer.runtime.logging_setup import OutageLogger, get_logger
 from normalizer.runtime.pause import back_off_s, wait_at_most
 from normalizer.runtime.slices import Normalize, normalize_in_slices
-from normalizer.store.quarantine_reader import RejectionLog
+from normalizer.store.quarantine_reader import RejectionLogger
 from normalizer.store.store import Store
 from normalizer.store.write_retry import write_with_retry
 
@@ -75,12 +75,12 @@ class Backfill:
         self._accept_expired = accept_expired
         self._stopping = runner.stopping
         self._batch_rows = runner.throttle.max_batch_rows(runner.settings.batch_rows)
-        self._outage = OutageLog(_log)
+        self._outage = OutageLogger(_log)
         self._parts: list[SourcePart] = []
         self._share_read: float | None = None
         self._share_written: float | None = None
         """The share of the source that's written. Reading may be far ahead of it."""
-        self._rejections = RejectionLog(_log)
+        self._rejections = RejectionLogger(_log)
 
     async def run(self) -> RunResult:
         """Read, normalize, and store. If the source fails at once, no run begins."""

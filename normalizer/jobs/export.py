@@ -27,9 +27,9 @@ from normalizer.jobs.engine.id_ranges import (
     IdRangeWalk,
     read_pages,
 )
-from normalizer.runtime.progress import WorkDone
+from normalizer.runtime.progress import WorkProgress
 from normalizer.store.retrying_session import RetryingSession
-from normalizer.store.session import READ_ONLY_SETTINGS
+from normalizer.store.session import TRANSACTION_READ_ONLY
 from normalizer.store.stored_rows import ENVELOPE_COLUMNS_SQL
 
 ROWS_PER_CHUNK: Final = 5_000
@@ -71,7 +71,7 @@ _EVENTS_OF_EXECUTIONS: Final = f"""
 
 
 class Export:
-    """One export. `run` returns the number of events written, and `work_done` how far it is."""
+    """One export. `run` returns the number of events written, and `work_progress` how far it is."""
 
     def __init__(self, database_url: str, selection: ExportSelection) -> None:
         self._selection = selection
@@ -79,14 +79,14 @@ class Export:
         self._session = RetryingSession(
             database_url,
             application_name="normalizer export",
-            settings=READ_ONLY_SETTINGS,
+            settings=TRANSACTION_READ_ONLY,
         )
         self._events = 0
         self._share: Callable[[], float | None] = lambda: None
 
-    def work_done(self) -> WorkDone:
+    def work_progress(self) -> WorkProgress:
         """Return how many events were written, and the share of rows read so far."""
-        return WorkDone("events", self._events, self._share())
+        return WorkProgress("events", self._events, self._share())
 
     async def run(
         self,

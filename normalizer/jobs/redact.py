@@ -180,7 +180,7 @@ _READ_NAMES: Final = """
 
 
 _RENAME_COUNTS: Final = """
-    select projector.rename_counts(
+    select projector.rename_counter_keys(
                $1::text, $2::text, $3::text, coalesce($4::timestamptz, '-infinity'),
                $5::timestamptz, $6::text[], $7::text[]
            )

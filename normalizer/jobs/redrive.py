@@ -28,8 +28,8 @@ from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.sources.field_defaults import FieldDefaults
 from normalizer.jobs.sources.job_source import PartKey, ReadPosition, SourcePage, SourcePart
 from normalizer.runtime.slices import Normalize
+from normalizer.store.outcomes_by_kind import OutcomesByKind
 from normalizer.store.read_only import read_only_connection
-from normalizer.store.sorted_outcomes import SortedOutcomes
 from normalizer.store.source_positions import PositionMoves
 
 ENTRIES_PER_PAGE: Final = 50
@@ -217,7 +217,7 @@ class QuarantineSource:
             next_offset += len(records)
 
     def entry_outcomes(
-        self, part: PartitionBatch, sorted_outcomes: SortedOutcomes
+        self, part: PartitionBatch, outcomes_by_kind: OutcomesByKind
     ) -> list[tuple[int, str, str]]:
         """Return (id, outcome, detail) for each quarantine entry of the part's records.
 
@@ -226,9 +226,15 @@ class QuarantineSource:
         own, so every entry gets the record's rejection.
         """
         failures: defaultdict[EntryCoordinates, dict[int, tuple[str, str]]] = defaultdict(dict)
-        for (topic, incarnation, partition, offset, index), why in sorted_outcomes.excluded.items():
+        for (
+            topic,
+            incarnation,
+            partition,
+            offset,
+            index,
+        ), why in outcomes_by_kind.excluded.items():
             failures[topic, incarnation, partition, offset][index] = ("gone", why)
-        for record, rejected in sorted_outcomes.rejections:
+        for record, rejected in outcomes_by_kind.rejections:
             failures[_entry_coordinates(record)][rejected.index] = ("rejected", rejected.detail)
         entry_outcomes = []
         for offset, (record, outcomes) in enumerate(part.items, part.from_offset):
@@ -345,7 +351,7 @@ class _RedrivePositions(JobPositions):
         entry_outcomes = [
             entry_outcome
             for part, _ in moves.parts
-            for entry_outcome in self._source.entry_outcomes(part, moves.sorted_outcomes)
+            for entry_outcome in self._source.entry_outcomes(part, moves.outcomes_by_kind)
         ]
         if not entry_outcomes:
             return
@@ -361,13 +367,13 @@ class _RedrivePositions(JobPositions):
         await connection.execute(_MARK_REDRIVEN, redriven)
 
     def _outcome_counts(
-        self, part: PartitionBatch, totals: OutcomeTotals, sorted_outcomes: SortedOutcomes
+        self, part: PartitionBatch, totals: OutcomeTotals, outcomes_by_kind: OutcomesByKind
     ) -> tuple[int, ...]:
         """Return the counts.
 
         A record that's rejected again counts as rejected, not as a duplicate.
         """
-        again = len(sorted_outcomes.rejections) - totals.quarantined if part.items else 0
+        again = len(outcomes_by_kind.rejections) - totals.quarantined if part.items else 0
         kept = msgspec.structs.replace(totals, duplicate=totals.duplicate - again)
         return (*msgspec.structs.astuple(kept), 0, 0, again)
 

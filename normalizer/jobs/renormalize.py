@@ -40,7 +40,7 @@ from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.renormalize_row import renormalize_row
 from normalizer.jobs.rewrite_rows import RewritePlan, RewrittenPage, rewrite_rows
 from normalizer.jobs.sources.job_source import PartKey, ReadPosition, SourcePart
-from normalizer.runtime.logging_setup import OutageLog, get_logger
+from normalizer.runtime.logging_setup import OutageLogger, get_logger
 from normalizer.runtime.pause import back_off_s, wait_at_most
 from normalizer.runtime.slices import Normalize
 from normalizer.store.event_rows import RowRejectedError, update_rows
@@ -112,7 +112,7 @@ class RewriteJob:
         self._id_ranges = IdRangeWalk(
             self._session.fetch, runner.throttle.max_batch_rows(ROWS_PER_CHUNK)
         )
-        self._outage = OutageLog(_log)
+        self._outage = OutageLogger(_log)
         self._page_rows = ROWS_PER_CHUNK
         self._changing: list[int] = []
         """The ids of the rows that the current page changes."""

@@ -13,7 +13,7 @@ connection_diagnosis    finds the step (TCP, TLS, SASL, ...) at which the broker
 lazy_clients            opens the clients of a reader when they're first needed.
 group_reader            GroupReader reads the partitions that a consumer group assigns to this
                         process.
-group_consumer          builds the aiokafka consumer of a group, with its options.
+consumer_factory        builds the aiokafka consumer of a group, with its options.
 static_member           lets a process with a name keep its partitions while it restarts.
 fetch_sizes             limits each request to what its broker's link carries in about a second.
 fetch_positions         tracks how far each partition was read, and whether its topic may have been

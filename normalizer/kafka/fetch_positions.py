@@ -39,7 +39,7 @@ class FetchPosition(msgspec.Struct):
     `next_offset` is always the same as the consumer's own position.
 
     - `last` is the last record that was read.
-    - `last_answer_ms` is the time of the broker's latest response, and `answered_over` is the
+    - `last_answered_at_ms` is the time of the broker's latest response, and `answered_over` is the
       connection over which the response came.
     - `unverified_count` is how many times the log has become unverified since it was last compared,
       so 0 means that it's verified.
@@ -48,7 +48,7 @@ class FetchPosition(msgspec.Struct):
     incarnation: int
     next_offset: int
     last: LastRecord | None
-    last_answer_ms: int
+    last_answered_at_ms: int
     answered_over: Any = None
     unverified_count: int = 0
 
@@ -143,9 +143,9 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
         ):
             # The broker answered the comparison too. Its silence is therefore counted from
             # `compared_ms`, unless it has answered a fetch since then.
-            position.unverified_count, position.last_answer_ms = (
+            position.unverified_count, position.last_answered_at_ms = (
                 0,
-                max(position.last_answer_ms, compared_ms),
+                max(position.last_answered_at_ms, compared_ms),
             )
 
     def mark_unverified(self, partitions: Iterable[KafkaPartition]) -> None:
@@ -157,7 +157,9 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
         if found:
             self._on_unverified()
 
-    def note_response(self, partition: KafkaPartition, answer_ms: int, *, over: Any = None) -> None:
+    def note_answer(
+        self, partition: KafkaPartition, answered_at_ms: int, *, over: Any = None
+    ) -> None:
         """Note the time of a response, and mark the partition as unverified if necessary.
 
         That's necessary if the response came too late, or over another connection than the one
@@ -167,12 +169,15 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
         position = self.get(partition)
         if position is None:
             return
-        is_late = abs(answer_ms - position.last_answer_ms) > MAX_FETCH_SILENCE_MS
+        is_late = abs(answered_at_ms - position.last_answered_at_ms) > MAX_FETCH_SILENCE_MS
         if is_late or (over and position.answered_over and over is not position.answered_over):
             self.mark_unverified([partition])
-        position.last_answer_ms, position.answered_over = answer_ms, over or position.answered_over
+        position.last_answered_at_ms, position.answered_over = (
+            answered_at_ms,
+            over or position.answered_over,
+        )
 
-    def _take(self, answer: Any, connection: Any, answer_ms: int) -> None:
+    def _take(self, answer: Any, connection: Any, answered_at_ms: int) -> None:
         for topic, partitions in answer.topics:
             for partition, code, *_ in partitions:
                 if code in _TOPIC_CHANGES:
@@ -180,7 +185,9 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
                 elif code:
                     self.mark_unverified([KafkaPartition(topic, partition)])
                 else:
-                    self.note_response(KafkaPartition(topic, partition), answer_ms, over=connection)
+                    self.note_answer(
+                        KafkaPartition(topic, partition), answered_at_ms, over=connection
+                    )
 
 
 def wall_clock_ms() -> int:

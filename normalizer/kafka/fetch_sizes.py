@@ -32,7 +32,7 @@ class FetchSizes:
         """Return how many bytes to request from this broker next."""
         return self._bytes.get(broker, min(FIRST_FETCH_BYTES, self._most_bytes))
 
-    def note_response(self, broker: Any, answer_bytes: int, took_s: float) -> None:
+    def note_answer(self, broker: Any, answer_bytes: int, took_s: float) -> None:
         """Request less after a slow response, and twice as much after a fast one that was full.
 
         A fast response that wasn't full says nothing about the link, because the broker may simply
@@ -70,7 +70,7 @@ def limit_fetch_sizes(
         answer_bytes = sum(
             len(records or b"") for _, partitions in answer.topics for *_, records in partitions
         )
-        sizes.note_response(node_id, answer_bytes, clock() - begun_s)
+        sizes.note_answer(node_id, answer_bytes, clock() - begun_s)
         return answer
 
     client.send = send_fitting

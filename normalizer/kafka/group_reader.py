@@ -29,13 +29,13 @@ from normalizer.kafka.client_setup import (
     to_raw_record,
     translate_kafka_errors,
 )
+from normalizer.kafka.consumer_factory import new_group_consumer
 from normalizer.kafka.fetch_positions import (
     FetchPosition,
     FetchPositions,
     UnverifiedPartition,
     wall_clock_ms,
 )
-from normalizer.kafka.group_consumer import new_group_consumer
 from normalizer.kafka.lenient_reader import UNDECODABLE_BATCH_ERRORS, read_partitions_leniently
 from normalizer.kafka.static_member import StaticMember, leave_when_stopped
 
@@ -136,8 +136,10 @@ class GroupReader(ConsumerRebalanceListener):  # type: ignore[misc]
         to find out later whether the topic was recreated. `compared_ms` is when the caller last
         compared the log with it, as returned by `wall_clock_ms()`. The default is now.
         """
-        last_answer_ms = wall_clock_ms() if compared_ms is None else compared_ms
-        self._fetch_positions[partition] = FetchPosition(incarnation, offset, last, last_answer_ms)
+        last_answered_at_ms = wall_clock_ms() if compared_ms is None else compared_ms
+        self._fetch_positions[partition] = FetchPosition(
+            incarnation, offset, last, last_answered_at_ms
+        )
         self._seek(partition, offset)
         self._consumer.resume(TopicPartition(*partition))
 

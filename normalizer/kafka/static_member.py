@@ -22,7 +22,7 @@ from aiokafka.protocol.types import Int32, Schema, String
 
 from normalizer.config.settings import Settings
 from normalizer.errors import FatalError
-from normalizer.kafka import group_consumer
+from normalizer.kafka import consumer_factory
 
 _FENCED_INSTANCE_ID: Final = 82
 """Kafka's _FENCED_INSTANCE_ID: another process has joined with this name since."""
@@ -88,7 +88,7 @@ def _lead_later(consumer: Any, generation: int) -> None:
         if coordinator.generation == generation:
             coordinator.request_rejoin()
 
-    wait_s = group_consumer.METADATA_MAX_AGE_MS / 1000
+    wait_s = consumer_factory.METADATA_MAX_AGE_MS / 1000
     asyncio.get_running_loop().call_later(wait_s, lead)
 
 

@@ -44,7 +44,7 @@ class OutputRecord(NamedTuple):
     headers: list[tuple[str, bytes]]
 
     @property
-    def batch_bytes(self) -> int:
+    def single_record_batch_bytes(self) -> int:
         """Return the most bytes of a batch with only this record, as max.message.bytes counts."""
         found: int = DefaultRecordBatchBuilder.estimate_size_in_bytes(
             self.key, self.value, self.headers

@@ -221,7 +221,7 @@ class LagMonitor:
             self.broker_up = False
             await self._log.close()
 
-    async def find_oldest_unread(self) -> None:
+    async def poll_oldest_unread(self) -> None:
         """Read the time of the oldest unread record of each partition with lag.
 
         The times are needed for the lag in seconds and for the time to expiry. Each partition takes

@@ -212,7 +212,7 @@ class Monitor:
         async with self._polling:
             if self._read_unread_at_s < scraped_at_s:
                 self._read_unread_at_s = time.monotonic()
-                await self.lag_monitor.find_oldest_unread()
+                await self.lag_monitor.poll_oldest_unread()
 
     async def _poll_ends(self) -> None:
         """Read the ends of the logs for the next heartbeat."""

@@ -12,7 +12,7 @@ import msgspec
 
 from normalizer.core.shapes import SHAPES
 from normalizer.envelope import COERCION_RULES
-from normalizer.errors import REASONS
+from normalizer.errors import REJECTION_REASONS
 from normalizer.store.sqlstate import DATA_CORRUPTED_CODES
 
 RECORD_OUTCOMES: Final = ("stored", "duplicate", "merged", "quarantined", "ignored")
@@ -82,7 +82,7 @@ METRICS: Final = (
         means="Records or events rejected, by reason.",
         hint="`normalizer quarantine list --reason REASON`, then `quarantine show`. Correct the "
         "producer or the rule, then `normalizer quarantine redrive`.",
-        labels={"reason": REASONS},
+        labels={"reason": REJECTION_REASONS},
     ),
     MetricDescription(
         name="normalizer_drift_total",

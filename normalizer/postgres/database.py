@@ -22,7 +22,7 @@ from normalizer.postgres.database_connection import (
     CLOSE_TIMEOUT_S,
     CONNECT_TIMEOUT_S,
     DATABASE_ERRORS,
-    NO_SETTINGS,
+    NO_SESSION_SETTINGS,
     PoolerSafeConnection,
 )
 
@@ -88,7 +88,7 @@ async def connect(
     database_url: str,
     *,
     application_name: str,
-    session: Mapping[str, str] = NO_SETTINGS,
+    session: Mapping[str, str] = NO_SESSION_SETTINGS,
     command_timeout_s: float | None = None,
     **pool_options: Any,
 ) -> PoolerSafeConnection:
@@ -141,7 +141,7 @@ async def connect(
     except BaseException:
         connection.terminate()
         raise
-    newest = _SINCE_17 if connection.get_server_version() >= (17,) else NO_SETTINGS
+    newest = _SINCE_17 if connection.get_server_version() >= (17,) else NO_SESSION_SETTINGS
     connection.settings = {**_ALWAYS, **newest, **session}
     return connection
 

@@ -17,7 +17,7 @@ from normalizer.errors import ConfigurationError
 CONNECT_TIMEOUT_S: Final = 10.0
 """The longest that opening a connection may take, including authentication."""
 
-NO_SETTINGS: Final[Mapping[str, str]] = MappingProxyType({})
+NO_SESSION_SETTINGS: Final[Mapping[str, str]] = MappingProxyType({})
 
 _OTHER_PROCESS: Final = "select from (values (1)) as one where pg_backend_pid() <> {}"
 CLOSE_TIMEOUT_S: Final = 2.0
@@ -69,7 +69,7 @@ class PoolerSafeConnection(asyncpg.Connection):  # type: ignore[misc]
 
     is_pooled = False
     """Whether a pooler is in between, so that other clients share the server's session."""
-    settings: Mapping[str, str] = NO_SETTINGS
+    settings: Mapping[str, str] = NO_SESSION_SETTINGS
     _server_pid: int | None = None
 
     def __init__(self, *args: Any, **options: Any) -> None:

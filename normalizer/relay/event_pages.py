@@ -141,7 +141,7 @@ class RelayRegistration(NamedTuple):
     group_id: str
 
 
-class RelayState(NamedTuple):
+class RelayHealth(NamedTuple):
     """Whether the relay's position belongs to the database, and the oldest unsent change's age."""
 
     is_registered: bool
@@ -310,9 +310,9 @@ class StoredEventReader:
         """
         return await self._session.run(partial(self._read_changed, position))
 
-    async def read_relay_state(self, position: TablePosition) -> RelayState:
+    async def read_relay_health(self, position: TablePosition) -> RelayHealth:
         """Return whether the relay can continue from this position, and its lag."""
-        return RelayState(*(await self._session.fetch(_READ_STATE, *_marks(position)))[0])
+        return RelayHealth(*(await self._session.fetch(_READ_STATE, *_marks(position)))[0])
 
     async def delete_sent_changes(self, position: TablePosition) -> None:
         """Delete the changes up to the position, and store the position.

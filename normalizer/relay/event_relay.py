@@ -36,7 +36,7 @@ from normalizer.relay.output_records import (
     reject_unwritable,
     rejection_record,
 )
-from normalizer.runtime.logging_setup import OutageLog, get_logger
+from normalizer.runtime.logging_setup import OutageLogger, get_logger
 from normalizer.runtime.loop_heartbeat import LoopHeartbeat
 from normalizer.runtime.pause import wait_at_most
 from normalizer.runtime.slices import SLICE_DURATION_S
@@ -70,7 +70,7 @@ class EventRelay:
         self._limits: dict[str, int] = {}
         self._stopping = asyncio.Event()
         self._deadline: asyncio.Timeout | None = None
-        self._outage = OutageLog(_log)
+        self._outage = OutageLogger(_log)
         self._checked_at_s = self._committed_at_s = time.monotonic()
         self._heard_at_s = self._checked_at_s
         self._lag_s = 0.0
@@ -258,7 +258,7 @@ class EventRelay:
         FatalError, with the message `went_back`, if changes after the position are already deleted.
         A relay deletes changes only after it has sent them, so the position must have gone back.
         """
-        state = await self._reader.read_relay_state(position)
+        state = await self._reader.read_relay_health(position)
         if not state.is_registered:
             raise FatalError(
                 "this relay is no longer registered, so the database doesn't record changes for it"

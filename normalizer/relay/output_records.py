@@ -21,8 +21,8 @@ from normalizer.errors import BrokerUnavailableError
 from normalizer.kafka import GrouplessClient, OutputRecord
 from normalizer.runtime.slices import SLICE_DURATION_S
 from normalizer.store.committed_batch import CommittedBatch
+from normalizer.store.outcomes_by_kind import OutcomeCounter
 from normalizer.store.quarantine_writer import RejectedRecord
-from normalizer.store.sorted_outcomes import OutcomeCounts
 
 _MAX_DETAIL_CHARS: Final = 500
 
@@ -92,13 +92,13 @@ def _build_traceparent(event: Envelope) -> str | None:
 
 def reject_too_large(event: Envelope, record: OutputRecord, limit: int) -> Rejected | None:
     """Return the rejection of an event whose record is too large for its topic, or None."""
-    if record.batch_bytes <= limit:
+    if record.single_record_batch_bytes <= limit:
         return None
     return Rejected(
         reason="too_large",
         detail=f"{event.source_topic}[{event.source_partition}]@{event.source_offset}: its "
-        f"canonical record takes {record.batch_bytes} bytes, but max.message.bytes of "
-        f"{record.topic} is {limit}",
+        f"canonical record takes {record.single_record_batch_bytes} bytes, but "
+        f"max.message.bytes of {record.topic} is {limit}",
         shape=event.shape,
         index=event.source_index,
     )
@@ -138,7 +138,7 @@ class PartOutput:
         self._settings = settings
         self._limits = limits
         self._part = part
-        self._counts = OutcomeCounts()
+        self._counts = OutcomeCounter()
         self._events: list[Envelope] = []
         self._rejections: list[RejectedRecord] = []
 

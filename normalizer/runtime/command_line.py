@@ -22,7 +22,7 @@ from normalizer.runtime.exit_codes import FAILED, INTERRUPTED
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
-class Program(click.Group):
+class RootCommandGroup(click.Group):
     """Ends every command the same way: exit 130 on a signal, or exit 3 if the disk is full."""
 
     def main(self, *args: Any, **extra: Any) -> Any:

@@ -13,7 +13,7 @@ MISUSED: Final = 2
 FAILED: Final = 3
 """No response, a rejected sign-in, or another error that retries can't fix. A restart doesn't help.
 """
-STUCK: Final = 4
+RESTART_NEEDED: Final = 4
 """The client hangs, or we have a bug. Restart the process."""
 INTERRUPTED: Final = 130
 """A signal ended the process at once."""
@@ -25,6 +25,6 @@ def exit_code_for(error: NormalizerError) -> int:
         case ConfigurationError():
             return MISUSED
         case RestartNeededError():
-            return STUCK
+            return RESTART_NEEDED
         case _:
             return FAILED

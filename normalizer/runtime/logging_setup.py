@@ -182,7 +182,7 @@ class LibraryLogHandler(logging.Handler):
         logger.log(record.levelno, record.getMessage(), **context)
 
 
-class OutageLog:
+class OutageLogger:
     """Logs one line when something becomes unavailable, and one when it's back."""
 
     def __init__(

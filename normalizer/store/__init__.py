@@ -16,7 +16,7 @@ dedup_horizon        locks the offsets below which records may have been written
 write_transaction    has the steps of the transaction that writes a batch.
 committed_batch      has `CommittedBatch`, what a transaction has committed.
 event_exclusions     reads which events a batch must ignore.
-sorted_outcomes      sorts a batch's outcomes by kind.
+outcomes_by_kind     groups a batch's outcomes by kind.
 batch_plan           plans what a batch writes, in one transaction or two.
 stored_rows          reads and locks rows of the table `events`.
 event_rows           inserts and updates them.

@@ -34,7 +34,7 @@ from normalizer.core.identity.stored_events import Placement, WritePlan
 from normalizer.envelope import Rejected
 from normalizer.errors import FatalError
 from normalizer.store.event_exclusions import EventExclusions
-from normalizer.store.sorted_outcomes import SortedOutcomes, sort_outcomes
+from normalizer.store.outcomes_by_kind import OutcomesByKind, group_outcomes
 from normalizer.store.stored_rows import StoredEventRows
 
 _SHARED_BATCHES: Final = 1_000
@@ -47,7 +47,7 @@ that update rows would take a second commit for longer after the sharing has end
 class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
     """The rows that one batch writes, as planned for this `dedup_horizon` and these `exclusions`.
 
-    - `sorted_outcomes` has what the normalizer made of the batch's records, and `write_plan` the
+    - `outcomes_by_kind` has what the normalizer made of the batch's records, and `write_plan` the
       rows that its events insert and update.
     - `merged` holds the records that an earlier transaction of this batch has merged into stored
       rows.
@@ -58,7 +58,7 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     dedup_horizon: DedupHorizon
     exclusions: EventExclusions
-    sorted_outcomes: SortedOutcomes
+    outcomes_by_kind: OutcomesByKind
     write_plan: WritePlan
     merged: frozenset[Coordinates]
     merged_first: frozenset[Coordinates]
@@ -106,7 +106,7 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
             ("merged", row)
             if placed == "duplicate" and source_coordinates(event) in self.merged
             else (placed, row)
-            for event, (placed, row) in zip(self.sorted_outcomes.events, placements, strict=True)
+            for event, (placed, row) in zip(self.outcomes_by_kind.events, placements, strict=True)
         ]
 
     def is_still_valid(self, dedup_horizon: DedupHorizon, exclusions: EventExclusions) -> bool:
@@ -163,21 +163,21 @@ class BatchPlanner:
         They stay locked until the transaction ends. Raises FatalError for expired events, unless
         they're accepted.
         """
-        sorted_outcomes = sort_outcomes(batch, progress.row_rejections, exclusions, dedup_horizon)
-        if sorted_outcomes.expired and not self._accept_expired:
+        outcomes_by_kind = group_outcomes(batch, progress.row_rejections, exclusions, dedup_horizon)
+        if outcomes_by_kind.expired and not self._accept_expired:
             raise FatalError(
-                f"{sorted_outcomes.expired:,} of the next events can't be stored, because they are "
-                f"older than {exclusions.horizon:%Y-%m-%dT%H:%M:%SZ}, the oldest time that "
-                "`projector maintain --keep-events` allows. To ignore such events and store the "
-                "others, add --accept-expired"
+                f"{outcomes_by_kind.expired:,} of the next events can't be stored, because they "
+                f"are older than {exclusions.retention_horizon:%Y-%m-%dT%H:%M:%SZ}, the oldest "
+                "time that `projector maintain --keep-events` allows. To ignore such events and "
+                "store the others, add --accept-expired"
             )
-        events = sorted_outcomes.events
+        events = outcomes_by_kind.events
         write_plan = await reconcile(events, StoredEventRows(connection), dedup_horizon)
         rows_are_shared = self._note_sharing(batch, write_plan, dedup_horizon)
         return BatchPlan(
             dedup_horizon=dedup_horizon,
             exclusions=exclusions,
-            sorted_outcomes=sorted_outcomes,
+            outcomes_by_kind=outcomes_by_kind,
             write_plan=write_plan,
             merged=progress.merged,
             merged_first=(

@@ -12,13 +12,13 @@ from normalizer.store.quarantine_writer import RejectedRecord
 
 
 class EventExclusions(msgspec.Struct, frozen=True, kw_only=True):
-    """Events and rejections to ignore: those older than `horizon`, and those of `forgotten`.
+    """Events and rejections to ignore, because they're too old or their execution is forgotten.
 
-    - `horizon` is the horizon of retention, or None if nothing expires.
+    - `retention_horizon` is the time before which they're too old, or None if nothing expires.
     - `forgotten` has the ids of the batch's executions that an operator had erased.
     """
 
-    horizon: datetime | None
+    retention_horizon: datetime | None
     forgotten: frozenset[int]
 
 
@@ -55,5 +55,7 @@ async def read_batch_id_and_exclusions(
     # this statement, and with it the whole batch. Later the database rejects only the rows that
     # have such an id.
     storable = [one for one in execution_ids if one is not None and -(1 << 63) <= one < 1 << 63]
-    batch_id, horizon, forgotten = await connection.fetchrow(_BEGIN_BATCH, storable)
-    return batch_id, EventExclusions(horizon=horizon, forgotten=frozenset(forgotten))
+    batch_id, retention_horizon, forgotten = await connection.fetchrow(_BEGIN_BATCH, storable)
+    return batch_id, EventExclusions(
+        retention_horizon=retention_horizon, forgotten=frozenset(forgotten)
+    )

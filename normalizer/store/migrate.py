@@ -35,7 +35,7 @@ from normalizer.store.migration_files import (
     MIGRATIONS_FOLDER,
     AppliedMigration,
     Migration,
-    MigrationStatus,
+    MigrationFileStatus,
     index_applied_by_version,
     migration_names_in_state,
     migration_status,
@@ -121,7 +121,7 @@ async def migrate(
 
 async def read_migration_statuses(
     database_url: str, *, folder: Path = MIGRATIONS_FOLDER
-) -> tuple[MigrationStatus, ...]:
+) -> tuple[MigrationFileStatus, ...]:
     """Return the state of every migration in the folder or in the database, in order."""
     files = {file.version: file for file in read_migrations(folder)}
     async with _connected(database_url) as connection:

@@ -52,7 +52,7 @@ class Migration(msgspec.Struct, frozen=True, kw_only=True):
         return found and found[1]
 
 
-class MigrationStatus(msgspec.Struct, frozen=True, kw_only=True):
+class MigrationFileStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A migration file and its state in a database.
 
     - applied: the database has this file.
@@ -143,12 +143,12 @@ def _needs(files: Mapping[str, Migration]) -> dict[str, list[str]]:
 
 def migration_status(
     version: str, file: Migration | None, row: AppliedMigration | None
-) -> MigrationStatus:
+) -> MigrationFileStatus:
     """Compare a file with the database's row for its version. One of the two may be None."""
     name = file.name if file is not None else (row.name if row is not None else None) or version
     if row is None:
-        return MigrationStatus(version=version, name=name, state="pending")
-    return MigrationStatus(
+        return MigrationFileStatus(version=version, name=name, state="pending")
+    return MigrationFileStatus(
         version=version,
         name=name,
         state=_applied_state(file, row),
@@ -173,11 +173,11 @@ def _numbers(release: str | None) -> list[int]:
 
 def migration_statuses(
     files: Iterable[Migration], applied: Mapping[str, AppliedMigration]
-) -> list[MigrationStatus]:
+) -> list[MigrationFileStatus]:
     """Return the state of each of these files."""
     return [migration_status(file.version, file, applied.get(file.version)) for file in files]
 
 
-def migration_names_in_state(statuses: Iterable[MigrationStatus], state: MigrationState) -> str:
+def migration_names_in_state(statuses: Iterable[MigrationFileStatus], state: MigrationState) -> str:
     """Return the names of the migrations in this state, comma-separated."""
     return ", ".join(one.name for one in statuses if one.state == state)

@@ -197,7 +197,7 @@ def _shown(content: bytes | None) -> str:
     return "null" if content is None else header_text(content)
 
 
-class RejectionLog:
+class RejectionLogger:
     """Logs new rejections, at most one line per ten seconds.
 
     A line has the number of rejections for each reason, and one example.

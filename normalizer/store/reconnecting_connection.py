@@ -10,7 +10,7 @@ import asyncpg
 
 from normalizer.postgres.database import COMMAND_TIMEOUT_S, connect
 from normalizer.runtime.logging_setup import describe_error, get_logger
-from normalizer.store.sqlstate import ENCODING_ERRORS, STATEMENT_ERRORS
+from normalizer.store.sqlstate import STATEMENT_ERRORS, VALUE_ENCODING_ERRORS
 
 _CLOSE_S: Final = 2.0
 """How long closing a connection may take, before it's ended without the server's response."""
@@ -137,5 +137,5 @@ def breaks_connection(error: BaseException) -> bool:
     server reported, or that asyncpg raised before it sent anything, leaves the connection usable.
     """
     return isinstance(error, (*STATEMENT_ERRORS, asyncio.CancelledError)) and not isinstance(
-        error, (asyncpg.PostgresError, *ENCODING_ERRORS)
+        error, (asyncpg.PostgresError, *VALUE_ENCODING_ERRORS)
     )

@@ -23,7 +23,7 @@ from normalizer.core.identity.stored_events import WritePlan
 from normalizer.envelope import Envelope, Rejected
 from normalizer.store.event_exclusions import read_batch_id_and_exclusions
 from normalizer.store.event_rows import RowRejectedError, copy_rows, update_rows
-from normalizer.store.sorted_outcomes import sort_outcomes
+from normalizer.store.outcomes_by_kind import group_outcomes
 from normalizer.store.source_positions import AlreadyCommitted, BatchPositions
 from normalizer.store.sqlstate import STATEMENT_ERRORS, ErrorCause, find_error_cause
 from normalizer.store.stored_rows import StoredEventRows
@@ -54,7 +54,7 @@ class RejectedRowFinder:
         locked = await self._positions.lock(connection, batch.parts)
         dedup_horizon = NO_DEDUP_HORIZON if isinstance(locked, AlreadyCommitted) else locked
         _, exclusions = await read_batch_id_and_exclusions(connection, batch)
-        events = sort_outcomes(batch, row_rejections, exclusions, dedup_horizon).events
+        events = group_outcomes(batch, row_rejections, exclusions, dedup_horizon).events
         # Make a deferred constraint fail here, at the row that violates it, instead of at COMMIT.
         await connection.execute(_CHECK_CONSTRAINTS_NOW)
         codes, write_plan = await self._try_rows(connection, events, dedup_horizon)

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 import asyncpg
 
 from normalizer.errors import FatalError, RetryableError, StoreUnavailableError
-from normalizer.runtime.logging_setup import OutageLog, get_logger
+from normalizer.runtime.logging_setup import OutageLogger, get_logger
 from normalizer.runtime.pause import back_off_s
 from normalizer.store.event_rows import RowRejectedError
 from normalizer.store.session import RetryTransactionError, Session
@@ -39,7 +39,7 @@ class RetryingSession(Session):
         settings: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         super().__init__(database_url, application_name=application_name, settings=settings)
-        self._outage = OutageLog(_log)
+        self._outage = OutageLogger(_log)
         self._has_answered = False
 
     async def run(

@@ -44,7 +44,7 @@ _SETTINGS: Final = {
     "search_path": "normalizer, public",
 }
 
-READ_ONLY_SETTINGS: Final = {"transaction_read_only": "on"}
+TRANSACTION_READ_ONLY: Final = {"transaction_read_only": "on"}
 """Settings of a session that only reads."""
 
 _JSONB_VERSION: Final = b"\x01"

@@ -11,7 +11,7 @@ from normalizer.core.identity.coordinates import DedupHorizon
 from normalizer.errors import FencedError, PositionError, PositionMovedError
 from normalizer.store.claim import Claim
 from normalizer.store.dedup_horizon import lock_and_read_dedup_horizon
-from normalizer.store.sorted_outcomes import OutcomeCounts, SortedOutcomes
+from normalizer.store.outcomes_by_kind import OutcomeCounter, OutcomesByKind
 
 OPERATOR_OWNER_PREFIX: Final = "operator:"
 """After an operator's change, a position's `owner` is this and the operator's name. Nobody owns the
@@ -36,12 +36,12 @@ class AlreadyCommitted(msgspec.Struct, frozen=True):
 class PositionMoves(msgspec.Struct, frozen=True, kw_only=True):
     """The parts past which to move the positions, with the totals that each adds.
 
-    `batch_id` and `sorted_outcomes` are those of the batch. Jobs store them with their positions.
+    `batch_id` and `outcomes_by_kind` are those of the batch. Jobs store them with their positions.
     """
 
     parts: Sequence[tuple[PartitionBatch, OutcomeTotals]]
     batch_id: int
-    sorted_outcomes: SortedOutcomes
+    outcomes_by_kind: OutcomesByKind
 
 
 class BatchPositions(Protocol):
@@ -290,5 +290,5 @@ async def advance_past_gap(
     part = claim.make_part(claim.next_offset, next_offset, [])
     if not isinstance(await lock_positions(connection, (part,)), AlreadyCommitted):
         await store_gaps(connection, (part,), reason)
-        await move_positions(connection, [(part, OutcomeCounts().totals(part))])
+        await move_positions(connection, [(part, OutcomeCounter().totals(part))])
     return msgspec.structs.replace(claim, next_offset=next_offset, slice_records=None)

@@ -59,7 +59,7 @@ QUERY_CANCELED: Final = "57014"
 DATA_CORRUPTED_CODES: Final = frozenset({"XX001", "XX002"})
 """The server read a broken page or index. It's retried like an outage, and it raises an alert."""
 
-ENCODING_ERRORS: Final = (
+VALUE_ENCODING_ERRORS: Final = (
     asyncpg.exceptions._base.DataError,  # noqa: SLF001 - not exported; a value that can't be encoded
     UnicodeError,
     OverflowError,
@@ -69,7 +69,7 @@ ENCODING_ERRORS: Final = (
 """
 
 
-STATEMENT_ERRORS: Final = (*DATABASE_ERRORS, *ENCODING_ERRORS)
+STATEMENT_ERRORS: Final = (*DATABASE_ERRORS, *VALUE_ENCODING_ERRORS)
 """Every exception that a statement can raise. The database causes no other exception."""
 
 _COPY_LINE: Final = re.compile(r"^COPY \w+, line (\d+)", re.MULTILINE)
@@ -86,7 +86,7 @@ def find_error_cause(error: BaseException, *, copying: bool) -> ErrorCause:
     with any other code is retried, so that an unknown code never puts a record into quarantine.
     Source: docs/guarantees.md#an-outage-fills-no-quarantine.
     """
-    if isinstance(error, ENCODING_ERRORS):
+    if isinstance(error, VALUE_ENCODING_ERRORS):
         return ErrorCause.RECORD
     # A table was changed after the statement was prepared. asyncpg prepares it again.
     prepared_before = isinstance(error, asyncpg.InvalidCachedStatementError)

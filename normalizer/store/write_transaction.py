@@ -38,8 +38,8 @@ from normalizer.store.batch_plan import BatchPlan, BatchPlanner, WriteProgress
 from normalizer.store.committed_batch import CommittedBatch
 from normalizer.store.event_exclusions import read_batch_id_and_exclusions
 from normalizer.store.event_rows import copy_rows, insert_merged_records, update_rows
+from normalizer.store.outcomes_by_kind import OutcomeCounter, OutcomesByKind
 from normalizer.store.quarantine_writer import RejectedRecord, write_quarantine
-from normalizer.store.sorted_outcomes import OutcomeCounts, SortedOutcomes
 from normalizer.store.source_positions import AlreadyCommitted, BatchPositions, PositionMoves
 from normalizer.store.stored_rows import StoredEventRows
 
@@ -91,23 +91,23 @@ class WriteTransaction:
         if plan.needs_two_transactions:
             return await self._update_stored_rows(connection, plan, progress)
         placements = await self._write_rows(connection, plan, batch_id)
-        rejections = plan.sorted_outcomes.rejections
+        rejections = plan.outcomes_by_kind.rejections
         newly_quarantined = await self._quarantine(connection, rejections, batch_id, dedup_horizon)
-        totals = _count_outcomes(batch.parts, plan.sorted_outcomes, placements, newly_quarantined)
+        totals = _count_outcomes(batch.parts, plan.outcomes_by_kind, placements, newly_quarantined)
         moves = PositionMoves(
             parts=list(zip(batch.parts, totals, strict=True)),
             batch_id=batch_id,
-            sorted_outcomes=plan.sorted_outcomes,
+            outcomes_by_kind=plan.outcomes_by_kind,
         )
         await self._positions.move(connection, moves)
         return CommittedBatch(
-            events=plan.sorted_outcomes.events,
+            events=plan.outcomes_by_kind.events,
             inserted=plan.write_plan.inserts,
             placements=placements,
             rejections=rejections,
             newly_quarantined=newly_quarantined,
             totals=sum(totals, OutcomeTotals()),
-            expired_unread=plan.sorted_outcomes.expired_unread,
+            expired_unread=plan.outcomes_by_kind.expired_unread,
             ambiguous=plan.write_plan.ambiguous + progress.ambiguous,
             batch_id=batch_id,
         )
@@ -173,7 +173,7 @@ class WriteTransaction:
 
 def _count_outcomes(
     parts: Sequence[PartitionBatch],
-    sorted_outcomes: SortedOutcomes,
+    outcomes_by_kind: OutcomesByKind,
     placements: Sequence[Placement],
     newly_quarantined: Sequence[bool],
 ) -> list[OutcomeTotals]:
@@ -181,14 +181,14 @@ def _count_outcomes(
 
     A rejection that isn't new counts as a duplicate, just as an event that's stored already does.
     """
-    sorted_parts = sorted_outcomes.parts
+    sorted_parts = outcomes_by_kind.parts
     placements_by_part = _split(placements, [one.events for one in sorted_parts])
     newly_by_part = _split(newly_quarantined, [one.rejections for one in sorted_parts])
     totals = []
     for part, sorted_part, placements_in_part, newly_in_part in zip(
         parts, sorted_parts, placements_by_part, newly_by_part, strict=True
     ):
-        counts = OutcomeCounts()
+        counts = OutcomeCounter()
         counts.add("ignored", sorted_part.ignored)
         counts.add_placements(placements_in_part)
         for is_new in newly_in_part:

@@ -27,7 +27,7 @@ _CALLS: Final = """
 _WORDS: Final = ("COMPLETED", "FAILED", "ERROR", "CANCELLED")
 
 
-async def print_calls_periodically(database_url: str, screen: Screen) -> None:
+async def print_call_summary_periodically(database_url: str, screen: Screen) -> None:
     """Print the table every half minute, even during outages.
 
     Raises BrokenPipeError once nobody reads the output.
@@ -36,12 +36,12 @@ async def print_calls_periodically(database_url: str, screen: Screen) -> None:
     while screen.is_read:
         await asyncio.sleep(_LOOK_S)
         if time.monotonic() >= next_table_s:
-            await print_calls(database_url, screen)
+            await print_call_summary(database_url, screen)
             next_table_s = time.monotonic() + _TABLE_EVERY_S
     raise BrokenPipeError
 
 
-async def print_calls(database_url: str, screen: Screen) -> None:
+async def print_call_summary(database_url: str, screen: Screen) -> None:
     """Print the table now, or say that the database is unreachable."""
     try:
         async with open_connection(database_url, application_name="normalizer up") as connection:

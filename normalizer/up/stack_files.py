@@ -73,7 +73,7 @@ def lock_stack_folder(folder: Path) -> Iterator[None]:
         yield
 
 
-def write_stack_file(folder: Path, stack: RunningStack) -> None:
+def write_stack_files(folder: Path, stack: RunningStack) -> None:
     """Write stack.json atomically, readable by its owner only."""
     write_private_file(folder / SHELL_VARIABLES_FILE, _for_shell(stack))
     write_private_file(

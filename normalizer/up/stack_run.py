@@ -27,7 +27,7 @@ from normalizer.runtime.screen import Screen
 from normalizer.runtime.signals import stop_on_signals
 from normalizer.store.migrate import SchemaMismatchError, migrate
 from normalizer.store.sqlstate import STATEMENT_ERRORS
-from normalizer.up.call_summary import print_calls, print_calls_periodically
+from normalizer.up.call_summary import print_call_summary, print_call_summary_periodically
 from normalizer.up.native_build_watch import NativeBuildWatch
 from normalizer.up.stack_files import (
     SHELL_VARIABLES_FILE,
@@ -35,7 +35,7 @@ from normalizer.up.stack_files import (
     lock_stack_folder,
     remove_stack_files,
     write_pgpass,
-    write_stack_file,
+    write_stack_files,
 )
 from normalizer.up.stack_programs import FILE_REPLAY_TOPIC, StackPrograms, has_simulator
 from normalizer.up.supervisor import Supervisor
@@ -128,7 +128,7 @@ class _Run:
                         await self._watch(stack)
                     finally:
                         self.screen.print_line("stopping")
-                        await print_calls(stack.database_url, self.screen)
+                        await print_call_summary(stack.database_url, self.screen)
         self.screen.print_line("stopped")
 
     def abort(self) -> None:
@@ -195,7 +195,8 @@ class _Run:
                 )
                 tasks.create_task(keeping, name="keep running")
                 tasks.create_task(
-                    print_calls_periodically(stack.database_url, self.screen), name="table of calls"
+                    print_call_summary_periodically(stack.database_url, self.screen),
+                    name="table of calls",
                 )
                 if stack.normalizer_url:
                     tasks.create_task(self._keep_using_new_lanes(), name="native lane")
@@ -208,7 +209,7 @@ class _Run:
 
     def _write(self, stack: RunningStack) -> None:
         stack.pids = {"up": os.getpid(), **self._supervisor.pids_by_name}
-        write_stack_file(self._folder, stack)
+        write_stack_files(self._folder, stack)
 
     @contextlib.contextmanager
     def _without_stack_file(self) -> Iterator[None]:

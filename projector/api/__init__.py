@@ -9,7 +9,7 @@ In the order a request meets them:
     app.py                the endpoints as routes
     visible_settings.py   settings that the page may show
     service_routes.py     probes, metrics, and the description of the API
-    downloads.py          the events of an execution as a file
+    event_download.py     the events of an execution as a file
     static_files.py       the page and its files
     endpoints.py          every endpoint by its path
     query_strings.py      parses a query string into typed parameters

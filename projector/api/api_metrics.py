@@ -18,7 +18,7 @@ import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from projector.api.queries import current_state
-from projector.api.queries.grouping import FIRST_HOUR_OF_CALLS
+from projector.api.queries.grouping import FIRST_HOUR_WITH_CALLS_SQL
 from projector.api.snapshots import Snapshot, Statement
 from projector.api.thresholds import DEFAULT_THRESHOLDS, Thresholds
 
@@ -27,7 +27,7 @@ METRICS_CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
-PARTITION_AND_LOG_STATES: Final = (
+FRESHNESS_STATES: Final = (
     *("caught_up", "reading", "behind", "dead", "broker_away", "stopped", "unclaimed"),
 )
 """The values of `state` in projector.freshness."""
@@ -119,7 +119,7 @@ _WEEK: Final = Statement(f"""
                ) as recent (until)
     )
     select span.since,
-           ({FIRST_HOUR_OF_CALLS}) as oldest,
+           ({FIRST_HOUR_WITH_CALLS_SQL}) as oldest,
            sum(counted.calls)::bigint as calls, sum(counted.succeeded)::bigint as succeeded
     from   span
     left join projector.call_outcomes_by_attempt as counted
@@ -281,7 +281,7 @@ class ApiMetrics:
         Raises ApiError.
         """
         counts = Tally(await current_state.partition_states(snapshot))
-        for state in PARTITION_AND_LOG_STATES:
+        for state in FRESHNESS_STATES:
             self.partitions.labels(state).set(counts[state])
         await self.outcomes.refresh(snapshot)
         self._figures_read_at_s = time.monotonic()

@@ -28,13 +28,18 @@ from projector.api.api_metrics import ApiMetrics
 from projector.api.endpoints import API_PATH, ENDPOINTS, Endpoint
 from projector.api.execution_waiter import ExecutionWaiter
 from projector.api.formats import MEDIA_TYPES, answer_as_csv, answer_row_type, preferred_format
-from projector.api.middleware import AccessMiddleware, with_cors
+from projector.api.middleware import SecurityMiddleware, with_cors
 from projector.api.openapi import build_document
 from projector.api.parameters import parse_id
 from projector.api.queries.execution_detail import ExecutionParams
 from projector.api.query_strings import parse_query_string
 from projector.api.response_cache import CachedResponse, ResponseCache
-from projector.api.responses import CLOCK_HEADER, answer_response, compute_etag, problem_response
+from projector.api.responses import (
+    CLOCK_FIELDS_HEADER,
+    answer_response,
+    compute_etag,
+    problem_response,
+)
 from projector.api.service_routes import ServiceRoutes
 from projector.api.snapshots import ReaderPool
 from projector.api.static_files import StaticFiles
@@ -94,7 +99,7 @@ def build_app(
         },
     )
     app.router.redirect_slashes = False
-    guarded = AccessMiddleware(app, token=token, host=host)
+    guarded = SecurityMiddleware(app, token=token, host=host)
     return with_cors(origins, guarded) if origins else guarded
 
 
@@ -169,7 +174,7 @@ async def _disconnected(request: Request) -> None:
 
 
 def _headers(request: Request, cached: CachedResponse, file: str | None) -> dict[str, str]:
-    headers = {CLOCK_HEADER: cached.clock}
+    headers = {CLOCK_FIELDS_HEADER: cached.clock}
     if cached.next_page is not None:
         following = request.url.include_query_params(cursor=cached.next_page)
         headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'

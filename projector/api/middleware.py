@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from projector.api.api_errors import AmbiguousLengthError, MisdirectedError, UnauthorisedError
 from projector.api.page import inline_script_hash
-from projector.api.responses import CLOCK_HEADER, problem_response
+from projector.api.responses import CLOCK_FIELDS_HEADER, problem_response
 
 SECURITY_HEADERS: Final = {
     "Content-Security-Policy": f"default-src 'none'; script-src 'self' {inline_script_hash()}; "
@@ -35,7 +35,7 @@ _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _HOST: Final = re.compile(r"(\[(?P<ipv6>[^][]+)\]|(?P<name>[^][:]+))(:[0-9]{1,5})?")
 
 
-class AccessMiddleware:
+class SecurityMiddleware:
     """Requires the token, or without one a local host name, and adds security headers to responses.
 
     Probes, metrics, and the files of the page need no token (`_OPEN`, `_OPEN_PAGES`).
@@ -110,7 +110,7 @@ def with_cors(origins: Sequence[str], app: ASGIApp) -> ASGIApp:
         allow_origins=origins,
         allow_methods=["GET", "HEAD"],
         allow_headers=["Accept", "Authorization", "If-None-Match"],
-        expose_headers=["ETag", CLOCK_HEADER, "Content-Disposition"],
+        expose_headers=["ETag", CLOCK_FIELDS_HEADER, "Content-Disposition"],
     )
 
 

@@ -16,13 +16,13 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from projector.api import downloads
+from projector.api import event_download
 from projector.api.api_errors import ERRORS, Problem
 from projector.api.api_index import IndexedPath
 from projector.api.endpoints import API_PATH, ENDPOINTS_BY_TAG, Endpoint
 from projector.api.parameters import Id, Parameters
 from projector.api.query_strings import PARAMETER_ALIASES, is_list_parameter, parse_query_string
-from projector.api.responses import CLOCK_HEADER
+from projector.api.responses import CLOCK_FIELDS_HEADER
 from projector.api.service_routes import SETTINGS_PATH
 from projector.api.visible_settings import VisibleSettings
 
@@ -44,7 +44,7 @@ _ANSWERED: Final = {
         "description": 'The next page of a list, as `<address>; rel="next"`. Left out on the last.',
         "schema": {"type": "string"},
     },
-    CLOCK_HEADER: {
+    CLOCK_FIELDS_HEADER: {
         "description": "How fresh the rows are, even in a 304: as_of, behind_s, read_at, and the "
         "window's bounds that move with the clock, as JSON. For CSV it has all fields of the "
         "answer except its rows, such as next and truncated.",
@@ -136,7 +136,7 @@ def build_document(endpoints: Sequence[Endpoint], *, token: bool) -> dict[str, A
                 for endpoint, answer in zip(endpoints, answers, strict=True)
             },
             API_PATH: {"get": _index()},
-            API_PATH + downloads.DOWNLOAD_PATH: {"get": _download(known["download_events"])},
+            API_PATH + event_download.DOWNLOAD_PATH: {"get": _download(known["download_events"])},
             API_PATH + SETTINGS_PATH: {"get": _settings(settings, known["settings"])},
         },
         "components": {"schemas": components, "securitySchemes": _TOKEN},
@@ -234,14 +234,14 @@ def _download(example: RecordedRequest) -> dict[str, Any]:
     """Describe the operation that isn't an endpoint and streams a file."""
     return {
         "operationId": "download_events",
-        "summary": downloads.DOWNLOAD_SUMMARY,
+        "summary": event_download.DOWNLOAD_SUMMARY,
         "tags": ["executions"],
-        "parameters": _placeholders(downloads.DOWNLOAD_PATH, example.path),
+        "parameters": _placeholders(event_download.DOWNLOAD_PATH, example.path),
         "responses": {
             "200": {
                 "description": "The file.",
                 "content": {
-                    downloads.NDJSON_MEDIA_TYPE: {
+                    event_download.NDJSON_MEDIA_TYPE: {
                         "schema": {"type": "string"},
                         "examples": _examples(example.answer, "An execution of two events."),
                     }

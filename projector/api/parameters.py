@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from normalizer.envelope import Rule
-from normalizer.errors import Reason
+from normalizer.errors import RejectionReason
 from projector.api.api_errors import NotFoundError
 
 Grain = Literal["minute", "hour", "day"]
@@ -66,7 +66,7 @@ CallStatuses = Annotated[tuple[CallStatus, ...], _FEW]
 ExecutionStatuses = Annotated[
     tuple[Literal["RUNNING", "COMPLETED", "FAILED", "CANCELLED"], ...], _FEW
 ]
-Reasons = Annotated[tuple[Reason, ...], _FEW]
+Reasons = Annotated[tuple[RejectionReason, ...], _FEW]
 Shapes = Annotated[
     tuple[
         Literal[

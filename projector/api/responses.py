@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from projector.api.api_errors import ApiError
 
-CLOCK_HEADER = "Answer-Clock"
+CLOCK_FIELDS_HEADER = "Answer-Clock"
 """The header with the fields that the clock changes, even in a 304. For CSV, all but the rows."""
 _JSON = "application/json"
 _PROBLEM = "application/problem+json"

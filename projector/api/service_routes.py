@@ -13,8 +13,8 @@ from projector.api.api_errors import ApiError
 from projector.api.api_index import build_index
 from projector.api.api_metrics import METRICS_CONTENT_TYPE, ApiMetrics
 from projector.api.api_reference import api_reference_as_html
-from projector.api.downloads import DOWNLOAD_PATH, download_events
 from projector.api.endpoints import API_PATH
+from projector.api.event_download import DOWNLOAD_PATH, download_events
 from projector.api.formats import MEDIA_TYPES, Format, preferred_format, rows_as_csv
 from projector.api.parameters import Parameters
 from projector.api.query_strings import parse_query_string

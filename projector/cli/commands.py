@@ -4,7 +4,7 @@
 
 import click
 
-from normalizer.runtime.command_line import Program, warn_unknown_variables
+from normalizer.runtime.command_line import RootCommandGroup, warn_unknown_variables
 from projector.api.serve_command import serve
 from projector.cli.maintain_command import maintain
 from projector.cli.repair_command import repair
@@ -13,7 +13,7 @@ from projector.cli.view_commands import views, wait
 
 
 @click.group(
-    cls=Program,
+    cls=RootCommandGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(package_name="event-normalizer")

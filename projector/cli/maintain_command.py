@@ -25,7 +25,7 @@ from projector.maintenance.maintain import (
     maintain as run_maintain,
     maintenance_lock,
 )
-from projector.verify.verdict import Verdict
+from projector.verify.verdict import ProjectionVerdict
 
 
 @click.command()
@@ -168,7 +168,7 @@ def maintain(
                 connection, keep, dry_run=dry_run, sample=scope, folder=folder
             ):
                 print_result(str(done))
-                if isinstance(done, Verdict):
+                if isinstance(done, ProjectionVerdict):
                     agrees = agrees and done.verdict == "match"
         return agrees
 

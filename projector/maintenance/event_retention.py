@@ -24,11 +24,11 @@ from projector.hours import START_OF_TIME, end_of_hour, find_hours_with_rows
 from projector.maintenance.archive import ArchiveFolder
 from projector.maintenance.expired_executions import (
     EXECUTIONS_SHARING_EVENT_IDS_SQL,
-    NO_OPEN_DIVERGENCE,
+    NO_OPEN_DIVERGENCE_SQL,
     TiedExecutions,
     count_silent_executions,
+    find_candidates_by_arrival,
     find_retention_blocker,
-    find_silent_candidates,
     group_tied_executions,
 )
 
@@ -111,7 +111,9 @@ class _Retention:
             if self._folder:
                 await self._folder.resolve_unfinished(self._connection)
             async for since, until in _hours(connection, before):
-                while found := await find_silent_candidates(connection, since, until, self._kept):
+                while found := await find_candidates_by_arrival(
+                    connection, since, until, self._kept
+                ):
                     groups = await group_tied_executions(connection, before, found)
                     for line in self._keep(groups):
                         yield line
@@ -275,7 +277,7 @@ _LOCK_ROWS: Final = f"""
     )
     select execution_id, is_tied,
            counted.events = known.events
-           and is_old and {NO_OPEN_DIVERGENCE.format("known")} as may_go
+           and is_old and {NO_OPEN_DIVERGENCE_SQL.format("known")} as may_go
     from   counted
     join   execution_facts as known using (execution_id)
 """  # noqa: S608 - constants of this package

@@ -44,7 +44,7 @@ async def find_retention_blocker(connection: asyncpg.Connection) -> str | None:
     )
 
 
-async def find_silent_candidates(
+async def find_candidates_by_arrival(
     connection: asyncpg.Connection, since: datetime, until: datetime, known: Collection[int]
 ) -> list[int]:
     """Find some executions with an event that arrived between these times, except `known` ones."""
@@ -137,7 +137,7 @@ _DIFFERING_ANYWHERE: Final = """
 """
 
 # Excludes executions with an open divergence, because a repair needs their events.
-NO_OPEN_DIVERGENCE: Final = """
+NO_OPEN_DIVERGENCE_SQL: Final = """
     not exists (
         select
         from   projector.divergences as known
@@ -174,7 +174,7 @@ _SILENT: Final = f"""
     select known.execution_id, known.events
     from   unnest($1::bigint[]) as wanted (execution_id)
     join   execution_facts as known using (execution_id)
-    where  {NO_OPEN_DIVERGENCE.format("known")}
+    where  {NO_OPEN_DIVERGENCE_SQL.format("known")}
     and    (
                select   true
                from     normalizer.events as event

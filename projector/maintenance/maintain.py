@@ -36,7 +36,7 @@ from projector.maintenance.retention import (
 )
 from projector.verify.divergences import store_verdict
 from projector.verify.ranges import VerifyScope
-from projector.verify.verdict import Verdict
+from projector.verify.verdict import ProjectionVerdict
 from projector.verify.verify import verify
 
 _LOCK: Final = 5_203_947_410_821
@@ -83,7 +83,7 @@ async def maintain(
     dry_run: bool,
     sample: VerifyScope | None = None,
     folder: ArchiveFolder | None = None,
-) -> AsyncGenerator[str | Verdict, None]:
+) -> AsyncGenerator[str | ProjectionVerdict, None]:
     """Run every step, and yield a line per change, then a verdict per projection on the sample.
 
     With `dry_run` nothing is changed, and the lines say what a run would do. With `folder`, events
@@ -177,9 +177,9 @@ def _steps(
     folder: ArchiveFolder | None,
     *,
     dry_run: bool,
-) -> dict[str, AsyncIterator[str | Verdict]]:
+) -> dict[str, AsyncIterator[str | ProjectionVerdict]]:
     """Return the steps by name, in order. Iterating over one runs it."""
-    steps: dict[str, AsyncIterator[str | Verdict]] = {}
+    steps: dict[str, AsyncIterator[str | ProjectionVerdict]] = {}
     if keep.events is not None:
         before = now - keep.events
         steps["retention of events"] = delete_silent_executions(
@@ -224,7 +224,7 @@ async def _drop_verdicts(connection: asyncpg.Connection, before: datetime) -> As
 
 async def _verified(
     connection: asyncpg.Connection, sample: VerifyScope, failed: list[str]
-) -> AsyncIterator[str | Verdict]:
+) -> AsyncIterator[str | ProjectionVerdict]:
     if failed:
         yield "verification of a sample left out: a step failed"
         return

@@ -24,7 +24,7 @@ from projector.verify.divergences import store_verdict
 from projector.verify.queries import COMPARISONS, Comparison
 from projector.verify.ranges import VerifyRange, VerifyScope
 from projector.verify.row_comparison import RowDifferences, hash_join_transaction
-from projector.verify.verdict import Verdict
+from projector.verify.verdict import ProjectionVerdict
 from projector.verify.verify import verify
 
 _REPAIR_SHARD: Final = 64
@@ -58,7 +58,7 @@ async def repair(
     request: RepairRequest,
     *,
     activity: Callable[[str], None] = lambda _: None,
-) -> AsyncGenerator[Verdict, None]:
+) -> AsyncGenerator[ProjectionVerdict, None]:
     """Repair the scope of the request, then every open divergence, and yield a verdict on each.
 
     The caller must hold `maintenance_lock`, so that no other repair runs. `activity` is called with
@@ -73,7 +73,7 @@ async def repair(
 
 async def preview_repair(
     connection: asyncpg.Connection, request: RepairRequest
-) -> AsyncIterator[Verdict]:
+) -> AsyncIterator[ProjectionVerdict]:
     """Yield the verdicts that `repair` would find at first. Changes nothing."""
     scope = request.scope or _OPEN_DIVERGENCES
     async for verdict in verify(connection, scope, comparisons=_compared(scope, request)):
@@ -106,7 +106,7 @@ async def _repaired(
     scope: VerifyScope,
     request: RepairRequest,
     activity: Callable[[str], None],
-) -> AsyncIterator[Verdict]:
+) -> AsyncIterator[ProjectionVerdict]:
     async def repair_range(
         comparison: Comparison, verify_range: VerifyRange, found: RowDifferences
     ) -> None:

@@ -12,10 +12,10 @@ import asyncpg
 from projector.hours import with_utc_zone
 from projector.verify.queries import Comparison
 from projector.verify.ranges import OpenDivergence
-from projector.verify.verdict import MAX_STORED_LOCATIONS, Verdict
+from projector.verify.verdict import MAX_STORED_LOCATIONS, ProjectionVerdict
 
 
-async def store_verdict(connection: asyncpg.Connection, verdict: Verdict) -> bool:
+async def store_verdict(connection: asyncpg.Connection, verdict: ProjectionVerdict) -> bool:
     """Store the verdict and its divergences, for the view `agreement`.
 
     Returns False if the user may not write, or the session is read-only.

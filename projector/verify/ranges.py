@@ -86,10 +86,10 @@ class VerifyScope(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OpenDivergence(msgspec.Struct, frozen=True):
-    """A divergence that is still open. `at` is None if its location is unknown."""
+    """A divergence that is still open. `location` is None if it is unknown."""
 
     divergence_id: int
-    at: Location | None
+    location: Location | None
 
 
 class HourRange(msgspec.Struct, frozen=True):
@@ -101,7 +101,7 @@ class HourRange(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         return f"{self.low} to {self.high}"
 
-    def select_locations(self, locations: Collection[Location]) -> list[Location]:
+    def filter_locations(self, locations: Collection[Location]) -> list[Location]:
         """Return those of the locations that are hours in this range."""
         return [at for at in locations if isinstance(at, datetime) and self.low <= at < self.high]
 
@@ -126,7 +126,7 @@ class ExecutionRange(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         return f"{len(self.execution_ids)} executions from {self.execution_ids[0]} on"
 
-    def select_locations(self, locations: Collection[Location]) -> list[Location]:
+    def filter_locations(self, locations: Collection[Location]) -> list[Location]:
         """Return those of the locations that are executions in this range.
 
         `locations` should be a dictionary or a set, because it may be long.
@@ -185,7 +185,7 @@ def _named_locations(
     """Return the hours or execution ids that the scope names one by one, or None."""
     if scope.execution_ids:
         return scope.execution_ids
-    known = [one.at for one in divergences if one.at is not None]
+    known = [one.location for one in divergences if one.location is not None]
     return known if scope.only_open_divergences and len(known) == len(divergences) else None
 
 

@@ -12,7 +12,7 @@ MAX_STORED_LOCATIONS: Final = 100_000
 """If more locations differ, they're stored as one divergence without a location."""
 
 
-class Verdict(msgspec.Struct, kw_only=True):
+class ProjectionVerdict(msgspec.Struct, kw_only=True):
     """The result of comparing one projection with the events, to which ranges are added.
 
     - `scope` is the kind of the compared scope.

@@ -23,7 +23,7 @@ from projector.verify.ranges import (
     ranges_in_scope,
 )
 from projector.verify.row_comparison import RowDifferences, compare_range, run_self_tests
-from projector.verify.verdict import Verdict
+from projector.verify.verdict import ProjectionVerdict
 
 MAX_TIMEOUTS_IN_A_ROW: Final = 40
 """After this many timeouts in a row, the database seems too slow for any range, and the rest isn't
@@ -41,7 +41,7 @@ async def verify(
     *,
     comparisons: Sequence[Comparison] = COMPARISONS,
     repair_range: RangeRepairer | None = None,
-) -> AsyncIterator[Verdict]:
+) -> AsyncIterator[ProjectionVerdict]:
     """Yield one verdict for each comparison, as soon as it's known.
 
     If the scope covers only open divergences, this yields nothing for a projection that has none.
@@ -74,18 +74,18 @@ class _ComparisonRun:
         self._open_by_location: dict[Location, list[int]] = {}
         """The ids of the open divergences whose location is known, to find those of a range."""
         for one in divergences:
-            if one.at is not None:
-                self._open_by_location.setdefault(one.at, []).append(one.divergence_id)
+            if one.location is not None:
+                self._open_by_location.setdefault(one.location, []).append(one.divergence_id)
         self._repair_range = repair_range
         self._self_test_timeouts = 0
-        self._verdict = Verdict(
+        self._verdict = ProjectionVerdict(
             projection=comparison.name,
             scope=scope.kind,
             since=None if scope.since == START_OF_TIME else scope.since,
             until=None if scope.until == END_OF_TIME else scope.until,
         )
 
-    async def compare_scope(self) -> Verdict:
+    async def compare_scope(self) -> ProjectionVerdict:
         """Compare every range of the scope, and return the verdict."""
         began = time.monotonic()
         verdict = self._verdict
@@ -129,7 +129,7 @@ class _ComparisonRun:
                 self._comparison.archived, *verify_range.query_parameters
             )
         verdict.add_range(found, archived)
-        for at in verify_range.select_locations(self._open_by_location):
+        for at in verify_range.filter_locations(self._open_by_location):
             if at not in found.divergent_locations:
                 verdict.resolved_divergence_ids.update(self._open_by_location[at])
         if found.expected:

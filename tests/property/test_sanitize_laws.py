@@ -22,7 +22,7 @@ redact_text = Sanitizer().texts.redact_text
 class _EachKey(KeyChecker):
     """Finds no keys plain, and remembers nothing about them."""
 
-    def find_facts(self, names: Collection[str], *, at_top: bool) -> ObjectKeyFacts:  # noqa: ARG002 - as its base
+    def check_keys(self, names: Collection[str], *, at_top: bool) -> ObjectKeyFacts:  # noqa: ARG002 - as its base
         return ObjectKeyFacts(partial(self._secrecy, at_top=at_top), are_plain=False, may_name=True)
 
 
@@ -89,7 +89,7 @@ def test_keys_that_are_judged_and_strings_that_are_searched_together_give_the_sa
     if not escaped:
         sent = write_json(parse_json(sent)).encode(errors="replace").decode()
 
-    together = sanitizer.clean(sent, _tree(sent), sanitizer.find_signs(sent.encode()))
+    together = sanitizer.clean(sent, _tree(sent), sanitizer.sign_search_for(sent.encode()))
 
     assert together == one_by_one.clean(sent, _tree(sent))
 
@@ -103,7 +103,7 @@ def test_the_search_for_the_signs_of_a_text_finds_what_the_search_for_all_finds(
     if not escaped:
         sent = write_json(parse_json(sent.decode())).encode(errors="replace")
 
-    has_sign = sanitizer.find_signs(sent)
+    has_sign = sanitizer.sign_search_for(sent)
 
     for part in _parts(_tree(sent.decode())):
         assert sanitizer.has_sign(part) == (has_sign is not None and has_sign(part))

@@ -14,7 +14,7 @@ from normalizer.core.redaction import suspicious_parts
 from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.core.redaction.suspicious_parts import (
     encode_tree,
-    parse_suspicious,
+    parse_suspicious_parts,
     parse_whole_json,
 )
 from normalizer.envelope import Envelope
@@ -34,7 +34,7 @@ def test_parts_without_a_sign_are_kept_as_they_are(
     text = json.dumps(parse_json(as_json(tree).decode()), separators=joints, ensure_ascii=False)
     sent = _encoded(text).decode()
     with patch.object(suspicious_parts, "_SHORT", 0):
-        some = sanitizer.clean(sent, parse_suspicious(sent.encode(), sanitizer.has_sign))
+        some = sanitizer.clean(sent, parse_suspicious_parts(sent.encode(), sanitizer.has_sign))
 
     whole = sanitizer.clean(sent, parse_whole_json(sent.encode()))
 
@@ -103,7 +103,7 @@ def test_a_large_part_without_a_sign_is_not_parsed() -> None:
     rows = write_json([{"id": str(number)} for number in range(1_000)])
     text = f'{{"rows":{rows},"password":"hunter2hunter2"}}'.encode()
 
-    tree = parse_suspicious(text, sanitizer.has_sign)
+    tree = parse_suspicious_parts(text, sanitizer.has_sign)
 
     assert isinstance(tree, dict)
     assert isinstance(tree["rows"], msgspec.Raw)
@@ -125,7 +125,7 @@ def test_the_earlier_value_of_a_repeated_key_does_not_stay() -> None:
     rows = write_json([{"id": str(number)} for number in range(1_000)])
     text = f'{{"rows":{rows},"note":"password=hunter2hunter2","note":"fine"}}'
 
-    kept = sanitizer.clean(text, parse_suspicious(text.encode(), sanitizer.has_sign)).text
+    kept = sanitizer.clean(text, parse_suspicious_parts(text.encode(), sanitizer.has_sign)).text
 
     assert "hunter2" not in kept
     assert msgspec.json.decode(kept)["note"] == "fine"

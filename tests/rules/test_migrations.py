@@ -111,7 +111,7 @@ def test_sql_names_each_merge_flag_that_it_tests() -> None:
 
 
 def test_sql_calls_a_record_late_as_merge_flags_does() -> None:
-    text = (FOLDER / "functions" / "aggregate_calls.sql").read_text()
+    text = (FOLDER / "functions" / "derive_calls.sql").read_text()
 
     [seconds] = re.findall(r"interval '(\d+) seconds' -- LATE_RECORD_DELAY of merge_flags.py", text)
     assert timedelta(seconds=int(seconds)) == merge_flags.LATE_RECORD_DELAY
@@ -121,7 +121,7 @@ def test_sql_calls_a_record_late_as_merge_flags_does() -> None:
     ("function", "row", "composite"),
     [
         ("project_calls", "change", "call_change"),
-        ("aggregate_calls", "event_in_doubt", "call_event"),
+        ("derive_calls", "event_in_doubt", "call_event"),
     ],
 )
 def test_a_row_that_is_cast_by_position_has_the_columns_of_its_type(
@@ -145,7 +145,7 @@ def test_an_attempt_is_the_least_of_its_values_in_each_of_the_three_places() -> 
     """Over new events, over stored events, and over the stored attempt and a change."""
     new, stored, merged = (
         (FOLDER / "functions" / f"{name}.sql").read_text()
-        for name in ("project_calls", "aggregate_calls", "merge_calls")
+        for name in ("project_calls", "derive_calls", "merge_calls")
     )
 
     lines = re.findall(r"(?m)^ +(min\(.* as (\w+)),$", new[new.index("    change as (") :])

@@ -11,7 +11,7 @@ import pytest
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, to_canonical
-from projector.api.api_metrics import PARTITION_AND_LOG_STATES
+from projector.api.api_metrics import FRESHNESS_STATES
 from tests.support.doc_pages import DOCS, apply_diff, blocks
 
 ROOT = Path(__file__).parents[2]
@@ -43,7 +43,7 @@ def test_every_state_of_the_page_leads_to_a_page_of_operate() -> None:
     script = (ROOT / "projector" / "api" / "page" / "assets" / "guides.js").read_text()
     guides = dict(re.findall(r"^  (\w+): \"(.+)\",$", script, re.MULTILINE))
 
-    assert {*PARTITION_AND_LOG_STATES} - {"caught_up", "reading"} <= guides.keys()
+    assert {*FRESHNESS_STATES} - {"caught_up", "reading"} <= guides.keys()
     for target in guides.values():
         name, _, part = target.partition("#")
         text = (DOCS / "operate" / name).read_text()

@@ -16,7 +16,7 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.core.rules.event_types import EVENT_TYPE_SPELLINGS
 from normalizer.core.shapes import SHAPES
 from normalizer.envelope import COERCION_RULES, Envelope, to_canonical
-from normalizer.errors import REASONS
+from normalizer.errors import REJECTION_REASONS
 from tests.support.doc_pages import blocks
 
 ROOT = Path(__file__).parents[2]
@@ -159,7 +159,7 @@ def test_the_tables_of_the_spec_are_those_of_the_code() -> None:
 
     assert spellings == list(EVENT_TYPE_SPELLINGS)
     assert coercions == list(COERCION_RULES)
-    assert reasons == list(REASONS)
+    assert reasons == list(REJECTION_REASONS)
     assert shapes == set(SHAPES)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
-from normalizer.core.redaction.secret_names import Secrecy, SecretKeyWords
+from normalizer.core.redaction.secret_names import SecrecyLevel, SecretKeyWords
 from normalizer.envelope import Envelope
 
 PAGE = (Path(__file__).parents[2] / "docs" / "spec" / "wire-shapes.md").read_text()
@@ -113,7 +113,7 @@ def test_the_keys_that_the_spec_names_are_secret_and_its_examples_of_others_are_
     harmless = re.findall(r"`(\w+)`", _rule("R2").partition(";")[0])
 
     assert len(words) > 15
-    assert [word for word in words if secrecy(word) is Secrecy.NOTHING and word != "or"] == []
+    assert [word for word in words if secrecy(word) is SecrecyLevel.NOTHING and word != "or"] == []
     assert len(harmless) > 5
-    assert [word for word in harmless if secrecy(word) is not Secrecy.NOTHING] == []
-    assert secrecy("secret_id") is Secrecy.CONTENT
+    assert [word for word in harmless if secrecy(word) is not SecrecyLevel.NOTHING] == []
+    assert secrecy("secret_id") is SecrecyLevel.CONTENT

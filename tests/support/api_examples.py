@@ -15,7 +15,7 @@ import msgspec
 
 from normalizer.embedded import PostgresServer
 from normalizer.store.migrate import migrate
-from projector.api import downloads, openapi
+from projector.api import event_download, openapi
 from projector.api.endpoints import API_PATH, ENDPOINTS
 from projector.api.formats import answer_as_csv, answer_row_type
 from projector.api.openapi import RecordedRequest
@@ -84,7 +84,7 @@ async def request_examples(client: httpx.AsyncClient) -> dict[str, RecordedReque
         answer = await client.get(API_PATH + address)
         found[name] = RecordedRequest(path={}, answer=answer.json())
     path = {"execution_id": _CALL["execution_id"]}
-    download = await client.get(API_PATH + downloads.DOWNLOAD_PATH.format(**path))
+    download = await client.get(API_PATH + event_download.DOWNLOAD_PATH.format(**path))
     found["download_events"] = RecordedRequest(path=path, answer=download.text)
     return found
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from normalizer.core.raw_record import RawRecord
-from normalizer.errors import Reason
+from normalizer.errors import RejectionReason
 from tests.support import factories
 from tests.support.factories import raw_record
 
@@ -22,7 +22,7 @@ class Poison(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     record: RawRecord
     stored: int = 0
-    reason: Reason | None = None
+    reason: RejectionReason | None = None
     keeps: dict[str, Any] = {}
 
     def __str__(self) -> str:
@@ -40,7 +40,7 @@ def raw_event(**fields: Any) -> dict[str, Any]:
     return factories.raw_event(next(_numbers), **fields)
 
 
-def rejected(name: str, reason: Reason, value: Any) -> Poison:
+def rejected(name: str, reason: RejectionReason, value: Any) -> Poison:
     return Poison(name=name, record=raw_record(value=value), reason=reason)
 
 

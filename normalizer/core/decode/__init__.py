@@ -7,7 +7,7 @@ decode           decodes bytes into wire events: opens envelopes and wrappers, s
 decode_json      decodes one JSON text.
 event_cleaner    removes the secrets of an event before the native lane reads it.
 unwrap           opens the envelopes of CloudEvents, Kafka Connect, and Debezium.
-levels           combines a wire event with the fields of its batch and its wrappers.
+record_layers    combines a wire event with the fields of its batch and its wrappers.
 wire_event       holds one wire event, decoded for the rules.
 wire_fields      has every field that a rule reads.
 wire_values      reads single JSON values.

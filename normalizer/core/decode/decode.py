@@ -18,13 +18,13 @@ from normalizer.core.decode.decode_json import (
     UTF8_BOM,
     decode_object,
     decode_object_or_text,
-    parse_suspicious_or_reject,
+    parse_suspicious_parts_or_reject,
     reject_invalid_json,
     reject_long_numbers,
     strip_schema_header,
 )
-from normalizer.core.decode.levels import (
-    JsonLevel,
+from normalizer.core.decode.record_layers import (
+    RecordLayer,
     add_outermost_wrapper,
     build_wire_event,
     fields_beside_event,
@@ -63,7 +63,7 @@ from normalizer.core.shapes import (
     is_feed_wrapper,
     may_be_foreign_envelope,
 )
-from normalizer.errors import Reason
+from normalizer.errors import RejectionReason
 from normalizer.jsontext import MAX_FIELD_DEPTH, Json, is_deeper
 
 _NO_ATTRIBUTES: Final[Mapping[str, str]] = {}
@@ -79,7 +79,7 @@ class UndecodableItem(msgspec.Struct, frozen=True, gc=False):
     """
 
     index: int
-    reason: Reason
+    reason: RejectionReason
     detail: str
     execution_id: Value
 
@@ -99,7 +99,7 @@ def decode_events(
         begins_an_object = value.startswith(b"{")
     if not value.isascii():
         _reject_invalid_utf8(value)
-    sign_search = sanitizer.find_signs(value)
+    sign_search = sanitizer.sign_search_for(value)
     if sign_search is None and begins_an_object:
         fields = decode_object_or_text(value)
         if not isinstance(fields, str) and has_event_type(fields) and not cloudevent:
@@ -117,7 +117,7 @@ class _CleanText(msgspec.Struct, frozen=True, gc=False):
     """A parsed JSON text without signs of anything that mustn't be stored (see `prefilter`).
 
     `tree` is a JSON string, or an object whose members are the bytes that were sent. `may_be_deep`
-    and `bom` are those of the level that it becomes. `bom` leads to the coercion `bom_stripped`.
+    and `bom` are those of the layer that it becomes. `bom` leads to the coercion `bom_stripped`.
     """
 
     text: bytes
@@ -162,7 +162,7 @@ class _RecordDecoder:
     _decode_item        decodes each event, when the caller comes to it.
 
     A *text* is some JSON as bytes. `_parse` searches it for signs of secrets and turns it into a
-    *tree*. `_clean` removes the secrets and returns a *level*, which is one JSON object. What's
+    *tree*. `_clean` removes the secrets and returns a *layer*, which is one JSON object. What's
     found in a string or in base64 is a text in its turn, because the search of the text around it
     couldn't see its secrets.
     """
@@ -175,25 +175,25 @@ class _RecordDecoder:
     ) -> Iterable[WireEvent | UndecodableItem]:
         """Return the record's events, as `decode_events` does.
 
-        `sign_search` is what `find_signs` returned for `value`, so that it isn't searched twice.
+        `sign_search` is what `sign_search_for` returned for `value`, which isn't searched twice.
         """
         record = _parse_text(_list_to_batch(value), sign_search)
-        level = self._open_feed_wrapper(self._open_envelopes(record))
-        key = find_batch_key(level.fields)
+        layer = self._open_feed_wrapper(self._open_envelopes(record))
+        key = find_batch_key(layer.fields)
         if key is not None:
             # The id, type, and time in the headers belong to one event, so a batch takes none of
             # them (#w8). Its events store the headers as they are. A structured CloudEvent is
             # another case. `_open_envelopes` has made its attributes a wrapper of the batch, and
             # `extra` keeps them, because no header does. Like any wrapper of a batch, it supplies
             # an execution_id (#w5), but no id, type, or time (#w7).
-            return self._split_batch(level, key)
+            return self._split_batch(layer, key)
         if cloudevent:
             attributes = self._decode_attributes(msgspec.json.encode(cloudevent))
             # The event stores the record's headers, so `extra` needn't have the attributes too.
-            level = add_outermost_wrapper(level, msgspec.structs.replace(attributes, is_kept=False))
-        return (build_wire_event(level, batch=None, index=0, shared={}),)
+            layer = add_outermost_wrapper(layer, msgspec.structs.replace(attributes, is_kept=False))
+        return (build_wire_event(layer, batch=None, index=0, shared={}),)
 
-    def _open_envelopes(self, record: _ParsedText) -> JsonLevel:
+    def _open_envelopes(self, record: _ParsedText) -> RecordLayer:
         """Decode the content of foreign envelopes, or the record itself if it isn't in any.
 
         The envelopes are opened before the secrets are removed. Those in the content are removed
@@ -205,24 +205,24 @@ class _RecordDecoder:
         if content is None:
             return self._decode_object_or_string(record)
         _reject_invalid_utf8(content.text)
-        level = self._decode_object_or_string(self._parse(_list_to_batch(content.text)))
+        layer = self._decode_object_or_string(self._parse(_list_to_batch(content.text)))
         if content.attributes is not None:
-            level = add_outermost_wrapper(level, self._decode_attributes(content.attributes))
-        return msgspec.structs.replace(level, bom=True) if record.bom else level
+            layer = add_outermost_wrapper(layer, self._decode_attributes(content.attributes))
+        return msgspec.structs.replace(layer, bom=True) if record.bom else layer
 
-    def _decode_attributes(self, text: bytes) -> JsonLevel:
+    def _decode_attributes(self, text: bytes) -> RecordLayer:
         """Decode the attributes of foreign envelopes, as a wrapper around the event (#w7, #w9)."""
         return msgspec.structs.replace(
             self._clean(self._parse(text)), supplies=FIELDS_FROM_ENVELOPE
         )
 
-    def _open_feed_wrapper(self, level: JsonLevel) -> JsonLevel:
-        """Return the event or the batch in a feed wrapper, and any other level as it is (#w2)."""
-        if not is_feed_wrapper(level.fields):
-            return level
-        others = dict(level.fields)
+    def _open_feed_wrapper(self, layer: RecordLayer) -> RecordLayer:
+        """Return the event or the batch in a feed wrapper, and any other layer as it is (#w2)."""
+        if not is_feed_wrapper(layer.fields):
+            return layer
+        others = dict(layer.fields)
         payload = others.pop("payload")
-        # These two decoders can't raise. The payload is a member of a level, so msgspec has read it
+        # These two decoders can't raise. The payload is a member of a layer, so msgspec has read it
         # before with its escapes and brackets, and cleaning has replaced lone surrogates.
         match first_byte(payload):
             case b'"':
@@ -230,19 +230,19 @@ class _RecordDecoder:
             case b"{" if holds_event(_members_decoder.decode(payload)):
                 opened = self._clean(self._parse(bytes(payload)))
             case _:
-                return level
+                return layer
         # Take the payload out of the wrapper, because its levels of nesting are checked by itself.
-        wrapper = msgspec.structs.replace(level, fields=others, text=msgspec.json.encode(others))
+        wrapper = msgspec.structs.replace(layer, fields=others, text=msgspec.json.encode(others))
         return msgspec.structs.replace(opened, wrapper=wrapper)
 
-    def _decode_object_or_string(self, parsed: _ParsedText) -> JsonLevel:
+    def _decode_object_or_string(self, parsed: _ParsedText) -> RecordLayer:
         """Decode an object, or a JSON string that contains one (#w1)."""
         if not isinstance(parsed.tree, str):
             return self._clean(parsed)
-        level = self._decode_string(parsed.tree)
-        return msgspec.structs.replace(level, bom=True) if parsed.bom else level
+        layer = self._decode_string(parsed.tree)
+        return msgspec.structs.replace(layer, bom=True) if parsed.bom else layer
 
-    def _decode_string(self, string: str) -> JsonLevel:
+    def _decode_string(self, string: str) -> RecordLayer:
         """Decode the object in a JSON string. A string in the string isn't decoded.
 
         Only here may a text have lone surrogates or U+0000, because the string had them as escapes.
@@ -257,20 +257,20 @@ class _RecordDecoder:
 
     def _parse(self, text: bytes) -> _ParsedText:
         """Search a text for signs of secrets, and parse it."""
-        return _parse_text(text, self._sanitizer.find_signs(text))
+        return _parse_text(text, self._sanitizer.sign_search_for(text))
 
-    def _clean(self, parsed: _ParsedText) -> JsonLevel:
+    def _clean(self, parsed: _ParsedText) -> RecordLayer:
         """Return a parsed object without its secrets."""
         if isinstance(parsed, _CleanText):
             assert not isinstance(parsed.tree, str)
-            return JsonLevel(parsed.text, parsed.tree, parsed.may_be_deep, bom=parsed.bom)
+            return RecordLayer(parsed.text, parsed.tree, parsed.may_be_deep, bom=parsed.bom)
         cleaned = self._sanitizer.clean(parsed.text.decode(), parsed.tree, parsed.has_sign)
         text = cleaned.text.encode()
         fields = decode_object(text)
-        return JsonLevel(text, fields, parsed.may_be_deep, cleaned.replaced, parsed.bom)
+        return RecordLayer(text, fields, parsed.may_be_deep, cleaned.replaced, parsed.bom)
 
     def _split_batch(
-        self, batch: JsonLevel, key: BatchKey
+        self, batch: RecordLayer, key: BatchKey
     ) -> Iterable[WireEvent | UndecodableItem]:
         """Return the events of a batch. Each one is decoded only when the caller comes to it.
 
@@ -288,7 +288,7 @@ class _RecordDecoder:
         )
 
     def _decode_item(
-        self, batch: JsonLevel, shared: dict[str, Raw], index: int, item: Raw, *, are_deep: bool
+        self, batch: RecordLayer, shared: dict[str, Raw], index: int, item: Raw, *, are_deep: bool
     ) -> WireEvent | UndecodableItem:
         """Decode one event of a batch, with the fields that it inherits from the batch (#b1).
 
@@ -303,24 +303,24 @@ class _RecordDecoder:
         try:
             content = decode_object_or_text(text)
             if isinstance(content, str):
-                level = self._decode_string(content)
+                layer = self._decode_string(content)
             else:
                 replaced = batch.replaced_paths_in_item(index)
-                level = JsonLevel(text, content, batch.may_be_deep, replaced)
-            own = level.fields
-            level = self._open_feed_wrapper(level)
-            inner = level.fields
+                layer = RecordLayer(text, content, batch.may_be_deep, replaced)
+            own = layer.fields
+            layer = self._open_feed_wrapper(layer)
+            inner = layer.fields
             if are_deep:  # checked now, because bad JSON in an item's string comes first
                 raise too_deep_error()
-            return build_wire_event(level, batch=batch, index=index, shared=shared)
+            return build_wire_event(layer, batch=batch, index=index, shared=shared)
         except RecordRejectedError as why:
             execution_id = _first_execution_id(inner, own, shared)
             return UndecodableItem(index, why.reason, why.detail, execution_id)
 
 
-def _first_execution_id(*levels: Mapping[str, Raw]) -> Value:
-    """Return the execution_id of the first level that has one, or None."""
-    for fields in levels:
+def _first_execution_id(*layers: Mapping[str, Raw]) -> Value:
+    """Return the execution_id of the first layer that has one, or None."""
+    for fields in layers:
         if (raw := fields.get("execution_id", NULL)) != NULL:
             # No object or list is an id, so don't decode one, which may be large.
             return None if first_byte(raw) in b"{[" else decode_raw_value(raw)
@@ -339,7 +339,7 @@ def _parse_text(text: bytes, sign_search: HasSign | None) -> _ParsedText:
     if sign_search is None:
         clean = decode_object_or_text(text)
         return _CleanText(text, clean, _check_record_depth(text), bom)
-    suspicious = parse_suspicious_or_reject(text, sign_search)
+    suspicious = parse_suspicious_parts_or_reject(text, sign_search)
     return _SuspiciousText(text, suspicious, _check_record_depth(text), bom, sign_search)
 
 
@@ -369,7 +369,7 @@ def _list_to_batch(value: bytes) -> bytes:
 
 
 def _shared_fields(
-    batch: JsonLevel, key: BatchKey, wrappers: tuple[JsonLevel, ...]
+    batch: RecordLayer, key: BatchKey, wrappers: tuple[RecordLayer, ...]
 ) -> dict[str, Raw]:
     """Return the fields that a batch gives to its events, its own before those of its wrappers."""
     shared = {name: raw for name, raw in batch.fields.items() if name != key and raw != NULL}
@@ -379,7 +379,7 @@ def _shared_fields(
 
 
 def _list_of_items(
-    batch: JsonLevel, key: BatchKey, shared: dict[str, Raw], wrappers: tuple[JsonLevel, ...]
+    batch: RecordLayer, key: BatchKey, shared: dict[str, Raw], wrappers: tuple[RecordLayer, ...]
 ) -> list[Raw]:
     """Return the items of a batch. Raises RecordRejectedError if it's beyond a limit (#l3)."""
     copied = [(name, bytes(raw)) for name, raw in shared.items()]

@@ -15,13 +15,13 @@ from normalizer.core.decode.record_limits import (
 )
 from normalizer.core.decode.wire_values import RecordRejectedError
 from normalizer.core.redaction.prefilter import HasSign
-from normalizer.core.redaction.suspicious_parts import parse_suspicious
+from normalizer.core.redaction.suspicious_parts import parse_suspicious_parts
 from normalizer.core.shapes import find_batch_key, may_be_foreign_envelope
 from normalizer.jsontext import (
     MAX_FIELD_DEPTH,
     Json,
     NumberError,
-    braces_outside_strings,
+    nesting_outline,
 )
 
 
@@ -97,13 +97,13 @@ def reject_invalid_json(text: bytes) -> None:
         raise _unreadable(text, error) from None
 
 
-def parse_suspicious_or_reject(text: bytes, has_sign: HasSign) -> Json:
+def parse_suspicious_parts_or_reject(text: bytes, has_sign: HasSign) -> Json:
     """Parse the parts of a JSON text for which `has_sign` returns True.
 
     The others are left as bytes. Raises RecordRejectedError.
     """
     try:
-        return parse_suspicious(text, has_sign)
+        return parse_suspicious_parts(text, has_sign)
     except (ValueError, RecursionError) as error:
         raise _unreadable(text, error) from None
 
@@ -113,7 +113,7 @@ def _unreadable(text: bytes, error: Exception) -> RecordRejectedError:
     if isinstance(error, RecursionError):
         # The text has too many levels to decode. It may be cut off as well, which shows in its
         # brackets. In that case report only that (#l2).
-        braces = braces_outside_strings(text)
+        braces = nesting_outline(text)
         if braces.count(b"{") == braces.count(b"}"):
             return too_deep_error()
         return RecordRejectedError(

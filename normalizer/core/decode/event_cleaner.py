@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from normalizer.core.decode.decode_json import parse_suspicious_or_reject
+from normalizer.core.decode.decode_json import parse_suspicious_parts_or_reject
 from normalizer.core.decode.record_limits import MAX_RECORD_DEPTH, check_depth
 from normalizer.core.decode.wire_values import RecordRejectedError
 from normalizer.core.redaction.prefilter import may_have_extreme_number
@@ -53,13 +53,13 @@ class EventCleaner:
         if len(text) > MAX_CLEANED_BYTES:
             return None
         sanitizer = self._sanitizer
-        sign_search = sanitizer.find_signs(text)
+        sign_search = sanitizer.sign_search_for(text)
         if sign_search is None:
             return text
         if sign_search == sanitizer.has_sign or may_have_extreme_number(text):
             return None
         try:
-            tree = parse_suspicious_or_reject(text, sign_search)
+            tree = parse_suspicious_parts_or_reject(text, sign_search)
             if not _holds_no_text_to_decode(tree):
                 return None
             check_depth(text, MAX_RECORD_DEPTH)  # a secret may be deeper than what's left

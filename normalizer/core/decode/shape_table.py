@@ -41,7 +41,7 @@ _SHOWN: Final = 300
 _Words = Annotated[tuple[str, ...], Meta(min_length=1)]
 
 
-class ShapeVector(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ShapeTestVector(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A record of the shape, and the canonical line that it must become."""
 
     raw: str
@@ -59,7 +59,7 @@ class CustomShape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     keys: _Words
     aliases: dict[str, str] = {}
     places: dict[str, _Words] = {}
-    vectors: Annotated[tuple[ShapeVector, ...], Meta(min_length=1)]
+    vectors: Annotated[tuple[ShapeTestVector, ...], Meta(min_length=1)]
 
     def rename_fields(self, event: WireEvent) -> WireEvent:
         """Return the event with its fields under the names that the rules know."""
@@ -153,7 +153,7 @@ class ShapeTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def describe_vector_mistake(
-    name: str, number: int, vector: ShapeVector, gives: Iterable[str]
+    name: str, number: int, vector: ShapeTestVector, gives: Iterable[str]
 ) -> str:
     """Describe how the result differs from the vector's canonical line, or return ''."""
     given = "; ".join(gives) or "nothing"

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Raw
 
 from normalizer.envelope import canonical_json
-from normalizer.errors import Reason
+from normalizer.errors import RejectionReason
 from normalizer.jsontext import JsonNumber, jsonb_number
 
 ABSENT: Final = Raw(b"")
@@ -22,7 +22,7 @@ text and integers."""
 class RecordRejectedError(Exception):
     """A record, or one event of it, is rejected."""
 
-    def __init__(self, reason: Reason, detail: str) -> None:
+    def __init__(self, reason: RejectionReason, detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
         self.detail = detail

@@ -69,7 +69,7 @@ def merge(stored: Envelope, report: Envelope, digests: DigestCache) -> Envelope:
         column: _higher_ranked(column, ranks, stored, report, losing)
         for column, *ranks in zip(Evidence._fields, evidence, reported, strict=True)
     }
-    fields["evidence"] = evidence.stronger(reported).pack()
+    fields["evidence"] = evidence.max_per_column(reported).pack()
     for column in SCALAR_COLUMNS:
         mine, theirs = getattr(stored, column), getattr(report, column)
         if mine != theirs:
@@ -94,7 +94,7 @@ def merge(stored: Envelope, report: Envelope, digests: DigestCache) -> Envelope:
     return with_flags(merged, REPORTED_ELSEWHERE_FLAG) if _is_elsewhere(stored, report) else merged
 
 
-def request_digests(reports: Sequence[Envelope], digests: DigestCache) -> None:
+def mark_needed_digests(reports: Sequence[Envelope], digests: DigestCache) -> None:
     """Request nearly every digest that merging a row needs, so that one query loads them."""
     sent = {column: [getattr(report, column) for report in reports] for column in _JSON}
     compared: defaultdict[str, list[bytes | None]] = defaultdict(list)

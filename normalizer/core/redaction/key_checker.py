@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection
 from functools import lru_cache, partial
 from typing import Final, NamedTuple
 
-from normalizer.core.redaction.secret_members import NEVER_SECRET_KEYS, SecretMemberFinder
-from normalizer.core.redaction.secret_names import Secrecy
-from normalizer.core.redaction.secret_text import MIN_SECRET_CHARS, TextRedactor
+from normalizer.core.redaction.secret_by_neighbor import NEVER_SECRET_KEYS, SecretMemberFinder
+from normalizer.core.redaction.secret_names import SecrecyLevel
+from normalizer.core.redaction.secret_text import MIN_SECRET_TEXT_CHARS, TextRedactor
 from normalizer.core.redaction.secret_values import MIN_TOKEN_CHARS
 from normalizer.core.redaction.unstorable import replace_unstorable
 from normalizer.jsontext import Json
@@ -29,7 +29,7 @@ class ObjectKeyFacts(NamedTuple):
       "DB_PASSWORD", "value": x}.
     """
 
-    secrecy: Callable[[str], Secrecy | None]
+    secrecy: Callable[[str], SecrecyLevel | None]
     are_plain: bool
     may_name: bool
 
@@ -42,7 +42,7 @@ class KeyChecker:
         self._members = members
         self._remembered: Final = lru_cache(maxsize=2048)(self._remember)
 
-    def find_facts(self, names: Collection[str], *, at_top: bool) -> ObjectKeyFacts:
+    def check_keys(self, names: Collection[str], *, at_top: bool) -> ObjectKeyFacts:
         """Return what the keys of an object say about which of its values may be secret.
 
         Pass `at_top` if the object is an event. An event's own fields, such as `name`, are never
@@ -78,11 +78,11 @@ class KeyChecker:
     def _are_plain(self, keys: str) -> bool:
         return replace_unstorable(keys) == keys and not self._texts.may_hold_secret(keys)
 
-    def _secrecy(self, name: str, *, at_top: bool) -> Secrecy | None:
+    def _secrecy(self, name: str, *, at_top: bool) -> SecrecyLevel | None:
         if at_top and name in NEVER_SECRET_KEYS:
             return None
         secrecy = self._texts.secrecy(name)
-        return None if secrecy is Secrecy.NOTHING else secrecy
+        return None if secrecy is SecrecyLevel.NOTHING else secrecy
 
 
 def needs_no_cleaning(value: Json) -> bool:
@@ -92,5 +92,5 @@ def needs_no_cleaning(value: Json) -> bool:
     return (
         len(value) < MIN_TOKEN_CHARS
         and value.isascii()
-        and (value.isalnum() or (len(value) < MIN_SECRET_CHARS and "\0" not in value))
+        and (value.isalnum() or (len(value) < MIN_SECRET_TEXT_CHARS and "\0" not in value))
     )

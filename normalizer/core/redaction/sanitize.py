@@ -11,9 +11,9 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 from normalizer.core.redaction.json_in_text import json_spans
 from normalizer.core.redaction.key_checker import KeyChecker, needs_no_cleaning
 from normalizer.core.redaction.prefilter import HasSign, Prefilter
-from normalizer.core.redaction.secret_members import SecretMemberFinder
-from normalizer.core.redaction.secret_names import REDACTED, Secrecy, SecretKeyWords
-from normalizer.core.redaction.secret_text import MIN_SECRET_CHARS, TextRedactor
+from normalizer.core.redaction.secret_by_neighbor import SecretMemberFinder
+from normalizer.core.redaction.secret_names import REDACTED, SecrecyLevel, SecretKeyWords
+from normalizer.core.redaction.secret_text import MIN_SECRET_TEXT_CHARS, TextRedactor
 from normalizer.core.redaction.suspicious_parts import (
     encode_tree,
     is_number,
@@ -53,7 +53,7 @@ class Sanitizer:
         redaction = SecretKeyWords(redact_keys)
         self.prefilter: Final = Prefilter(redaction.added_words)
         self.has_sign: Final = self.prefilter.has_sign
-        self.find_signs: Final = self.prefilter.find_signs
+        self.sign_search_for: Final = self.prefilter.sign_search_for
         self.texts: Final = TextRedactor(redaction.secrecy, self.has_sign)
         self.secret_members: Final = SecretMemberFinder(self.texts)
         self.keys: Final = KeyChecker(self.texts, self.secret_members)
@@ -160,7 +160,7 @@ class _Rewriter:
         # value, and that value may be a secret.
         self.changed |= isinstance(tree, RepeatedKeyObject)
         keys, at_top = self._sanitizer.keys, mode == "root"
-        facts = keys.find_facts(tree, at_top=at_top)
+        facts = keys.check_keys(tree, at_top=at_top)
         named = (
             self._sanitizer.secret_members.secret_keys(tree, at_top=at_top)
             if facts.may_name and mode != "untouched"
@@ -169,7 +169,7 @@ class _Rewriter:
         members = tree
         if not facts.are_plain:
             members = dict(zip(self._keys(tree, path, mode), tree.values(), strict=True))
-            facts = keys.find_facts(members, at_top=at_top)
+            facts = keys.check_keys(members, at_top=at_top)
         kept_tree = members
         find_secrecy = facts.secrecy
         for key, value in members.items():
@@ -182,7 +182,7 @@ class _Rewriter:
             inside = _mode_under(key, mode)
             hides = secrecy is not None and inside != "untouched"
             if (hides or key in named) and (
-                (hides and secrecy is Secrecy.NUMBERS_TOO) or not is_number(value)
+                (hides and secrecy is SecrecyLevel.NUMBERS_TOO) or not is_number(value)
             ):
                 self._redact(changed=value != REDACTED)
                 kept: Json = REDACTED
@@ -221,7 +221,7 @@ class _Rewriter:
 
     def _without_secrets(self, text: str) -> str:
         texts = self._sanitizer.texts
-        if len(text) < MIN_SECRET_CHARS or not texts.may_hold_secret(text, self._has_sign):
+        if len(text) < MIN_SECRET_TEXT_CHARS or not texts.may_hold_secret(text, self._has_sign):
             return text
         kept: str | None = None
         if self._within_texts == 0 and text.lstrip()[:1] in ("{", "["):

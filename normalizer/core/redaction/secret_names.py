@@ -98,7 +98,7 @@ _LONGEST_NAME: Final = 1000
 """If a key is longer, check only its beginning and its end."""
 
 
-class Secrecy(Enum):
+class SecrecyLevel(Enum):
     """Which values of a key are secret."""
 
     NOTHING = "nothing"
@@ -119,11 +119,11 @@ class SecretKeyWords:
         self._added = _any_word(self.added_words)
         self._remembered = lru_cache(maxsize=4096)(self._secrecy)
 
-    def secrecy(self, key: str) -> Secrecy:
+    def secrecy(self, key: str) -> SecrecyLevel:
         """Return which values of the key are secret. Results are cached for short keys only."""
         return (self._remembered if len(key) <= _REMEMBERED_CHARS else self._secrecy)(key)
 
-    def _secrecy(self, key: str) -> Secrecy:
+    def _secrecy(self, key: str) -> SecrecyLevel:
         if len(key) > _LONGEST_NAME:
             key = f"{key[: _LONGEST_NAME // 2]}x{key[-_LONGEST_NAME // 2 :]}"
         if not key.isascii():
@@ -131,16 +131,16 @@ class SecretKeyWords:
         if self.added_words:
             humps = _HUMPS.sub("_", key), key
             if any(self._added(_fold(spelling)) for spelling in humps):
-                return Secrecy.NUMBERS_TOO
+                return SecrecyLevel.NUMBERS_TOO
         spelled = key if _ODD_CASE.search(key) else _HUMPS.sub("_", key)
         runs = ("_".join(_PARTS.findall(run)) for run in _APART.split(spelled))
         words = "__".join(filter(None, runs)).lower()
         if _DESCRIBES.search(words) and not _SECRET_ID.search(words):
-            return Secrecy.NOTHING
+            return SecrecyLevel.NOTHING
         if _NUMBERS.search(words):
-            return Secrecy.NUMBERS_TOO
+            return SecrecyLevel.NUMBERS_TOO
         rest = _LOOKALIKE_SUFFIX.sub("", words)
-        return Secrecy.CONTENT if _CONTENT.search(rest) else Secrecy.NOTHING
+        return SecrecyLevel.CONTENT if _CONTENT.search(rest) else SecrecyLevel.NOTHING
 
 
 def _plain_letters(text: str) -> str:

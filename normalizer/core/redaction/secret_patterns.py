@@ -16,8 +16,8 @@ from normalizer.core.redaction.secret_values import (
     MIN_TOKEN_CHARS,
     RedactedParts,
     end_of_match_at,
-    looks_generated,
     looks_like_basic_auth,
+    looks_like_token,
     looks_random,
     may_be_secret,
     quoted_span_at,
@@ -117,7 +117,7 @@ def _cut_user(cuts: RedactedParts, url: str, at: int) -> None:
     user, has_user, host = authority.rpartition("@")
     name, has_password, password = user.partition(":")
     if has_user and has_password:
-        if looks_generated(name) or password == "x-oauth-basic":  # noqa: S105 - GitHub's placeholder for no password
+        if looks_like_token(name) or password == "x-oauth-basic":  # noqa: S105 - GitHub's placeholder for no password
             cuts.add(at, at + len(name))  # the user is a token, and the password a placeholder
         if not host.startswith("sha256:"):
             cuts.add(at + len(name) + 1, at + len(user))
@@ -200,7 +200,7 @@ def redact_url_signatures(text: str) -> str:
     cuts = RedactedParts(text)
     for match in _SIGNATURE.finditer(text):
         generated = match["generated"]
-        if looks_generated(generated) if generated else may_be_secret(match["value"]):
+        if looks_like_token(generated) if generated else may_be_secret(match["value"]):
             cuts.add(*match.span(match.lastgroup or 0))
     return cuts.text()
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Final
 
-from normalizer.core.redaction.secret_names import Secrecy
-from normalizer.core.redaction.secret_values import RedactedParts, looks_generated, may_be_secret
+from normalizer.core.redaction.secret_names import SecrecyLevel
+from normalizer.core.redaction.secret_values import RedactedParts, looks_like_token, may_be_secret
 
 SECRET_SECOND_WORDS: Final = ("key", "string", "word", "phrase", "wd", "code")
 """Words that mean a secret only together with the word before them, as in `api key`."""
@@ -39,14 +39,14 @@ _PARSER_WORDS: Final = ("unexpected", "next", "end", "last", "first")
 """Words before `token` with which it means a word of a programming language."""
 
 
-def redact_prose(text: str, secrecy: Callable[[str], Secrecy]) -> str:
+def redact_prose(text: str, secrecy: Callable[[str], SecrecyLevel]) -> str:
     """Cut values near the name of a secret that look random.
 
     Right after the name, a value needs to look less random.
     """
     cuts = RedactedParts(text)
     for match in _GENERATED.finditer(text):
-        if looks_generated(match[0]) and _is_near_name(text, match.start(), secrecy):
+        if looks_like_token(match[0]) and _is_near_name(text, match.start(), secrecy):
             cuts.add(*match.span())
     text = cuts.text()
     cuts = RedactedParts(text)
@@ -57,13 +57,13 @@ def redact_prose(text: str, secrecy: Callable[[str], Secrecy]) -> str:
     return cuts.text()
 
 
-def _is_near_name(text: str, at: int, secrecy: Callable[[str], Secrecy]) -> bool:
+def _is_near_name(text: str, at: int, secrecy: Callable[[str], SecrecyLevel]) -> bool:
     near = _WORDS_BEFORE.findall(text[max(0, at - _CHARS_BEFORE) : at])
     pairs = [f"{a} {b}" for a, b in pairwise(near[-4:]) if b.lower() in SECRET_SECOND_WORDS]
-    return any(secrecy(name) is not Secrecy.NOTHING for name in (*near[-3:], *pairs))
+    return any(secrecy(name) is not SecrecyLevel.NOTHING for name in (*near[-3:], *pairs))
 
 
-def _is_said(text: str, at: int, value: str, secrecy: Callable[[str], Secrecy]) -> bool:
+def _is_said(text: str, at: int, value: str, secrecy: Callable[[str], SecrecyLevel]) -> bool:
     """Return whether the words right before a value name a secret, and the value looks like one."""
     near = [word.start() for word in _WORDS_BEFORE.finditer(text, max(0, at - _CHARS_BEFORE), at)]
     for start in near[-_WORDS_OF_SAID:]:
@@ -72,14 +72,14 @@ def _is_said(text: str, at: int, value: str, secrecy: Callable[[str], Secrecy]) 
     return False
 
 
-def _is_named(said: re.Match[str], value: str, secrecy: Callable[[str], Secrecy]) -> bool:
+def _is_named(said: re.Match[str], value: str, secrecy: Callable[[str], SecrecyLevel]) -> bool:
     before, name = (said["before"] or "").lower(), said["name"]
     if name.lower() in SECRET_SECOND_WORDS and before:
         name = f"{before} {name}"
     kind = secrecy(name)
-    if kind is Secrecy.NUMBERS_TOO:
+    if kind is SecrecyLevel.NUMBERS_TOO:
         return _DATE.match(value) is None
-    if kind is Secrecy.NOTHING or before in _PARSER_WORDS:
+    if kind is SecrecyLevel.NOTHING or before in _PARSER_WORDS:
         return False
     is_value = name.lower().endswith(("token", "key", "jwt")) or (
         name.lower() == "secret" and before in _WHOSE_SECRET

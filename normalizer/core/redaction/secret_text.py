@@ -15,7 +15,7 @@ from normalizer.core.redaction.secret_commands import (
     PASSWORD_COMMAND_SIGNS,
     redact_command_passwords,
 )
-from normalizer.core.redaction.secret_names import Secrecy
+from normalizer.core.redaction.secret_names import SecrecyLevel
 from normalizer.core.redaction.secret_patterns import (
     redact_auth_credentials,
     redact_cookies,
@@ -42,7 +42,7 @@ from normalizer.core.redaction.secret_values import (
     unquoted_value_end,
 )
 
-MIN_SECRET_CHARS: Final = len("pwd=x")
+MIN_SECRET_TEXT_CHARS: Final = len("pwd=x")
 """A shorter text holds no secret."""
 SECRET_TEXT_SIGNS: Final = (
     *(
@@ -120,7 +120,7 @@ class TextRedactor:
     """
 
     def __init__(
-        self, secrecy: Callable[[str], Secrecy], has_sign: Callable[[bytes], bool]
+        self, secrecy: Callable[[str], SecrecyLevel], has_sign: Callable[[bytes], bool]
     ) -> None:
         self.secrecy = secrecy
         self._has_sign = has_sign
@@ -191,7 +191,7 @@ class TextRedactor:
 
     def is_secret_value(self, name: str, value: str) -> bool:
         """Return whether the value of an argument is a secret."""
-        return self.secrecy(name) is not Secrecy.NOTHING and may_be_secret(value, loose=True)
+        return self.secrecy(name) is not SecrecyLevel.NOTHING and may_be_secret(value, loose=True)
 
     def is_secret_unless_word(self, name: str, value: str) -> bool:
         """Return whether the value of a name is a secret, unless it reads like a word."""
@@ -207,11 +207,11 @@ class TextRedactor:
             secrecy = self.secrecy(name)
             if before and name.lower() in SECRET_SECOND_WORDS:
                 secrecy = self.secrecy(f"{before} {name}")
-            if secrecy is not Secrecy.NOTHING:
+            if secrecy is not SecrecyLevel.NOTHING:
                 self._cut_value(cuts, match, secrecy)
         return cuts.text()
 
-    def _cut_value(self, cuts: RedactedParts, match: re.Match[str], secrecy: Secrecy) -> None:
+    def _cut_value(self, cuts: RedactedParts, match: re.Match[str], secrecy: SecrecyLevel) -> None:
         """Cut the value after a name and its sign, if it may be a secret."""
         text, at = cuts.whole, match.end()
         is_authorization = _AUTHORIZATION.search(match["name"]) is not None
@@ -238,7 +238,7 @@ class TextRedactor:
     def _cut_options(self, text: str) -> str:
         cuts = RedactedParts(text)
         for match in _OPTION.finditer(text):
-            if self.secrecy(match["name"]) is not Secrecy.NOTHING:
+            if self.secrecy(match["name"]) is not SecrecyLevel.NOTHING:
                 redact_value_at(cuts, match.end())
         return cuts.text()
 
@@ -247,7 +247,7 @@ class TextRedactor:
         for match in _ELEMENT.finditer(text):
             named = _NAMES_ELEMENT.search(match["attributes"] or "")
             names = (match["name"] or match["tag"], *((named["name"],) if named else ()))
-            is_secret = any(self.secrecy(name) is not Secrecy.NOTHING for name in names)
+            is_secret = any(self.secrecy(name) is not SecrecyLevel.NOTHING for name in names)
             held = match.lastgroup or 0
             if is_secret and may_be_secret(match[held].strip(), quoted=True):
                 cuts.add(*match.span(held))
@@ -258,15 +258,17 @@ class TextRedactor:
         cuts = RedactedParts(text)
         for match in _PAIR.finditer(text):
             secrecy = self.secrecy(match["name"])
-            if secrecy is Secrecy.NUMBERS_TOO or (secrecy is Secrecy.CONTENT and not match["type"]):
+            if secrecy is SecrecyLevel.NUMBERS_TOO or (
+                secrecy is SecrecyLevel.CONTENT and not match["type"]
+            ):
                 redact_value_at(cuts, match.end())
         return cuts.text()
 
     def _is_secret(self, name: str) -> bool:
-        return self.secrecy(name) is not Secrecy.NOTHING
+        return self.secrecy(name) is not SecrecyLevel.NOTHING
 
 
-def _cut_bare(cuts: RedactedParts, match: re.Match[str], secrecy: Secrecy) -> None:
+def _cut_bare(cuts: RedactedParts, match: re.Match[str], secrecy: SecrecyLevel) -> None:
     """Cut a value without quotes: any value after `=`, but in prose only one that isn't a word."""
     text, at, sign = cuts.whole, match.end(), match["sign"]
     spaced = match[0][-1].isspace()
@@ -280,12 +282,12 @@ def _cut_bare(cuts: RedactedParts, match: re.Match[str], secrecy: Secrecy) -> No
         return
     value = text[at:end].rstrip(".,)]}>" if tight else ".,:)]}>!?")
     is_count = len(value) < _SHORTEST_CODE or "token" in match["name"].lower()
-    if secrecy is Secrecy.CONTENT and is_count and _NUMBER.match(value):
+    if secrecy is SecrecyLevel.CONTENT and is_count and _NUMBER.match(value):
         return
     if spaced and _RANGE.match(value):
         return
     at_end = end >= len(text) or text[end] in "\r\n\"'&;,"
-    may_be_word = not is_prose or (secrecy is Secrecy.NUMBERS_TOO and at_end)
+    may_be_word = not is_prose or (secrecy is SecrecyLevel.NUMBERS_TOO and at_end)
     if (match["verb"] or not may_be_word) and reads_as_word(value):
         return
     if may_be_secret(value) and (tight or not _REFERENCE.match(value)):

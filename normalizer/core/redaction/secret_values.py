@@ -132,7 +132,7 @@ def looks_random(value: str) -> bool:
     )
 
 
-def looks_generated(value: str) -> bool:
+def looks_like_token(value: str) -> bool:
     """Return whether a word is long and has digits and letters in both cases, unlike real words."""
     has_digit = any(map(str.isdigit, value))
     return len(value) >= MIN_TOKEN_CHARS and has_digit and _MIXED.match(value) is not None

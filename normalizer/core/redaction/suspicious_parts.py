@@ -51,7 +51,7 @@ _exact: Final = json.JSONDecoder(
 )
 
 
-def parse_suspicious(text: bytes, has_sign: HasSign) -> Json:
+def parse_suspicious_parts(text: bytes, has_sign: HasSign) -> Json:
     """Parse a JSON text, except for its objects and lists without a sign.
 
     `has_sign` returns whether a part has a sign. Parts without one become `Raw`, with the bytes

@@ -26,12 +26,12 @@ from normalizer.jobs.dry_run.overlay import Overlay
 from normalizer.jobs.engine.job_positions import read_dedup_horizons
 from normalizer.jobs.renormalize_row import RewriteFailure, renormalize_row
 from normalizer.jobs.sources.job_source import JobSource, PartKey, ReadPosition
-from normalizer.runtime.progress import WorkDone
+from normalizer.runtime.progress import WorkProgress
 from normalizer.runtime.slices import Normalize
+from normalizer.store.outcomes_by_kind import is_expired
 from normalizer.store.quarantine_writer import RejectedRecord
 from normalizer.store.retrying_session import RetryingSession
-from normalizer.store.session import READ_ONLY_SETTINGS
-from normalizer.store.sorted_outcomes import is_expired
+from normalizer.store.session import TRANSACTION_READ_ONLY
 from normalizer.store.stored_rows import READ_EVENTS_SQL, StoredEventRows
 
 _FIND_QUARANTINED: Final = """
@@ -70,7 +70,7 @@ class BackfillDryRun:
         self._session = RetryingSession(
             database_url,
             application_name="normalizer dry run",
-            settings=READ_ONLY_SETTINGS,
+            settings=TRANSACTION_READ_ONLY,
         )
         self._records_read = 0
         self._horizon: datetime | None = None
@@ -83,9 +83,9 @@ class BackfillDryRun:
     async def __aexit__(self, *_: object) -> None:
         self._session.terminate()
 
-    def work_done(self) -> WorkDone:
+    def work_progress(self) -> WorkProgress:
         """Return how far the reading is."""
-        return WorkDone("records", self._records_read, self._source.progress_ratio())
+        return WorkProgress("records", self._records_read, self._source.progress_ratio())
 
     async def run(self) -> None:
         """Read the source to its end and fill the diff. Raises the source's errors.

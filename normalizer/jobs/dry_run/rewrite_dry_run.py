@@ -13,9 +13,9 @@ from normalizer.jobs.dry_run.diff import Diff, find_changed_fields
 from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, IdRangeWalk, read_pages
 from normalizer.jobs.renormalize import ROWS_PER_CHUNK
 from normalizer.jobs.rewrite_rows import RewritePlan, rewrite_rows
-from normalizer.runtime.progress import WorkDone
+from normalizer.runtime.progress import WorkProgress
 from normalizer.store.retrying_session import RetryingSession
-from normalizer.store.session import READ_ONLY_SETTINGS
+from normalizer.store.session import TRANSACTION_READ_ONLY
 
 
 class RewriteDryRun:
@@ -27,14 +27,14 @@ class RewriteDryRun:
         self._session = RetryingSession(
             database_url,
             application_name="normalizer dry run",
-            settings=READ_ONLY_SETTINGS,
+            settings=TRANSACTION_READ_ONLY,
         )
         self._id_ranges = IdRangeWalk(self._session.fetch, ROWS_PER_CHUNK)
         self._rows_read = 0
 
-    def work_done(self) -> WorkDone:
+    def work_progress(self) -> WorkProgress:
         """Return how far the comparison is."""
-        return WorkDone("rows", self._rows_read, self._id_ranges.progress_ratio())
+        return WorkProgress("rows", self._rows_read, self._id_ranges.progress_ratio())
 
     async def run(self) -> None:
         """Rewrite every row in memory, and compare. Raises StoreUnavailableError and FatalError."""

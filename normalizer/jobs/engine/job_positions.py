@@ -23,8 +23,8 @@ from normalizer.jobs.engine.job_run import JobRun
 from normalizer.jobs.sources.job_source import PartKey
 from normalizer.store.claim_checks import check_or_set_topic_cluster
 from normalizer.store.dedup_horizon import ADD_DEDUP_HORIZON_SQL, LOCK_DEDUP_HORIZON_SQL
+from normalizer.store.outcomes_by_kind import OutcomesByKind
 from normalizer.store.session import RetryTransactionError
-from normalizer.store.sorted_outcomes import SortedOutcomes
 from normalizer.store.source_positions import AlreadyCommitted, PositionMoves, check_positions
 
 _DEDUP_HORIZON_STEP: Final = 65_536
@@ -137,7 +137,7 @@ class JobPositions:
                 part.next_offset,
                 self._cursor(part),
                 self._expired_in(part),
-                *self._outcome_counts(part, totals, moves.sorted_outcomes),
+                *self._outcome_counts(part, totals, moves.outcomes_by_kind),
             )
             for part, totals in moves.parts
         ]
@@ -154,7 +154,7 @@ class JobPositions:
         self,
         part: PartitionBatch,  # noqa: ARG002 - some jobs count records differently
         totals: OutcomeTotals,
-        sorted_outcomes: SortedOutcomes,  # noqa: ARG002 - the same
+        outcomes_by_kind: OutcomesByKind,  # noqa: ARG002 - the same
     ) -> tuple[int, ...]:
         """Return the counts in the order of MOVE_PARTS, from records to rejected.
 

@@ -31,7 +31,7 @@ class KnownSources(msgspec.Struct, frozen=True, kw_only=True):
     incarnations: dict[tuple[str, int], tuple[int, int]]
     file_topics: frozenset[str]
 
-    def incarnation_resolver(self, named: int | None) -> Callable[[str, int], int]:
+    def incarnation_resolver(self, named_incarnation: int | None) -> Callable[[str, int], int]:
         """Return a function that returns the incarnation for records of a topic and partition.
 
         If the operator has named an incarnation, the function always returns that one. Otherwise
@@ -41,8 +41,8 @@ class KnownSources(msgspec.Struct, frozen=True, kw_only=True):
         """
 
         def incarnation(topic: str, partition: int) -> int:
-            if named is not None:
-                return named
+            if named_incarnation is not None:
+                return named_incarnation
             newest, incarnations = self.incarnations.get((topic, partition), (0, 1))
             if incarnations > 1:
                 raise ConfigurationError(

@@ -27,7 +27,7 @@ from normalizer.jobs.engine.job_run import JobRun, RunHeartbeat, RunState
 from normalizer.jobs.engine.job_spec import JobSpec
 from normalizer.jobs.engine.run_progress import RunProgressPrinter, RunResult
 from normalizer.jobs.engine.throttle import Throttle
-from normalizer.runtime.logging_setup import OutageLog, get_logger
+from normalizer.runtime.logging_setup import OutageLogger, get_logger
 from normalizer.runtime.pause import back_off_s, wait_at_most
 from normalizer.runtime.signals import stop_on_signals
 
@@ -101,7 +101,7 @@ class JobRunner:
         took_s: float,
     ) -> RunResult:
         """Store the result and return it. In an outage, wait for the database until a stop."""
-        outage = OutageLog(_log)
+        outage = OutageLogger(_log)
         while True:
             try:
                 totals = await run.read_totals()
@@ -169,7 +169,7 @@ class JobRunner:
         self, run: JobRun, progress_ratio: Callable[[], float | None]
     ) -> None:
         """Report the progress on the screen and in the database, and log an outage."""
-        outage = OutageLog(_log)
+        outage = OutageLogger(_log)
         while not self._finished.is_set():
             await wait_at_most(self._finished, _HEARTBEAT_EVERY_S)
             with contextlib.suppress(RetryableError):

@@ -23,14 +23,14 @@ from normalizer.core.batch import holes_between
 from normalizer.core.raw_record import RawRecord
 from normalizer.errors import ConfigurationError, FatalError
 from normalizer.files.api_dumps import is_api_dump, read_api_dump_rows
+from normalizer.files.decompressed_file import DecompressedFile, read_file_beginning
 from normalizer.files.record_lines import (
-    TOPIC_HASH_BYTES,
+    TOPIC_HASH_INPUT_BYTES,
     looks_like_complete_json,
     parse_record_lines,
     read_line_chunks,
     topic_for_file,
 )
-from normalizer.files.unpack import UnpackedFile, read_file_beginning
 from normalizer.jobs.sources.field_defaults import FieldDefaults
 from normalizer.jobs.sources.job_source import PartKey, ReadPosition, SourcePage, SourcePart
 from normalizer.runtime.logging_setup import get_logger
@@ -87,7 +87,7 @@ class FileSource:
         self._known = known
         self._files: list[_File] = []
         self._read_bytes = 0
-        self._open: UnpackedFile | None = None
+        self._open: DecompressedFile | None = None
         self._cut = False
         self.truncation_reason: str | None = None
 
@@ -140,7 +140,7 @@ class FileSource:
     def _find(self) -> list[_File]:
         files: dict[str, _File] = {}
         for path in _list_files(self._paths):
-            first, cut = read_file_beginning(path, TOPIC_HASH_BYTES)
+            first, cut = read_file_beginning(path, TOPIC_HASH_INPUT_BYTES)
             if not first and cut:
                 self._is_truncated(f"{path} is truncated before its first byte")
                 continue
@@ -172,7 +172,7 @@ class FileSource:
         Python's global lock would take longer.
         """
         self._cut = False
-        with await asyncio.to_thread(UnpackedFile.open, file.path) as stream:
+        with await asyncio.to_thread(DecompressedFile.open, file.path) as stream:
             self._open = stream
             if file.dump:
                 reading = _rows(stream, file)
@@ -189,7 +189,7 @@ class FileSource:
             self._open = None
             self._cut = stream.cut
 
-    def _lines(self, stream: UnpackedFile, file: _File, from_line: int) -> Iterator[_Numbered]:
+    def _lines(self, stream: DecompressedFile, file: _File, from_line: int) -> Iterator[_Numbered]:
         """Yield the lines of a file, except for a last line that's truncated."""
         number = 1
         for text in read_line_chunks(stream, longest_bytes=_LONGEST_LINE_BYTES):
@@ -205,7 +205,7 @@ class FileSource:
             )
             yield numbers, records
 
-    def _ends_whole(self, stream: UnpackedFile, file: _File, number: int, line: bytes) -> bool:
+    def _ends_whole(self, stream: DecompressedFile, file: _File, number: int, line: bytes) -> bool:
         """Return whether the last line is complete although it has no newline at its end."""
         if stream.cut:
             return False
@@ -257,7 +257,7 @@ class FileSource:
         self.truncation_reason = why if earlier is None else f"{earlier}; {why}"
 
 
-def _rows(stream: UnpackedFile, file: _File) -> Iterator[_Numbered]:
+def _rows(stream: DecompressedFile, file: _File) -> Iterator[_Numbered]:
     """Yield the rows of a dump."""
     for page in read_api_dump_rows(stream, str(file.path)):
         yield (

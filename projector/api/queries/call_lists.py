@@ -237,14 +237,14 @@ async def open_calls(snapshot: Snapshot, params: OpenCallsParams) -> PagedAnswer
     return await run_paged(snapshot, _OPEN_CALLS, params, OpenCallRow)
 
 
-class OpenByStepParams(WindowParams, frozen=True, kw_only=True):
+class OpenCallsByStepParams(WindowParams, frozen=True, kw_only=True):
     """Parameters. The window applies to the start of the calls."""
 
     playbook: Texts | None = None
     step: Texts | None = None
 
 
-class OpenByStep(ApiRow, frozen=True, kw_only=True):
+class OpenCallsByStep(ApiRow, frozen=True, kw_only=True):
     """Open calls of a step that wait for the same thing. longest_s: null without a reader."""
 
     waits_for: Literal["claim", "start", "finish"]
@@ -271,11 +271,15 @@ _OPEN = Statement(f"""
 """)  # noqa: S608 - constants of this package
 
 
-async def open_calls_by_step(snapshot: Snapshot, params: OpenByStepParams) -> ApiAnswer[OpenByStep]:
+async def open_calls_by_step(
+    snapshot: Snapshot, params: OpenCallsByStepParams
+) -> ApiAnswer[OpenCallsByStep]:
     """What do unfinished calls wait for, by step, and how long does the longest wait?
 
     Calls of ended executions are left out, because nobody waits for them.
     """
     since, until = params.bounds(snapshot.read_at)
     filters = {"playbook": params.playbook, "step": params.step}
-    return await run_query(snapshot, _OPEN, {"since": since, "until": until, **filters}, OpenByStep)
+    return await run_query(
+        snapshot, _OPEN, {"since": since, "until": until, **filters}, OpenCallsByStep
+    )

@@ -287,13 +287,13 @@ async def failures_by_error(snapshot: Snapshot, params: FailuresParams) -> Group
     return await run_grouped(snapshot, _FAILURES, params, Failures)
 
 
-class WorkersParams(GroupedParams, frozen=True, kw_only=True):
+class WorkerFailuresParams(GroupedParams, frozen=True, kw_only=True):
     by: Annotated[tuple[Literal["at", "worker"], ...], By] = ("worker",)
     every: MinuteToDay = "hour"
     worker: Texts | None = None
 
 
-class Workers(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
+class WorkerFailures(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
     """`error_rate` is the fraction of its calls that failed."""
 
     at: Timestamp | None = None
@@ -314,6 +314,8 @@ _WORKERS = statements_by_grain(
 )
 
 
-async def worker_failures(snapshot: Snapshot, params: WorkersParams) -> GroupedAnswer[Workers]:
+async def worker_failures(
+    snapshot: Snapshot, params: WorkerFailuresParams
+) -> GroupedAnswer[WorkerFailures]:
     """Which worker fails more than others?"""
-    return await run_grouped(snapshot, _WORKERS, params, Workers)
+    return await run_grouped(snapshot, _WORKERS, params, WorkerFailures)

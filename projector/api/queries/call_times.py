@@ -14,7 +14,7 @@ from projector.api.queries.grouping import (
     counts_by_minute_source,
     group_by_ordinals,
     select_list,
-    where_clause,
+    where_conditions,
 )
 from projector.api.queries.run_query import run_grouped
 from projector.api.snapshots import Snapshot, Statement
@@ -76,7 +76,7 @@ def _percentiles(source: str, time: str, where: str) -> Statement:
         from     (
                      select   {select_list(_KEYS, time)}, bucket, sum(calls)::bigint as calls
                      from     {source}
-                     where    {where_clause(_KEYS, time)}
+                     where    {where_conditions(_KEYS, time)}
                      and      {where}
                      group by {group_by_ordinals(_KEYS)}, bucket
                      having   sum(calls) <> 0

@@ -118,14 +118,14 @@ async def retries_by_minute(snapshot: Snapshot, params: RetriesParams) -> Groupe
     return await run_grouped(snapshot, _RETRIES, params, Retries)
 
 
-class CoercionsParams(GroupedParams, frozen=True, kw_only=True):
+class CoercionsByRuleParams(GroupedParams, frozen=True, kw_only=True):
     by: Annotated[tuple[Literal["at", "rule", "shape"], ...], By] = ("rule", "shape")
     every: HourOrDay = "hour"
     rule: Rules | None = None
     shape: Shapes | None = None
 
 
-class Coercions(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
+class CoercionsByRule(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
     """`coercions` is the number of values whose meaning a rule changed or guessed."""
 
     at: Timestamp | None = None
@@ -140,10 +140,10 @@ _COERCIONS = grouping_statement(
 
 
 async def coercions_by_rule(
-    snapshot: Snapshot, params: CoercionsParams
-) -> GroupedAnswer[Coercions]:
+    snapshot: Snapshot, params: CoercionsByRuleParams
+) -> GroupedAnswer[CoercionsByRule]:
     """Which values had their meaning changed or guessed, by which rule, in which shape?"""
-    return await run_grouped(snapshot, _COERCIONS, params, Coercions)
+    return await run_grouped(snapshot, _COERCIONS, params, CoercionsByRule)
 
 
 class ShapesParams(GroupedParams, frozen=True, kw_only=True):

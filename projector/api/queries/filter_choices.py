@@ -5,7 +5,7 @@ from projector.api.parameters import (
     WindowParams,
     round_to_grain,
 )
-from projector.api.queries.grouping import FIRST_HOUR_OF_CALLS
+from projector.api.queries.grouping import FIRST_HOUR_WITH_CALLS_SQL
 from projector.api.queries.run_query import run_query
 from projector.api.snapshots import Snapshot, Statement
 
@@ -64,7 +64,7 @@ _CHOICES = Statement(f"""
                order by shape
                limit    500
            ) as shapes,
-           ({FIRST_HOUR_OF_CALLS}) as oldest_hour
+           ({FIRST_HOUR_WITH_CALLS_SQL}) as oldest_hour
 """)  # noqa: S608 - a constant of this package
 
 

@@ -37,7 +37,7 @@ _ROLL_UPS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
 """The keys and counts of each view by hour that also has a view of single rows."""
 
 
-FIRST_HOUR_OF_CALLS: Final = """
+FIRST_HOUR_WITH_CALLS_SQL: Final = """
                select   hour
                from     projector.call_outcomes_by_attempt
                group by hour
@@ -119,7 +119,7 @@ def grouping_statement(
         select   {select_list(keys, time)},
                  {", ".join(measures)}
         from     {source}
-        where    {where_clause(keys, time)}
+        where    {where_conditions(keys, time)}
         and      {where}
         group by {group_by_ordinals(keys)}
         having   {having}
@@ -147,7 +147,7 @@ def time_bin_column(time: str) -> str:
     return f"date_bin(make_interval(secs => :every_s::integer), {time}, '2000-01-01 00:00:00+00')"
 
 
-def where_clause(keys: Sequence[str], time: str) -> str:
+def where_conditions(keys: Sequence[str], time: str) -> str:
     """Return conditions for the window, which can use an index, and for every given filter."""
     return "\n        and      ".join(
         [

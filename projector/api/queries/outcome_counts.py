@@ -8,7 +8,7 @@ from projector.api.queries.grouping import (
     GrainStatements,
     counts_by_minute_source,
     select_list,
-    where_clause,
+    where_conditions,
 )
 from projector.api.queries.run_query import run_grouped
 from projector.api.snapshots import Snapshot, Statement
@@ -41,7 +41,7 @@ def _outcomes(source: str, time: str) -> Statement:
              coalesce(sum(executions) filter (where outcome = 'CANCELLED'), 0)::bigint
                  as cancelled
     from     {source}
-    where    {where_clause(("playbook",), time)}
+    where    {where_conditions(("playbook",), time)}
     group by 1, 2
     having   sum(executions) <> 0
     order by 1 desc nulls last, 3 desc, 2
@@ -49,7 +49,7 @@ def _outcomes(source: str, time: str) -> Statement:
     """)  # noqa: S608 - constants of this package
 
 
-OUTCOMES_BY_MINUTE_SOURCE: Final = counts_by_minute_source(
+EXECUTION_OUTCOMES_BY_MINUTE_SOURCE: Final = counts_by_minute_source(
     """
     (
         select begun_at as happened_at, playbook, 'BEGUN' as outcome, 1 as executions
@@ -69,7 +69,7 @@ OUTCOMES_BY_MINUTE_SOURCE: Final = counts_by_minute_source(
 """Build a query of starts and ends of executions, to count them by minute."""
 _OUTCOMES = GrainStatements(
     hours=_outcomes("projector.execution_outcomes", "hour"),
-    minutes=_outcomes(OUTCOMES_BY_MINUTE_SOURCE, "moment"),
+    minutes=_outcomes(EXECUTION_OUTCOMES_BY_MINUTE_SOURCE, "moment"),
     slow_minutes=True,
 )
 

@@ -224,7 +224,7 @@ async def versions_of_playbook(
     return await _answer(snapshot, _VERSIONS, params, VersionRow, "executions")
 
 
-class VersionError(ApiRow, frozen=True, kw_only=True):
+class ErrorsByVersion(ApiRow, frozen=True, kw_only=True):
     """`calls` is the number of failed calls of this version with errors of this class.
 
     `only_worker` is the worker that had all of them, or null if several had.
@@ -262,13 +262,13 @@ _ERRORS: Final = Statement(f"""
 
 async def errors_by_version(
     snapshot: Snapshot, params: PlaybookParams
-) -> PlaybookAnswer[VersionError]:
+) -> PlaybookAnswer[ErrorsByVersion]:
     """Which errors does each version of one playbook have, in at most 7 days?
 
     If there are more than 10,000 calls, only the newest executions are counted, and the answer says
     since when.
     """
-    return await _answer(snapshot, _ERRORS, params, VersionError, "calls")
+    return await _answer(snapshot, _ERRORS, params, ErrorsByVersion, "calls")
 
 
 async def _answer(

@@ -29,7 +29,7 @@ class WithoutCommandParams(GroupedParams, frozen=True, kw_only=True):
     status: Texts | None = None
 
 
-class WithoutCommand(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
+class CallsWithoutCommand(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
     """`events` is the number of events of calls that name no command."""
 
     at: Timestamp | None = None
@@ -48,9 +48,9 @@ _WITHOUT_COMMAND = grouping_statement(
 
 async def calls_without_command(
     snapshot: Snapshot, params: WithoutCommandParams
-) -> GroupedAnswer[WithoutCommand]:
+) -> GroupedAnswer[CallsWithoutCommand]:
     """How many events of calls name no command, and so belong to no call?"""
-    return await run_grouped(snapshot, _WITHOUT_COMMAND, params, WithoutCommand)
+    return await run_grouped(snapshot, _WITHOUT_COMMAND, params, CallsWithoutCommand)
 
 
 class DriftParams(WindowParams, frozen=True, kw_only=True):

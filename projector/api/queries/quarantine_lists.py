@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from normalizer.envelope import RULES_VERSION
-from normalizer.errors import Reason
+from normalizer.errors import RejectionReason
 from projector.api.answers import ApiAnswer, ApiRow, GroupedAnswer, PagedAnswer, Timestamp
 from projector.api.api_errors import NotFoundError
 from projector.api.parameters import (
@@ -26,14 +26,14 @@ from projector.api.queries.run_query import build_answer, run_grouped, run_paged
 from projector.api.snapshots import Snapshot, Statement
 
 
-class QuarantineParams(GroupedParams, frozen=True, kw_only=True):
+class RejectedRecordCountsParams(GroupedParams, frozen=True, kw_only=True):
     by: Annotated[tuple[Literal["at", "reason", "shape"], ...], By] = ("reason", "shape")
     every: MinuteToDay = "hour"
     reason: Reasons | None = None
     shape: Shapes | None = None
 
 
-class Quarantine(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
+class RejectedRecordCounts(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
     """`rejected` is the number of records and events that went to quarantine."""
 
     at: Timestamp | None = None
@@ -66,10 +66,10 @@ _QUARANTINE = GrainStatements(
 
 
 async def quarantine_by_reason(
-    snapshot: Snapshot, params: QuarantineParams
-) -> GroupedAnswer[Quarantine]:
+    snapshot: Snapshot, params: RejectedRecordCountsParams
+) -> GroupedAnswer[RejectedRecordCounts]:
     """How many records were rejected, by reason and shape?"""
-    return await run_grouped(snapshot, _QUARANTINE, params, Quarantine)
+    return await run_grouped(snapshot, _QUARANTINE, params, RejectedRecordCounts)
 
 
 class QuarantineRecordsParams(PagedWindowParams, frozen=True, kw_only=True):
@@ -136,7 +136,7 @@ async def quarantine_records(
     return await run_paged(snapshot, _REFUSED, params, QuarantinedRecord)
 
 
-EXPLANATIONS_BY_REASON: Final[dict[Reason, str]] = {
+EXPLANATIONS_BY_REASON: Final[dict[RejectionReason, str]] = {
     "too_large": "exceeds a size limit",
     "unsupported_framing": "has the header of a schema registry, but what follows is not JSON",
     "invalid_utf8": "is not UTF-8",
@@ -152,7 +152,7 @@ EXPLANATIONS_BY_REASON: Final[dict[Reason, str]] = {
 """Why a record is rejected for each reason. Source: docs/spec/wire-shapes.md#l2."""
 
 
-_MISSING: Final[dict[Reason, str]] = {
+_MISSING: Final[dict[RejectionReason, str]] = {
     "missing_execution_id": "execution_id=ID",
     "missing_time": "created_at=TIME",
 }
@@ -171,7 +171,7 @@ class RedriveTry(msgspec.Struct, frozen=True, kw_only=True):
     run: int
 
 
-class Command(msgspec.Struct, frozen=True, kw_only=True):
+class ShellCommand(msgspec.Struct, frozen=True, kw_only=True):
     """A command that an operator can copy into a shell. The API never runs it."""
 
     purpose: str
@@ -191,7 +191,7 @@ class QuarantinedRecordDetail(QuarantinedRecord, frozen=True, kw_only=True):
     rule: str
     current_rules: int
     tries: list[RedriveTry]
-    commands: list[Command]
+    commands: list[ShellCommand]
 
 
 async def quarantine_record(
@@ -216,7 +216,7 @@ async def quarantine_record(
     return build_answer(snapshot, [row])
 
 
-def _commands(record: Any, coordinates: str, tries: list[RedriveTry]) -> list[Command]:
+def _commands(record: Any, coordinates: str, tries: list[RedriveTry]) -> list[ShellCommand]:
     """Return commands that still do something. A redriven record can't be redriven again."""
     entry = record["quarantine_id"]
     # A redrive skips records that today's rules have already tried.
@@ -241,7 +241,7 @@ def _commands(record: Any, coordinates: str, tries: list[RedriveTry]) -> list[Co
             f"normalizer quarantine redrive {of_reason} --dry-run"
         ),
     }
-    return [Command(purpose=purpose, command=text) for purpose, text in commands.items()]
+    return [ShellCommand(purpose=purpose, command=text) for purpose, text in commands.items()]
 
 
 _RECORD: Final = Statement(f"""

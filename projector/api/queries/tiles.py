@@ -16,7 +16,7 @@ from projector.api.queries.grouping import (
     GrainStatements,
     counts_by_minute_source,
 )
-from projector.api.queries.outcome_counts import OUTCOMES_BY_MINUTE_SOURCE
+from projector.api.queries.outcome_counts import EXECUTION_OUTCOMES_BY_MINUTE_SOURCE
 from projector.api.queries.quarantine_lists import REJECTED_RECORDS_SOURCE
 from projector.api.queries.trends import TrendAnswer, TrendWindow, trend_statement, trend_window
 from projector.api.snapshots import Snapshot, Statement
@@ -188,7 +188,7 @@ _CALLS: Final = _both(
 )
 _ENDED: Final = _both(
     "projector.execution_outcomes",
-    OUTCOMES_BY_MINUTE_SOURCE,
+    EXECUTION_OUTCOMES_BY_MINUTE_SOURCE,
     "moment",
     "playbook",
     ended="case when outcome <> 'BEGUN' then executions else 0 end",

@@ -11,7 +11,7 @@ import msgspec
 
 from projector.api.answers import ApiRow, GroupedAnswer, Timestamp
 from projector.api.parameters import SECONDS_BY_GRAIN, CountsParams, Grain
-from projector.api.queries.grouping import key_column, where_clause
+from projector.api.queries.grouping import key_column, where_conditions
 from projector.api.snapshots import Statement
 
 MOST_TREND_INTERVALS: Final = 31
@@ -136,7 +136,7 @@ def trend_statement(
                      end::integer as bin,
                      {", ".join(f"sum({sql})::bigint as {name}" for name, sql in measures.items())}
             from     {source}
-            where    {where_clause(filters, time)}
+            where    {where_conditions(filters, time)}
             and      {where}
             group by {listed}bin
         ),

@@ -8,7 +8,7 @@ are always computed from scratch, whereas the triggers apply what a statement ch
 - Counts of executions and of calls by hour or minute (roll-ups) are counted from these tables of
   executions and calls, which have a comparison of their own.
 
-The queries and the triggers share functions and views, such as `evidence_rank`, `aggregate_calls`,
+The queries and the triggers share functions and views, such as `evidence_rank`, `derive_calls`,
 and `finished_calls`. A mistake in these would go unnoticed here, but the
 tests find it, because they compare the views with a plain computation in Python, which uses
 deploy/calls.py. Table names have no schema, because the connection's search_path sets it.

@@ -30,7 +30,7 @@ CALL_FACTS_COMPARISON: Final = Comparison(
         ),
         attempt as materialized (
             select *, call_finished_at(outcome_ranked) as finished_at
-            from   aggregate_calls(
+            from   derive_calls(
                        array(select (execution_id, command_id)::call_command from command)
                    )
         )

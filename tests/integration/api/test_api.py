@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from projector.api import downloads, response_cache, snapshots as api_database
+from projector.api import event_download, response_cache, snapshots as api_database
 from projector.api.api_errors import DatabaseUnavailableError
 from projector.api.app import build_app
 from projector.api.endpoints import API_PATH, ENDPOINTS
@@ -156,17 +156,17 @@ async def test_a_download_that_the_database_cuts_off_is_logged_as_that(
 ) -> None:
     async def page(
         _reader: ReaderPool, _execution_id: int, event_ids: list[int]
-    ) -> downloads._Page:
+    ) -> event_download._Page:
         if event_ids != [1]:
             raise DatabaseUnavailableError("the database does not answer")
-        return downloads._Page(b"{}\n", 1)
+        return event_download._Page(b"{}\n", 1)
 
     async def ids(_reader: ReaderPool, _execution_id: int) -> list[int]:
         return [1, 2]
 
-    monkeypatch.setattr(downloads, "_EVENTS_A_PAGE", 1)
-    monkeypatch.setattr(downloads, "_event_ids", ids)
-    monkeypatch.setattr(downloads, "_page", page)
+    monkeypatch.setattr(event_download, "_EVENTS_A_PAGE", 1)
+    monkeypatch.setattr(event_download, "_event_ids", ids)
+    monkeypatch.setattr(event_download, "_page", page)
     async with api_client(filled.url) as client:
         with capture_logs() as lines, pytest.raises(RuntimeError):
             await client.get("/api/v1/executions/1/events.ndjson")

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from normalizer.envelope import RULES_VERSION
-from projector.api import downloads
+from projector.api import event_download
 from projector.api.thresholds import Threshold, Thresholds
 from projector.api.visible_settings import VisibleSettings
 from simulator.view_fold import Row
@@ -569,7 +569,7 @@ async def test_an_execution_has_its_parents_above_and_its_children_below(
 async def test_the_events_of_an_execution_are_a_file_of_canonical_lines(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("projector.api.downloads._EVENTS_A_PAGE", 3)
+    monkeypatch.setattr("projector.api.event_download._EVENTS_A_PAGE", 3)
     execution = (await get_rows(client, "executions", status="COMPLETED"))[-1]["execution_id"]
     events = await get_rows(client, f"executions/{execution}/events", limit=500)
 
@@ -582,8 +582,8 @@ async def test_the_events_of_an_execution_are_a_file_of_canonical_lines(
         pages += 1
         return await read_page(*arguments)
 
-    read_page = downloads._page
-    monkeypatch.setattr(downloads, "_page", counted)
+    read_page = event_download._page
+    monkeypatch.setattr(event_download, "_page", counted)
     head = await client.head(f"/api/v1/executions/{execution}/events.ndjson")
     assert (head.status_code, head.content, pages) == (200, b"", 1)
     none = await client.get("/api/v1/executions/1234567/events.ndjson")
@@ -602,7 +602,7 @@ async def test_a_download_has_every_event_once_that_was_there_when_it_began(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between two pages reports move events to other times, and one event comes."""
-    monkeypatch.setattr("projector.api.downloads._EVENTS_A_PAGE", 2)
+    monkeypatch.setattr("projector.api.event_download._EVENTS_A_PAGE", 2)
     rows = [failed(n, execution_id=95, created_at=ago(minutes=100 - n)) for n in range(1, 7)]
     await view_rows.add(database, *rows)
 
@@ -621,8 +621,8 @@ async def test_a_download_has_every_event_once_that_was_there_when_it_began(
         )
         return page
 
-    read_page = downloads._page
-    monkeypatch.setattr(downloads, "_page", moved)
+    read_page = event_download._page
+    monkeypatch.setattr(event_download, "_page", moved)
     async with api_client(database.url) as client:
         answer = await client.get("/api/v1/executions/95/events.ndjson")
 

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from bench.history import make_history
-from projector.api import downloads
+from projector.api import event_download
 from projector.api.api_errors import NotFoundError
 from projector.api.endpoints import ENDPOINTS, Endpoint
 from projector.api.parameters import PagedParams, Parameters
@@ -196,9 +196,9 @@ async def test_an_event_and_a_page_of_a_download_are_read_without_the_other_even
     ):
         explained = Explained.beside(snapshot)
         values = {"id": 7, "event_ids": [900, 901, 3000]}
-        await explained.untyped_rows(downloads._PAGE, values)
+        await explained.untyped_rows(event_download._PAGE, values)
         first = explained.buffers
-        page = await explained.untyped_rows(downloads._PAGE, values)
+        page = await explained.untyped_rows(event_download._PAGE, values)
         before = explained.buffers
         one = await execution_event(explained, Parameters(), "7", "900")
         with pytest.raises(NotFoundError):

@@ -60,7 +60,7 @@ async def tree(
             group=settings.kafka_group_id,
             normalizer_url=f"http://127.0.0.1:{port}",
         )
-        stack_files.write_stack_file(copy / ".noetl", running)
+        stack_files.write_stack_files(copy / ".noetl", running)
         yield copy
     await admin.delete_topics([topic.name])
 

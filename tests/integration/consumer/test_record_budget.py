@@ -18,8 +18,8 @@ from aiokafka import AIOKafkaProducer
 from normalizer.core.decode.record_limits import MAX_VALUE_BYTES
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
-from normalizer.errors import Reason
-from normalizer.runtime.helper_process import HelperProcess, HelperProcessDiedError
+from normalizer.errors import RejectionReason
+from normalizer.runtime.normalizing_helper import NormalizingHelper, NormalizingHelperDiedError
 from tests.support.factories import raw_event
 from tests.support.feed import Feed
 from tests.support.measured_service import Measures, measured, read
@@ -38,7 +38,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 
     values: tuple[bytes, ...]
     stored: int = 0
-    reason: Reason | None = None
+    reason: RejectionReason | None = None
 
 
 _numbers: Final = count(10**12)
@@ -69,7 +69,7 @@ def stored(*values: bytes, events: int = 1) -> Case:
     return Case(values=values, stored=events)
 
 
-def rejected(reason: Reason, value: bytes) -> Case:
+def rejected(reason: RejectionReason, value: bytes) -> Case:
     return Case(values=(value,), reason=reason)
 
 
@@ -231,7 +231,7 @@ async def test_the_helper_gives_what_the_rules_give() -> None:
         )
         for at, value in enumerate(values)
     ]
-    helper = HelperProcess(["n"])
+    helper = NormalizingHelper(["n"])
 
     outcomes = [await helper.normalize(record) for record in records]
     await helper.stop()
@@ -246,7 +246,7 @@ async def test_a_helper_has_the_rules_of_its_parent_in_a_folder_that_has_others(
     (tmp_path / "normalizer").mkdir()
     (tmp_path / "normalizer" / "__init__.py").write_text("raise SystemExit('others')")
     monkeypatch.chdir(tmp_path)
-    helper = HelperProcess()
+    helper = NormalizingHelper()
     record = RawRecord(b"{}")
 
     assert await helper.normalize(record) == Normalizer().normalize(record)
@@ -255,14 +255,14 @@ async def test_a_helper_has_the_rules_of_its_parent_in_a_folder_that_has_others(
 
 
 async def test_a_helper_that_died_says_so_and_is_started_again() -> None:
-    helper = HelperProcess()
+    helper = NormalizingHelper()
     record = RawRecord(event(integers(0.1)), topic="t", recorded_ms=0)
     expected = await helper.normalize(record)
     process = helper.process
     assert process is not None
 
     os.kill(process.pid, signal.SIGKILL)
-    with pytest.raises(HelperProcessDiedError):
+    with pytest.raises(NormalizingHelperDiedError):
         await helper.normalize(record)
 
     assert await helper.normalize(record) == expected
@@ -277,7 +277,7 @@ async def test_a_record_that_the_helper_dies_on_waits_and_is_named(feed: Feed) -
     await feed.producer.flush()
     async with running(feed.settings()) as service:
         await feed.until_read({0: 1})
-        process = service.intake.helper_process.process
+        process = service.intake.normalizing_helper.process
         assert process is not None
         os.kill(process.pid, signal.SIGKILL)
 
@@ -301,7 +301,7 @@ async def test_a_helper_that_falls_silent_is_named_and_replaced(feed: Feed) -> N
     settings = feed.settings(progress_timeout_s=5)
     async with running(settings) as service:
         await feed.until_read({0: 1})
-        process = service.intake.helper_process.process
+        process = service.intake.normalizing_helper.process
         assert process is not None
         os.kill(process.pid, signal.SIGSTOP)
 

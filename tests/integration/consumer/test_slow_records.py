@@ -10,7 +10,7 @@ import structlog
 from normalizer.consumer.slow_records import _PATIENCE_S
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized
-from normalizer.runtime.helper_process import HelperProcess
+from normalizer.runtime.normalizing_helper import NormalizingHelper
 from tests.support.factories import raw_event
 from tests.support.feed import Feed
 from tests.support.service_runs import running, until
@@ -22,18 +22,18 @@ async def test_a_slow_record_holds_up_its_partition_and_no_other(
     feed: Feed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[str] = []
-    normalize = HelperProcess.normalize
+    normalize = NormalizingHelper.normalize
 
-    async def counted(helper: HelperProcess, record: RawRecord) -> tuple[Normalized, ...]:
+    async def counted(helper: NormalizingHelper, record: RawRecord) -> tuple[Normalized, ...]:
         begun.append(record.coordinates)
         return await normalize(helper, record)
 
-    monkeypatch.setattr(HelperProcess, "normalize", counted)
+    monkeypatch.setattr(NormalizingHelper, "normalize", counted)
     with structlog.testing.capture_logs() as lines:
         async with running(feed.settings(core="python")) as service:
             await feed.send_value(_heavy(0))
             await feed.until_read({0: 1})
-            helper = service.intake.helper_process.process
+            helper = service.intake.normalizing_helper.process
             assert helper
             os.kill(helper.pid, signal.SIGSTOP)  # whatever it gets now takes long
 

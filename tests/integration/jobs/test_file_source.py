@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from normalizer.files import unpack
-from normalizer.files.unpack import UnpackedFile
+from normalizer.files import decompressed_file
+from normalizer.files.decompressed_file import DecompressedFile
 from normalizer.jobs.sources.file_source import FileSource
 from normalizer.jobs.sources.job_source import ReadPosition, SourcePage, SourcePart
 from tests.support.job_runs import write_file
@@ -30,18 +30,18 @@ async def test_a_disk_that_hangs_holds_nobody_else_up(
     source = FileSource([write_file(tmp_path / "f.zst", b"\n".join(lines))])
     (part,) = await source.list_parts()
     turn = threading.Event()
-    read_ahead = UnpackedFile.read_ahead
+    read_ahead = DecompressedFile.read_ahead
     reads = 0
 
-    def hang(stream: UnpackedFile) -> None:
+    def hang(stream: DecompressedFile) -> None:
         nonlocal reads
         turn.clear()
         assert turn.wait(5), "nobody else had a turn"
         read_ahead(stream)
         reads += 1
 
-    monkeypatch.setattr(unpack, "_AHEAD_BYTES", 1 << 18)
-    monkeypatch.setattr(UnpackedFile, "read_ahead", hang)
+    monkeypatch.setattr(decompressed_file, "_AHEAD_BYTES", 1 << 18)
+    monkeypatch.setattr(DecompressedFile, "read_ahead", hang)
     reading = asyncio.create_task(read_part(source, part, 1))
     while not reading.done():
         turn.set()

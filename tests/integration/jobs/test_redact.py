@@ -150,7 +150,7 @@ async def test_killed_at_any_step_it_ends_the_same(
 
     monkeypatch.setattr(RedactJob, "_rewrite", after_a_page)
     monkeypatch.setattr(Session, "fetch", after_a_statement)
-    for moment in ("page", "update normalizer.quarantine", "rename_counts"):
+    for moment in ("page", "update normalizer.quarantine", "rename_counter_keys"):
         dies_in = [moment]
         with pytest.raises(KeyboardInterrupt):
             await redacted(database)

@@ -8,7 +8,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
 from normalizer.consumer.service import Service
 from normalizer.errors import FatalError
-from normalizer.kafka import group_consumer
+from normalizer.kafka import consumer_factory
 from tests.support.feed import Feed
 from tests.support.service_runs import (
     process,
@@ -79,7 +79,7 @@ async def test_a_leader_that_was_killed_and_restarted_still_notices_new_partitio
     feed: Feed, admin: AIOKafkaAdminClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The group counts it as the leader, but its client doesn't know."""
-    monkeypatch.setattr(group_consumer, "METADATA_MAX_AGE_MS", 500)
+    monkeypatch.setattr(consumer_factory, "METADATA_MAX_AGE_MS", 500)
     settings = feed.settings(instance="one", kafka_session_timeout_ms=LONG_MS)
     async with process(settings) as leader:
         await feed.until_owned({"one"})

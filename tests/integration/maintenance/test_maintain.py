@@ -208,7 +208,7 @@ async def test_an_execution_that_never_falls_silent_is_read_an_hour_at_a_time(
     await store(connection, life(1, NOW), NOW)
     await connection.execute("vacuum analyze normalizer.events")
     read: list[int] = []
-    find = expired_executions.find_silent_candidates
+    find = expired_executions.find_candidates_by_arrival
 
     async def counted(*others: Any) -> list[int]:
         async with connection.transaction():
@@ -217,7 +217,7 @@ async def test_an_execution_that_never_falls_silent_is_read_an_hour_at_a_time(
             read.append(await connection.fetchval(EVENTS_READ) - before)
         return found
 
-    monkeypatch.setattr(event_retention, "find_silent_candidates", counted)
+    monkeypatch.setattr(event_retention, "find_candidates_by_arrival", counted)
 
     said = await run(connection)
 

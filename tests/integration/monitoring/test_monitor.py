@@ -17,7 +17,7 @@ from aiokafka.protocol.fetch import FetchRequest
 from normalizer.config.settings import Settings
 from normalizer.consumer.service import Service
 from normalizer.core.previous_owner import RECORD_BLAMED
-from normalizer.errors import REASONS
+from normalizer.errors import REJECTION_REASONS
 from normalizer.monitoring import monitor as monitor_module
 from normalizer.monitoring.lag import SERVER_STATUS_SQL
 from normalizer.monitoring.monitor import Monitor
@@ -171,7 +171,9 @@ async def test_written_rows_are_counted_by_shape_reason_and_rule(feed: Feed) -> 
     assert metric_value(values, "normalizer_missing_migrations") == 0
     assert metric_value(values, "normalizer_database_writable") == 1
     assert metric_value(values, "normalizer_unverified_seconds") == math.inf
-    assert len(REASONS) == sum(name == "normalizer_quarantined_total" for name, _ in values)
+    assert len(REJECTION_REASONS) == sum(
+        name == "normalizer_quarantined_total" for name, _ in values
+    )
 
 
 async def test_a_stopped_partition_is_a_reason_and_others_go_on(feed: Feed) -> None:

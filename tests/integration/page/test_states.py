@@ -12,7 +12,7 @@ from typing import Any, Final, get_args
 import pytest
 from playwright.async_api import APIResponse, Browser, Page, Route
 
-from normalizer.errors import REASONS
+from normalizer.errors import REJECTION_REASONS
 from projector.api.parameters import Shapes
 from tests.integration.page.browsing import (
     cells,
@@ -754,7 +754,7 @@ async def _the_page_knows_what_the_api_refuses(page: Page, empty: str) -> None:
     for one in rejected:
         assert one in await page.inner_text("#banner")
 
-    for reason in REASONS:
+    for reason in REJECTION_REASONS:
         assert await page.evaluate(_IGNORED, f"reason={reason}") == []
     for shape in get_args(get_args(get_args(Shapes)[0])[0]):
         assert await page.evaluate(_IGNORED, f"shape={shape}") == []

@@ -22,7 +22,7 @@ from projector.verify.divergences import store_verdict
 from projector.verify.queries import COMPARISONS
 from projector.verify.queries.execution_queries import EXECUTION_HOURS_COMPARISON
 from projector.verify.ranges import VerifyScope
-from projector.verify.verdict import Verdict
+from projector.verify.verdict import ProjectionVerdict
 from projector.verify.verify import verify
 from simulator.view_fold import Row
 from tests.support import view_rows
@@ -108,7 +108,9 @@ async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
         yield made
 
 
-async def repaired(connection: asyncpg.Connection, request: RepairRequest = NOTED) -> list[Verdict]:
+async def repaired(
+    connection: asyncpg.Connection, request: RepairRequest = NOTED
+) -> list[ProjectionVerdict]:
     return [verdict async for verdict in repair(connection, request)]
 
 

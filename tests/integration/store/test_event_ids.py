@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from normalizer.cli import ledger_check
-from normalizer.cli.ledger_findings import LedgerPosition, PartitionKey
+from normalizer.cli.ledger_verdicts import LedgerPosition, PartitionKey
 from normalizer.embedded.postgres_server import find_wheel_binaries
 from normalizer.errors import FatalError
 from normalizer.jobs.export import Export, ExportSelection

@@ -20,7 +20,7 @@ from normalizer.embedded import remove_server_folder
 from normalizer.runtime.child import wait_until_ended
 from normalizer.runtime.native_lane import NATIVE_MODULE_NAME
 from normalizer.runtime.screen import Screen
-from normalizer.up.call_summary import print_calls
+from normalizer.up.call_summary import print_call_summary
 from normalizer.up.stack_files import RunningStack as StackFile
 from tests.support.api_client import insert_events
 from tests.support.probe_client import http_get
@@ -264,7 +264,7 @@ async def test_printed_table_counts_calls_as_the_dashboard_does(stack: Stack) ->
         )
         await connection.close()
 
-        await print_calls(database.admin_url, Screen(printed))
+        await print_call_summary(database.admin_url, Screen(printed))
 
     lines = [list(map(int, line.split())) for line in printed.getvalue().splitlines()[2:]]
     assert {attempts: sum(calls) for attempts, *calls in lines} == dict(map(tuple, rows))

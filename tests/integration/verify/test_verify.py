@@ -22,7 +22,7 @@ from projector.verify.queries.counter_queries import (
 )
 from projector.verify.queries.execution_queries import EXECUTION_FACTS_COMPARISON
 from projector.verify.ranges import VerifyScope
-from projector.verify.verdict import Verdict
+from projector.verify.verdict import ProjectionVerdict
 from projector.verify.verify import verify
 from tests.support import view_rows
 from tests.support.stack import Database
@@ -47,7 +47,7 @@ async def verdicts(
     connection: asyncpg.Connection,
     scope: VerifyScope = EVERYTHING,
     comparisons: Sequence[Comparison] = COMPARISONS,
-) -> dict[str, Verdict]:
+) -> dict[str, ProjectionVerdict]:
     return {
         verdict.projection: verdict
         async for verdict in verify(connection, scope, comparisons=comparisons)
@@ -454,7 +454,7 @@ def cut_if(condition: str) -> str:
     return f"(select pg_sleep(case when {cancels} then 9 else 0 end)) is not null"
 
 
-def reported(found: dict[str, Verdict]) -> list[tuple[str, int, int]]:
+def reported(found: dict[str, ProjectionVerdict]) -> list[tuple[str, int, int]]:
     return [(one.verdict, one.compared, one.self_tests) for one in found.values()]
 
 

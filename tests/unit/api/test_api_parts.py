@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from starlette.requests import Request
 
 from normalizer.core.shapes import SHAPES
-from normalizer.errors import REASONS, ConfigurationError
+from normalizer.errors import REJECTION_REASONS, ConfigurationError
 from projector.api import serve_command
 from projector.api.answers import ApiAnswer, ApiRow
 from projector.api.api_errors import ERRORS, ApiError, BusyError
@@ -130,10 +130,12 @@ def test_the_shapes_of_a_filter_are_those_of_the_rules() -> None:
 
 
 def test_every_reason_means_what_the_specification_says() -> None:
-    assert set(EXPLANATIONS_BY_REASON) == set(REASONS)
+    assert set(EXPLANATIONS_BY_REASON) == set(REJECTION_REASONS)
     table = SPEC.read_text()
     missing = [
-        one for one in REASONS if f"| `{one}` | {EXPLANATIONS_BY_REASON[one]} |" not in table
+        one
+        for one in REJECTION_REASONS
+        if f"| `{one}` | {EXPLANATIONS_BY_REASON[one]} |" not in table
     ]
     assert missing == []
 

@@ -28,9 +28,15 @@ from normalizer.errors import (
     RestartNeededError,
     StoreUnavailableError,
 )
-from normalizer.runtime.command_line import Program
-from normalizer.runtime.exit_codes import FAILED, INTERRUPTED, MISUSED, PROBLEM_FOUND, STUCK
-from normalizer.runtime.progress import WorkDone
+from normalizer.runtime.command_line import RootCommandGroup
+from normalizer.runtime.exit_codes import (
+    FAILED,
+    INTERRUPTED,
+    MISUSED,
+    PROBLEM_FOUND,
+    RESTART_NEEDED,
+)
+from normalizer.runtime.progress import WorkProgress
 from normalizer.runtime.screen import Screen
 from projector.cli.command_runner import run_command
 from projector.cli.commands import main as projector
@@ -43,7 +49,7 @@ CODES = [
     (BrokerUnavailableError("x"), FAILED),
     (FencedError("x", topic="t", partition=0), FAILED),
     (MaintainerBusyError("x"), FAILED),
-    (RestartNeededError("x"), STUCK),
+    (RestartNeededError("x"), RESTART_NEEDED),
 ]
 
 
@@ -113,7 +119,7 @@ def test_help_and_the_operators_page_say_what_each_code_means(where: str) -> Non
         PROBLEM_FOUND: "a problem was found",
         MISUSED: "wrong usage or settings",
         FAILED: "no answer, a refused sign-in, or an error that a retry can't fix",
-        STUCK: "the service can't continue, but a restart helps",
+        RESTART_NEEDED: "the service can't continue, but a restart helps",
         INTERRUPTED: "ended at once by a signal",
     }.items():
         assert f"{code} {meaning}" in said
@@ -129,8 +135,8 @@ async def test_a_dry_run_that_was_stopped_says_so(
                 signal.raise_signal(signal.SIGINT)
                 await asyncio.Event().wait()
 
-        def work_done(self) -> WorkDone:
-            return WorkDone("rows", 0)
+        def work_progress(self) -> WorkProgress:
+            return WorkProgress("rows", 0)
 
     stopped = await run_dry_run(cast("Any", Trial()), Screen(io.StringIO()))
     with pytest.raises(SystemExit) as ended:
@@ -165,7 +171,7 @@ def test_sigterm_is_not_lost_in_code_that_catches_everything(
             signal.raise_signal(signal.SIGTERM)
         await asyncio.sleep(0.2)
 
-    program = Program(commands=[click.Command("work", callback=lambda: run(work()))])
+    program = RootCommandGroup(commands=[click.Command("work", callback=lambda: run(work()))])
     before = signal.getsignal(signal.SIGTERM)
     try:
         ended = CliRunner().invoke(program, ["work"])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from normalizer.core.decode import wire_event
-from normalizer.core.decode.levels import MAX_UNSTORABLE_COERCIONS
+from normalizer.core.decode.record_layers import MAX_UNSTORABLE_COERCIONS
 from normalizer.core.decode.record_limits import check_depth
 from normalizer.core.decode.wire_values import RecordRejectedError
 from normalizer.core.normalize import Normalizer

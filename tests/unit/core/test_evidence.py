@@ -23,7 +23,7 @@ def test_packed_evidence_unpacks_to_the_same_ranks() -> None:
 
 
 def test_the_stronger_evidence_is_the_higher_rank_of_each_column() -> None:
-    assert Evidence(2, 0, 1).stronger(Evidence(1, 2, 1)) == Evidence(2, 2, 1)
+    assert Evidence(2, 0, 1).max_per_column(Evidence(1, 2, 1)) == Evidence(2, 2, 1)
 
 
 def test_attempts_that_count_from_one_are_declared_and_only_a_producers_time_is() -> None:

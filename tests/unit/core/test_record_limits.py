@@ -2,7 +2,7 @@
 
 import pytest
 
-from normalizer.core.decode import decode, levels, record_limits
+from normalizer.core.decode import decode, record_layers, record_limits
 from normalizer.core.decode.record_limits import (
     _LIGHT_BYTES,
     _LIGHT_VALUES,
@@ -130,7 +130,7 @@ def test_a_wrapper_around_a_batch_is_looked_through_once_not_for_each_event(
         looked_through.append(len(text))
         return is_deeper(text, most)
 
-    for module in (record_limits, decode, levels):
+    for module in (record_limits, decode, record_layers):
         monkeypatch.setattr(module, "is_deeper", count)
 
     assert len(outcomes(value)) == 100

@@ -4,7 +4,12 @@ import pytest
 
 from normalizer.core.redaction.json_in_text import json_spans
 from normalizer.core.redaction.sanitize import Sanitizer
-from normalizer.core.redaction.secret_names import REDACTED, SECRET_WORDS, Secrecy, SecretKeyWords
+from normalizer.core.redaction.secret_names import (
+    REDACTED,
+    SECRET_WORDS,
+    SecrecyLevel,
+    SecretKeyWords,
+)
 from normalizer.core.redaction.secret_text import _PIECE_CHARS
 
 redact_text = Sanitizer().texts.redact_text
@@ -23,7 +28,7 @@ def test_each_word_is_secret_however_it_is_spelled(word: str) -> None:
         *(word, word.upper(), word.title(), camel(word), camel(f"my_{word}")),
         *(f"x_{word}_y", f"x{word}y", word.replace("_", "-"), f"X-{word.replace('_', '-')}"),
     ):
-        assert secrecy(key) is not Secrecy.NOTHING, key
+        assert secrecy(key) is not SecrecyLevel.NOTHING, key
 
 
 @pytest.mark.parametrize(
@@ -39,37 +44,37 @@ def test_each_word_is_secret_however_it_is_spelled(word: str) -> None:
     ],
 )
 def test_a_look_alike_is_no_secret(key: str) -> None:
-    assert secrecy(key) is Secrecy.NOTHING
+    assert secrecy(key) is SecrecyLevel.NOTHING
 
 
 @pytest.mark.parametrize("gap", ["_", "/", "][", "::", "|", "\t", "\xa0"])
 @pytest.mark.parametrize("key", ["db_pass", "config_db_pass", "vault_secret_id", "pem_id"])
 def test_separators_between_words_do_not_hide_a_secret_name(key: str, gap: str) -> None:
-    assert secrecy(key.replace("_", gap)) is Secrecy.CONTENT
+    assert secrecy(key.replace("_", gap)) is SecrecyLevel.CONTENT
 
 
 @pytest.mark.parametrize(
     "key", ["author_password", "certificate_private_key", "secret_page_token", "concertTicketAuth"]
 )
 def test_a_look_alike_hides_no_secret_beside_it(key: str) -> None:
-    assert secrecy(key) is not Secrecy.NOTHING
+    assert secrecy(key) is not SecrecyLevel.NOTHING
 
 
 @pytest.mark.parametrize(
     "key", ["password", "user_passwd", "dbPwd", "passphrase", "pin", "userPin", "PIN_CODE", "pin2"]
 )
 def test_numbers_are_secret_under_words_that_name_numbers(key: str) -> None:
-    assert secrecy(key) is Secrecy.NUMBERS_TOO
+    assert secrecy(key) is SecrecyLevel.NUMBERS_TOO
 
 
 def test_an_added_word_is_folded_and_hides_numbers_too() -> None:
     added = SecretKeyWords(["Session-Id", "", "IBAN"])
 
     assert added.added_words == ("session_id", "iban")
-    assert added.secrecy("userSessionId") is Secrecy.NUMBERS_TOO
-    assert added.secrecy("IbanNumber") is Secrecy.NUMBERS_TOO
-    assert added.secrecy("password") is Secrecy.NUMBERS_TOO
-    assert added.secrecy("iba") is Secrecy.NOTHING
+    assert added.secrecy("userSessionId") is SecrecyLevel.NUMBERS_TOO
+    assert added.secrecy("IbanNumber") is SecrecyLevel.NUMBERS_TOO
+    assert added.secrecy("password") is SecrecyLevel.NUMBERS_TOO
+    assert added.secrecy("iba") is SecrecyLevel.NOTHING
 
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N"
@@ -267,8 +272,8 @@ def test_a_secret_may_be_any_word(text: str, secret: str) -> None:
 
 
 def test_a_long_name_is_judged_by_its_begin_and_its_end() -> None:
-    assert secrecy("password_" + "a" * 2_000) is Secrecy.NUMBERS_TOO
-    assert secrecy("a" * 2_000 + "_token") is Secrecy.CONTENT
-    assert secrecy("a" * 2_000) is Secrecy.NOTHING
-    assert secrecy("a" * 496 + "_pin" + "g" * 2_000) is Secrecy.NOTHING
-    assert secrecy("a" * 497 + "api" + "b" * 2_000 + "key" + "c" * 497) is Secrecy.NOTHING
+    assert secrecy("password_" + "a" * 2_000) is SecrecyLevel.NUMBERS_TOO
+    assert secrecy("a" * 2_000 + "_token") is SecrecyLevel.CONTENT
+    assert secrecy("a" * 2_000) is SecrecyLevel.NOTHING
+    assert secrecy("a" * 496 + "_pin" + "g" * 2_000) is SecrecyLevel.NOTHING
+    assert secrecy("a" * 497 + "api" + "b" * 2_000 + "key" + "c" * 497) is SecrecyLevel.NOTHING

@@ -9,8 +9,8 @@ import pytest
 
 from normalizer.core.redaction.prefilter import Prefilter
 from normalizer.core.redaction.sanitize import CleanedText, Sanitizer
-from normalizer.core.redaction.secret_names import Secrecy
-from normalizer.core.redaction.suspicious_parts import parse_suspicious, parse_whole_json
+from normalizer.core.redaction.secret_names import SecrecyLevel
+from normalizer.core.redaction.suspicious_parts import parse_suspicious_parts, parse_whole_json
 
 sanitizer = Sanitizer()
 find_sanitizer = cache(Sanitizer)
@@ -145,7 +145,7 @@ def test_a_list_beside_the_payload_of_a_wrapper_is_no_batch(beside: str, payload
 
     for tree in (
         parse_whole_json(text.encode()),
-        parse_suspicious(text.encode(), sanitizer.has_sign),
+        parse_suspicious_parts(text.encode(), sanitizer.has_sign),
     ):
         kept = json.loads(sanitizer.clean(text, tree).text)
 
@@ -216,7 +216,7 @@ def test_a_key_with_a_token_is_looked_into_unless_it_is_none() -> None:
 def test_the_prefilter_splits_words_like_keys() -> None:
     for parted in ("private/key", "api[key]", "api#key", "api\tkey", "api\xa0key", "to\u212aen"):
         assert cleaned({parted: "Abcdef123456", "n": "\xe9"})[parted] == "Abcdef123456"
-        assert sanitizer.texts.secrecy(parted) is Secrecy.NOTHING
+        assert sanitizer.texts.secrecy(parted) is SecrecyLevel.NOTHING
     for joined in ("api.key", "dd.app_key", "api - key", "api+key", "api:key"):
         assert sanitizer.has_sign(json.dumps({joined: 1}).encode())
         assert cleaned({joined: "Abcdef123456"})[joined] == "[REDACTED]"

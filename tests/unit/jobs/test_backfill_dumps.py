@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 
 from normalizer.errors import FatalError
 from normalizer.files.api_dumps import is_api_dump, read_api_dump_rows
-from normalizer.files.unpack import UnpackedFile
+from normalizer.files.decompressed_file import DecompressedFile
 
 ROWS: list[Any] = [{"a": 1, "b": "é]}{"}, {"x": [1, 2.50, {"y": '\\"'}]}, 12345, None, "text"]
 DUMP = msgspec.json.encode({"error": None, "result": ROWS, "status": {"ok": [1, "]"]}})
@@ -28,7 +28,7 @@ class Slow(io.BytesIO):
 
 def read(content: bytes, size: int = 1 << 20) -> tuple[list[bytes], bool]:
     """The rows, and whether the dump was cut off."""
-    stream = UnpackedFile(Slow(content, size), "dump")
+    stream = DecompressedFile(Slow(content, size), "dump")
     numbered = [row for page in read_api_dump_rows(stream, "dump") for row in page]
     assert [number for number, _ in numbered] == list(range(1, len(numbered) + 1))
     return [row for _, row in numbered], stream.cut

@@ -11,7 +11,7 @@ from normalizer.config.environment import load_settings
 from normalizer.config.settings import Settings
 from normalizer.errors import BrokerSignInError, ConfigurationError
 from normalizer.kafka import GroupReader, connection_options
-from normalizer.kafka.group_consumer import new_group_consumer
+from normalizer.kafka.consumer_factory import new_group_consumer
 from tests.support.certificates import make_certificates
 
 PLAIN = Settings(kafka_bootstrap_servers=("a:9092", "b:9093"))

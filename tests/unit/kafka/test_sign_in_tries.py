@@ -20,7 +20,7 @@ from normalizer.errors import (
     StoreUnavailableError,
 )
 from normalizer.postgres.database import PoolerRejectedError
-from normalizer.runtime.logging_setup import OutageLog, get_logger
+from normalizer.runtime.logging_setup import OutageLogger, get_logger
 from normalizer.store.connect_error import translate_connect_error
 from normalizer.store.write_retry import write_with_retry
 from tests.support.factories import envelope, make_batch
@@ -56,7 +56,7 @@ def test_silence_between_refusals_is_not_counted() -> None:
 
 
 def test_an_outage_lasts_as_long_as_it_takes_but_not_one_of_refusals() -> None:
-    outage = OutageLog(get_logger())
+    outage = OutageLogger(get_logger())
 
     with capture_logs():
         for _ in range(50):
@@ -68,7 +68,7 @@ def test_an_outage_lasts_as_long_as_it_takes_but_not_one_of_refusals() -> None:
 
 
 def test_an_error_after_a_silence_is_logged_too() -> None:
-    outage = OutageLog(get_logger())
+    outage = OutageLogger(get_logger())
 
     with capture_logs() as lines:
         outage.log_no_answer("no answer for 10 s")

@@ -9,12 +9,12 @@ import jsonschema
 import pytest
 import yaml
 
-from normalizer.cli.conformance import CONTRACT_LEVELS, read_cases
+from normalizer.cli.conformance import CONFORMANCE_LEVELS, read_cases
 from normalizer.config.environment import load_settings
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, to_canonical
-from normalizer.errors import REASONS
+from normalizer.errors import REJECTION_REASONS
 from tests.contract import FOLDER, contract_files, lines
 from tests.vectors.corpus import SINGLE, parse_json, read_vectors
 
@@ -145,7 +145,7 @@ def test_the_asyncapi_document_names_our_topic_and_every_reason() -> None:
     rejection = ASYNCAPI["components"]["schemas"]["rejection"]["properties"]["quarantine"]
 
     assert ASYNCAPI["channels"]["raw"]["address"] in load_settings({}).kafka_topics
-    assert rejection["properties"]["reason"]["enum"] == list(REASONS)
+    assert rejection["properties"]["reason"]["enum"] == list(REJECTION_REASONS)
     assert ASYNCAPI["info"]["version"] in (FOLDER / "CHANGELOG.md").read_text()
     readme = " ".join((FOLDER / "README.md").read_text().split())
     assert f"The current version is {ASYNCAPI['info']['version']}." in readme
@@ -240,7 +240,7 @@ def test_a_field_of_a_later_version_is_kept_by_the_rules() -> None:
 
 
 def test_each_level_contains_the_levels_before_it() -> None:
-    sizes = [len(read_cases(level)) for level in CONTRACT_LEVELS]
+    sizes = [len(read_cases(level)) for level in CONFORMANCE_LEVELS]
 
     assert sizes == sorted(set(sizes))
     assert sizes[-1] == len(LINES) + len(RECORDS)

@@ -157,8 +157,8 @@ async def test_a_batch_that_nobody_can_read_is_unread_since_it_was_first_seen(
     lag_monitor.broker_up = True
 
     seen_s = time.time()
-    await lag_monitor.find_oldest_unread()
-    await lag_monitor.find_oldest_unread()
+    await lag_monitor.poll_oldest_unread()
+    await lag_monitor.poll_oldest_unread()
     (lag,) = lag_monitor.partitions.values()
 
     assert lag.lag_s(seen_s + 600) == pytest.approx(600, abs=5)

@@ -13,7 +13,7 @@ import pytest
 from aiokafka.partitioner import DefaultPartitioner
 
 from normalizer.core.rules.event_types import EVENT_TYPE_SPELLINGS
-from normalizer.errors import REASONS
+from normalizer.errors import REJECTION_REASONS
 from simulator import status_words, time_formats
 from simulator.deployments import DEPLOYMENTS
 from simulator.expected_views import expected_views
@@ -93,7 +93,7 @@ def test_every_poison_is_played() -> None:
     )
 
     of_no_record = {"missing_time", "rejected_by_database", "skipped"}
-    assert set(reasons) == {*REASONS, "tombstone", "empty_batch"} - of_no_record
+    assert set(reasons) == {*REJECTION_REASONS, "tombstone", "empty_batch"} - of_no_record
 
 
 def test_every_report_has_a_shape_to_be_compared_with() -> None:

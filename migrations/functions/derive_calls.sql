@@ -17,7 +17,7 @@
 --     4. aggregate the events of each attempt, as project_calls does with new events
 -- This and other functions that every batch calls are written in plpgsql, because an SQL function
 -- would be planned each time.
-create or replace function projector.aggregate_calls(commands projector.call_command[])
+create or replace function projector.derive_calls(commands projector.call_command[])
     returns table (
         execution_id bigint, command_id text, attempts integer, begun_at timestamptz,
         issued_at timestamptz, claimed_at timestamptz, started_at timestamptz, outcome_ranked text,
@@ -65,7 +65,7 @@ begin
                    case
                        when record.tells_order then array[event.source_offset, event.source_index]
                    end as log_position
-            from   unnest(aggregate_calls.commands) with ordinality
+            from   unnest(derive_calls.commands) with ordinality
                        as wanted (execution_id, command_id, nth_command)
             cross join lateral (
                 select *

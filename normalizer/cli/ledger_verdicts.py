@@ -1,6 +1,6 @@
-"""The results of the ledger check: one finding for each partition, and one for each run of a job.
+"""The results of the ledger check: a verdict on each partition, and on each run of a job.
 
-`str` of a finding is the line that `normalizer ledger verify` prints.
+`str` of a verdict is the line that `normalizer ledger verify` prints.
 """
 
 import msgspec
@@ -42,7 +42,7 @@ class LedgerPosition(OutcomeTotals, frozen=True, kw_only=True):
         return (self.topic, self.incarnation, self.partition)
 
 
-class PartitionFinding(msgspec.Struct, frozen=True, kw_only=True):
+class PartitionVerdict(msgspec.Struct, frozen=True, kw_only=True):
     """What the ledger check found out about one partition.
 
     Each sentence in `wrong` begins with its kind (LOST, MORE, RECREATED, ANOTHER CLUSTER, or
@@ -74,8 +74,8 @@ class PartitionFinding(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class JobRunFinding(msgspec.Struct, frozen=True, kw_only=True):
-    """The findings about one run of a job. `wrong` is as in a PartitionFinding."""
+class JobRunVerdict(msgspec.Struct, frozen=True, kw_only=True):
+    """The verdict on one run of a job. `wrong` is as in a PartitionVerdict."""
 
     job_id: str
     run: int

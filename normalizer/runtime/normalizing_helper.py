@@ -34,11 +34,11 @@ _PIPE_BYTES: Final = 1 << 20
 _log: Final = get_logger()
 
 
-class HelperProcessDiedError(Exception):
+class NormalizingHelperDiedError(Exception):
     """The child ended during a record, most likely because memory ran out, or sent no outcomes."""
 
 
-class HelperProcess:
+class NormalizingHelper:
     """The helper process. It's started when it's first needed, and again after it has died.
 
     If it takes longer than `answer_s` for a record, it must be frozen or hanging, so it's killed.
@@ -59,7 +59,7 @@ class HelperProcess:
         self._turn = asyncio.Lock()
 
     async def normalize(self, record: RawRecord) -> tuple[Normalized, ...]:
-        """Return the outcomes of one record. Raises HelperProcessDiedError.
+        """Return the outcomes of one record. Raises NormalizingHelperDiedError.
 
         The helper handles one record at a time. If the call is cancelled, the helper is killed,
         because its late outcomes would otherwise be mistaken for those of the next record. A record
@@ -74,9 +74,11 @@ class HelperProcess:
             except BaseException as error:
                 await self._end()
                 if isinstance(error, TimeoutError):
-                    raise HelperProcessDiedError(f"no answer in {self._answer_s:g} s") from error
+                    raise NormalizingHelperDiedError(
+                        f"no answer in {self._answer_s:g} s"
+                    ) from error
                 if isinstance(error, (EOFError, ConnectionError)):
-                    raise HelperProcessDiedError(f"exit code {process.returncode}") from error
+                    raise NormalizingHelperDiedError(f"exit code {process.returncode}") from error
                 raise
             _log_if_slow(record, time.monotonic() - began_s)
             return outcomes
@@ -90,7 +92,7 @@ class HelperProcess:
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-m", "normalizer.runtime.helper_main"),
+                *("-m", "normalizer.runtime.normalizing_helper_main"),
                 env=os.environ | module_search_environment(),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
@@ -99,7 +101,7 @@ class HelperProcess:
                 start_new_session=True,  # Ctrl-C in a terminal is for the parent
             )
         except OSError as error:
-            raise HelperProcessDiedError(
+            raise NormalizingHelperDiedError(
                 f"the helper process can't start: {error.strerror}"
             ) from error
         _write(process, pickle.dumps(self._rules))

@@ -1,6 +1,6 @@
 """The program of the helper process: reads records from stdin, and writes their outcomes to stdout.
 
-`helper_process` starts this program and sends it the records. It ends when its stdin is closed.
+`normalizing_helper` starts this program and sends it the records. It ends when its stdin is closed.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from normalizer.core.normalize import Normalizer
 from normalizer.envelope import Envelope, Normalized
 
 _LENGTH_BYTES: Final = 8
-"""The same as in `helper_process`. Importing that would load asyncio, which takes megabytes."""
+"""The same as in `normalizing_helper`. Importing that would load asyncio, which takes megabytes."""
 _MAX_MESSAGE_OUTCOMES: Final = 200
 _MAX_MESSAGE_BYTES: Final = 1 << 20
 """A message with more than one outcome stays below this size."""

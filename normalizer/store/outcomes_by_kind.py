@@ -1,4 +1,4 @@
-"""Sorts a batch's outcomes by kind: events to store, records to quarantine, outcomes to ignore.
+"""Groups a batch's outcomes by kind: events to store, records to quarantine, outcomes to ignore.
 
 The transaction ignores three kinds of outcomes: an `Ignored`, which is a valid record without an
 event, an event or rejection that is older than retention allows, and one of an execution that an
@@ -34,7 +34,7 @@ _FORGOTTEN: Final = "its execution is forgotten"
 _get_placed: Final = itemgetter(0)
 
 
-class OutcomeCounts:
+class OutcomeCounter:
     """Counts the outcomes of one partition's part of a batch."""
 
     def __init__(self) -> None:
@@ -67,8 +67,8 @@ class PartCounts(msgspec.Struct, frozen=True, kw_only=True):
     ignored: int
 
 
-class SortedOutcomes(msgspec.Struct, frozen=True, kw_only=True):
-    """A batch's outcomes, sorted by kind. Those to ignore are only counted.
+class OutcomesByKind(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch's outcomes, grouped by kind. Those to ignore are only counted.
 
     - `events` has the events to reconcile with the stored rows, in the order of the batch.
     - `rejections` has the records to quarantine, in the order of the batch.
@@ -86,23 +86,23 @@ class SortedOutcomes(msgspec.Struct, frozen=True, kw_only=True):
     expired_unread: int
 
 
-def sort_outcomes(
+def group_outcomes(
     batch: Batch,
     row_rejections: dict[Coordinates, Rejected],
     exclusions: EventExclusions,
     dedup_horizon: DedupHorizon,
-) -> SortedOutcomes:
-    """Sort the outcomes of every record.
+) -> OutcomesByKind:
+    """Group the outcomes of every record.
 
     `row_rejections` has the events whose rows the database has rejected in an earlier try of this
-    batch, by their coordinates. They're sorted as rejections.
+    batch, by their coordinates. They're grouped with the rejections.
     """
     events: list[Event] = []
     rejections: list[RejectedRecord] = []
     parts: list[PartCounts] = []
     excluded: dict[Coordinates, str] = {}
     expired = expired_unread = 0
-    horizon, forgotten = exclusions.horizon, exclusions.forgotten
+    retention_horizon, forgotten = exclusions.retention_horizon, exclusions.forgotten
     for part in batch.parts:
         ignored_in_part = 0
         events_before, rejections_before = len(events), len(rejections)
@@ -111,7 +111,7 @@ def sort_outcomes(
                 if isinstance(outcome, Ignored):
                     ignored_in_part += 1
                     continue
-                if horizon is not None and is_expired(record, outcome, horizon):
+                if retention_horizon is not None and is_expired(record, outcome, retention_horizon):
                     source = (record.topic, record.incarnation, record.partition)
                     coordinates = (*source, record.offset, _index_in_record(outcome))
                     excluded[coordinates] = _EXPIRED
@@ -143,7 +143,7 @@ def sort_outcomes(
                 ignored=ignored_in_part,
             )
         )
-    return SortedOutcomes(
+    return OutcomesByKind(
         events=events,
         rejections=rejections,
         parts=parts,
@@ -160,7 +160,7 @@ def _index_in_record(outcome: Event | Rejected) -> int:
     return source_coordinates(outcome)[4]
 
 
-def is_expired(record: RawRecord, outcome: Event | Rejected, horizon: datetime) -> bool:
+def is_expired(record: RawRecord, outcome: Event | Rejected, retention_horizon: datetime) -> bool:
     """Return whether the event or rejection is older than the retention of events allows.
 
     Its age is measured by the time that Kafka recorded, or by the event's own time if there's no
@@ -172,4 +172,4 @@ def is_expired(record: RawRecord, outcome: Event | Rejected, horizon: datetime) 
             time = to_recorded_at(record.recorded_ms)
         case event:
             time = recorded_or_created_at(event)
-    return time is not None and time < horizon
+    return time is not None and time < retention_horizon

@@ -4,7 +4,7 @@ import structlog
 
 from normalizer.core.batch import OutcomeTotals
 from normalizer.store.committed_batch import CommittedBatch
-from normalizer.store.quarantine_reader import RejectionLog
+from normalizer.store.quarantine_reader import RejectionLogger
 from normalizer.store.quarantine_writer import RejectedRecord
 from tests.support.factories import EXECUTION_ID, TOPIC, raw_record, rejected
 
@@ -28,7 +28,7 @@ def test_every_new_rejection_is_logged_also_one_by_the_database() -> None:
     )
 
     with structlog.testing.capture_logs() as lines:
-        log = RejectionLog(structlog.get_logger(), clock=lambda: 0.0)
+        log = RejectionLogger(structlog.get_logger(), clock=lambda: 0.0)
         log.count_rejections(committed)
         log.flush()
 

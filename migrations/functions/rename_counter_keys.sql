@@ -9,7 +9,7 @@
 --     1. lock the shards
 --     2. build the lists of columns
 --     3. move the counts
-create or replace function projector.rename_counts(
+create or replace function projector.rename_counter_keys(
     counter_table text, text_column text, time_column text, since timestamptz, until timestamptz,
     old_values text[], new_values text[]
 ) returns bigint
@@ -46,7 +46,7 @@ begin
     select string_agg(format('gone.%I', attname), ', ' order by attnum)
                filter (where attnum = any(conkey)),
            string_agg(
-               case attname when rename_counts.text_column then 'renamed.now'
+               case attname when rename_counter_keys.text_column then 'renamed.now'
                             else format('gone.%I', attname) end,
                ', ' order by attnum
            ) filter (where attnum = any(conkey)),
@@ -61,7 +61,7 @@ begin
     into   keys, now, names, sums, adds, idle
     from   pg_attribute
     join   pg_constraint on conrelid = attrelid and contype = 'p'
-    where  attrelid = rename_counts.counter_table::regclass
+    where  attrelid = rename_counter_keys.counter_table::regclass
     and    attnum > 0
     and    not attisdropped
     and    attname <> 'shard';
@@ -91,6 +91,6 @@ end
 $$;
 
 -- The function writes with the rights of its owner, so only normalizer redact may call it.
-revoke execute on function projector.rename_counts(
+revoke execute on function projector.rename_counter_keys(
     text, text, text, timestamptz, timestamptz, text[], text[]
 ) from public;

@@ -1,4 +1,4 @@
-"""Files unpacked: whole ones to the last byte, cut ones said to be cut, damaged ones rejected."""
+"""Files decompressed: whole ones to the last byte, cut ones said to be cut, bad ones rejected."""
 
 import errno
 import gzip
@@ -11,8 +11,8 @@ import pytest
 import zstandard
 
 from normalizer.errors import FatalError
-from normalizer.files import unpack
-from normalizer.files.unpack import UnpackedFile
+from normalizer.files import decompressed_file
+from normalizer.files.decompressed_file import DecompressedFile
 
 CONTENT: Final = b"".join(b"line %d of many\n" % number for number in range(20_000))
 ZSTD: Final = zstandard.ZstdCompressor(write_checksum=True).compress(CONTENT)
@@ -22,7 +22,7 @@ SKIPPED: Final = b"\x51\x2a\x4d\x18" + (5).to_bytes(4, "little") + b"about"
 
 def unpacked(packed: bytes) -> tuple[bytes, bool]:
     """The bytes, and whether the file was cut off."""
-    stream = UnpackedFile(io.BytesIO(packed), "file")
+    stream = DecompressedFile(io.BytesIO(packed), "file")
     content = b"".join(iter(stream.read1, b""))
     assert stream.read_bytes == len(packed)
     return content, stream.cut
@@ -44,7 +44,7 @@ def test_frames_follow_each_other_in_a_grown_file(packed: bytes) -> None:
 def test_a_highly_compressed_file_is_unpacked_piece_by_piece(
     pack: Callable[[bytes], bytes],
 ) -> None:
-    stream = UnpackedFile(io.BytesIO(pack(b"the same line\n" * 6_000_000)), "file")
+    stream = DecompressedFile(io.BytesIO(pack(b"the same line\n" * 6_000_000)), "file")
     sizes = [len(piece) for piece in iter(stream.read1, b"")]
 
     assert sum(sizes) == 84_000_000
@@ -76,9 +76,9 @@ def test_nothing_is_lost_between_what_is_read_at_once(
     monkeypatch: pytest.MonkeyPatch, pack: Callable[[bytes], bytes]
 ) -> None:
     """Incompressible bytes, so that they're read in many parts."""
-    monkeypatch.setattr(unpack, "_AHEAD_BYTES", 10_007)
-    monkeypatch.setattr(unpack, "_PACKED_BYTES", 1_009)
-    monkeypatch.setattr(unpack, "_PLAIN_BYTES", 2_003)
+    monkeypatch.setattr(decompressed_file, "_AHEAD_BYTES", 10_007)
+    monkeypatch.setattr(decompressed_file, "_PACKED_BYTES", 1_009)
+    monkeypatch.setattr(decompressed_file, "_PLAIN_BYTES", 2_003)
     content = random.Random(1).randbytes(200_000)
 
     assert unpacked(pack(content)) == (content, False)
@@ -91,7 +91,7 @@ def test_a_disk_that_breaks_gives_what_was_read_before() -> None:
                 raise OSError(errno.EIO, "Input/output error")
             return super().read(size)
 
-    stream = UnpackedFile(Breaking(CONTENT), "file")
+    stream = DecompressedFile(Breaking(CONTENT), "file")
     first = stream.read1()
     stream.read_ahead()
 

@@ -1,4 +1,4 @@
-"""Builds a wire event from the levels of a record: the event, its batch, and any wrappers.
+"""Builds a wire event from the layers of a record: the event, its batch, and any wrappers.
 
 The event's own fields take precedence. A field that the event doesn't have may be taken from its
 batch or from a wrapper. Source: docs/spec/wire-shapes.md#w2, #w5, #w7, #b1, #v5.
@@ -28,10 +28,10 @@ MAX_UNSTORABLE_COERCIONS: Final = 20
 """How many paths of replaced text become coercions. The last of them says that there are more."""
 
 
-class JsonLevel(msgspec.Struct, frozen=True, gc=False):
+class RecordLayer(msgspec.Struct, frozen=True, gc=False):
     """One JSON object of a record, i.e. an event, a batch, or a wrapper, after it was decoded.
 
-    For example, an event in a feed wrapper in a CloudEvent has three levels. The event's `wrapper`
+    For example, an event in a feed wrapper in a CloudEvent has three layers. The event's `wrapper`
     is the feed wrapper, and the `wrapper` of that is the CloudEvent's attributes.
 
     - `text` is the JSON of the object without secrets, and `fields` has its members.
@@ -51,7 +51,7 @@ class JsonLevel(msgspec.Struct, frozen=True, gc=False):
     may_be_deep: bool
     replaced: dict[int | None, set[KeyPath]] = {}
     bom: bool = False
-    wrapper: "JsonLevel | None" = None
+    wrapper: "RecordLayer | None" = None
     supplies: tuple[str, ...] = ("execution_id",)
     is_kept: bool = True
 
@@ -64,24 +64,24 @@ class JsonLevel(msgspec.Struct, frozen=True, gc=False):
         return {None: self.replaced[index]} if index in self.replaced else {}
 
 
-def add_outermost_wrapper(level: JsonLevel, outermost: JsonLevel) -> JsonLevel:
-    """Return the level with `outermost` as a wrapper around all of its wrappers."""
+def add_outermost_wrapper(layer: RecordLayer, outermost: RecordLayer) -> RecordLayer:
+    """Return the layer with `outermost` as a wrapper around all of its wrappers."""
     wrapper = (
-        outermost if level.wrapper is None else add_outermost_wrapper(level.wrapper, outermost)
+        outermost if layer.wrapper is None else add_outermost_wrapper(layer.wrapper, outermost)
     )
-    return msgspec.structs.replace(level, wrapper=wrapper)
+    return msgspec.structs.replace(layer, wrapper=wrapper)
 
 
-def wrappers_around(level: JsonLevel) -> Iterator[JsonLevel]:
-    """Yield the wrappers around a level, innermost first."""
-    wrapper = level.wrapper
+def wrappers_around(layer: RecordLayer) -> Iterator[RecordLayer]:
+    """Yield the wrappers around a layer, innermost first."""
+    wrapper = layer.wrapper
     while wrapper is not None:
         yield wrapper
         wrapper = wrapper.wrapper
 
 
 def build_wire_event(
-    level: JsonLevel, *, batch: JsonLevel | None, index: int, shared: dict[str, Raw]
+    layer: RecordLayer, *, batch: RecordLayer | None, index: int, shared: dict[str, Raw]
 ) -> WireEvent:
     """Build the event from its own fields and those of its batch and wrappers.
 
@@ -89,11 +89,11 @@ def build_wire_event(
     among its coercions. Raises RecordRejectedError if the event or a wrapper around it is nested
     too deeply. Wrappers around a whole batch were already checked with the batch.
     """
-    text, fields = level.text, level.fields
-    own_wrappers = tuple(wrappers_around(level))
-    levels = [level] if batch is None else [level, batch]
+    text, fields = layer.text, layer.fields
+    own_wrappers = tuple(wrappers_around(layer))
+    layers = [layer] if batch is None else [layer, batch]
     wrappers = own_wrappers if batch is None else (*own_wrappers, *wrappers_around(batch))
-    if any(each.is_too_deep() for each in (level, *own_wrappers)):
+    if any(each.is_too_deep() for each in (layer, *own_wrappers)):
         raise too_deep_error()
     supplied: dict[str, Raw] = {}
     for wrapper in own_wrappers:
@@ -105,13 +105,13 @@ def build_wire_event(
         text = msgspec.json.encode(fields)
     extra: dict[str, Raw] = {}
     stored = [(wrapper, _store_other_fields(wrapper, fields, extra)) for wrapper in wrappers]
-    if not any(each.bom or each.replaced for each in (*levels, *wrappers)):
+    if not any(each.bom or each.replaced for each in (*layers, *wrappers)):
         return WireEvent.read(text, fields, index, extra)  # nearly always
     # Collect the paths in the event at which text was replaced. The event was built from nested
-    # levels, for example from a wrapper and the event inside it, and each level has its own list of
-    # paths. A path counts only if the event took that field from the level. If the event stores the
+    # layers, for example from a wrapper and the event inside it, and each layer has its own list of
+    # paths. A path counts only if the event took that field from the layer. If the event stores the
     # field under another name, translate the path to that name.
-    paths = {canonical_path(path) for path in level.replaced.get(None, ())}
+    paths = {canonical_path(path) for path in layer.replaced.get(None, ())}
     if batch is not None:
         outer = batch.replaced.get(None, ())
         paths |= {canonical_path(path) for path in outer if path[0] in inherited}
@@ -119,18 +119,18 @@ def build_wire_event(
         names = {key: key for key in inherited} | names_in_extra
         outer = wrapper.replaced.get(None, ())
         paths |= {(names[path[0]], *path[1:]) for path in outer if path[0] in names}
-    has_bom = any(each.bom for each in (*levels, *wrappers))
+    has_bom = any(each.bom for each in (*layers, *wrappers))
     coercions = [_coercion("bom_stripped", "value")] if has_bom else []
     coercions += unstorable_coercions(paths)
     return WireEvent.read(text, fields, index, extra, coercions)
 
 
-def supplied_fields(wrapper: JsonLevel, names: tuple[str, ...]) -> dict[str, Raw]:
+def supplied_fields(wrapper: RecordLayer, names: tuple[str, ...]) -> dict[str, Raw]:
     """Return the fields that a wrapper supplies to an event without them (#w5, #w7)."""
     return {name: raw for name in names if (raw := wrapper.fields.get(name, NULL)) != NULL}
 
 
-def fields_beside_event(wrapper: JsonLevel) -> dict[str, Raw]:
+def fields_beside_event(wrapper: RecordLayer) -> dict[str, Raw]:
     """Return the fields beside a wrapper's event. Each event in it stores them in `extra`."""
     if not wrapper.is_kept:
         return {}
@@ -138,7 +138,7 @@ def fields_beside_event(wrapper: JsonLevel) -> dict[str, Raw]:
 
 
 def _store_other_fields(
-    wrapper: JsonLevel, fields: dict[str, Raw], extra: dict[str, Raw]
+    wrapper: RecordLayer, fields: dict[str, Raw], extra: dict[str, Raw]
 ) -> dict[str, str]:
     """Store a wrapper's other fields in `extra`. Returns the names that they get there."""
     names: dict[str, str] = {}

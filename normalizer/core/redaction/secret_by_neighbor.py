@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Final
 
 from normalizer.core.redaction.secret_commands import find_secrets_in_words
-from normalizer.core.redaction.secret_names import REDACTED, Secrecy
+from normalizer.core.redaction.secret_names import REDACTED, SecrecyLevel
 from normalizer.core.redaction.secret_text import TextRedactor
 from normalizer.core.redaction.secret_values import may_be_secret
 from normalizer.jsontext import Json
@@ -100,15 +100,15 @@ class SecretMemberFinder:
             if (
                 key.endswith(_ENDS_OF_NAMES)
                 and (value_keys := _value_keys(key) & tree.keys())
-                and self._text.secrecy(name) is not Secrecy.NOTHING
+                and self._text.secrecy(name) is not SecrecyLevel.NOTHING
             ):
                 found |= value_keys
         return found
 
     def _names_secret(self, key: str, name: str, tree: dict[str, Json]) -> bool:
         if key in _NAME_KEYS or (key == "path" and "op" in tree):
-            return self._text.secrecy(name) is not Secrecy.NOTHING
-        return key in _KIND_KEYS and self._text.secrecy(name) is Secrecy.NUMBERS_TOO
+            return self._text.secrecy(name) is not SecrecyLevel.NOTHING
+        return key in _KIND_KEYS and self._text.secrecy(name) is SecrecyLevel.NUMBERS_TOO
 
     def secret_items(self, items: list[Json]) -> Iterator[tuple[int, str]]:
         """Return the index and the replacement of each secret item."""

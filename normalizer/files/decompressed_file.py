@@ -26,14 +26,14 @@ _ZSTD_SKIPPED: Final = tuple(bytes([0x50 + low, 0x2A, 0x4D, 0x18]) for low in ra
 """A zstd file may begin with a skippable frame."""
 
 
-class UnpackedFile:
+class DecompressedFile:
     """Reads the decompressed bytes of a file, which may consist of several compressed frames.
 
     Use it with `with`, which closes the file. `cut` becomes True if the file ends in the middle of
     a frame, which means that the file is incomplete. `read_bytes` counts the bytes of the file
     itself, before decompression, so it shows how much of the file is left.
 
-        with UnpackedFile.open(Path("events.ndjson.gz")) as stream:
+        with DecompressedFile.open(Path("events.ndjson.gz")) as stream:
             while chunk := stream.read1():
                 ...
     """
@@ -161,7 +161,7 @@ def read_file_beginning(path: Path, size: int) -> tuple[bytes, bool]:
     There are fewer bytes if the file is shorter or truncated. Raises FatalError.
     """
     first = b""
-    with UnpackedFile.open(path) as stream:
+    with DecompressedFile.open(path) as stream:
         while len(first) < size and (more := stream.read1()):
             first += more
     return first[:size], stream.cut

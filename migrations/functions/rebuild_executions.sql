@@ -30,7 +30,7 @@ begin
            cancelled           = coalesce(aggregated.cancelled, 0),
            cancelled_at        = aggregated.cancelled_at
     from   unnest(rebuild_executions.execution_ids) as doubtful (execution_id)
-    left join aggregate_executions(rebuild_executions.execution_ids) as aggregated
+    left join derive_executions(rebuild_executions.execution_ids) as aggregated
         using (execution_id)
     where  known.execution_id = doubtful.execution_id;
     return query

@@ -40,7 +40,7 @@ from normalizer.kafka import (
     find_log_mismatch,
     no_leader_error,
 )
-from normalizer.kafka.lenient_reader import FEWEST_FETCH_BYTES
+from normalizer.kafka.lenient_reader import ONE_BATCH_FETCH_BYTES
 from normalizer.store.read_only import read_only_connection
 
 _ROWS_A_CHUNK: Final = 500_000
@@ -254,7 +254,7 @@ async def _why_unreadable(
         return None
     at = KafkaPartition(position.topic, position.partition)
     try:
-        await log.chunk_at(at, position.next_offset, most_bytes=FEWEST_FETCH_BYTES)
+        await log.chunk_at(at, position.next_offset, most_bytes=ONE_BATCH_FETCH_BYTES)
     except UnreadableBatchError as error:
         return error
     return None

@@ -39,8 +39,8 @@ class FetchPosition(msgspec.Struct):
     `next_offset` is always the same as the consumer's own position.
 
     - `last` is the last record that was read.
-    - `last_answered_at_ms` is the time of the broker's latest response, and `answered_over` is the
-      connection over which the response came.
+    - `last_response_at_ms` is the time of the broker's latest response, which came over
+      `response_connection`.
     - `unverified_count` is how many times the log has become unverified since it was last compared,
       so 0 means that it's verified.
     """
@@ -48,8 +48,8 @@ class FetchPosition(msgspec.Struct):
     incarnation: int
     next_offset: int
     last: LastRecord | None
-    last_answered_at_ms: int
-    answered_over: Any = None
+    last_response_at_ms: int
+    response_connection: Any = None
     unverified_count: int = 0
 
     def advance(self, chunk: FetchedChunk) -> None:
@@ -95,7 +95,7 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
             if not isinstance(request, FetchRequest):
                 return await send(node_id, request, **options)
             try:
-                answer = await send(node_id, request, **options)
+                response = await send(node_id, request, **options)
             except BaseException:
                 self.mark_unverified(
                     KafkaPartition(topic, one[0])
@@ -104,12 +104,12 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
                 )
                 raise
             connection = client._conns.get((node_id, ConnectionGroup.DEFAULT))  # noqa: SLF001 - the public API reports neither
-            self._take(answer, connection, wall_clock_ms())
-            if any(code for _, partitions in answer.topics for _, code, *_ in partitions):
+            self._take(response, connection, wall_clock_ms())
+            if any(code for _, partitions in response.topics for _, code, *_ in partitions):
                 # Without a pause, aiokafka would send the same fetch at once and get the same
                 # error.
                 await asyncio.sleep(RETRY_BACKOFF_S)
-            return answer
+            return response
 
         client.send = send_or_mark_unverified
 
@@ -143,9 +143,9 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
         ):
             # The broker answered the comparison too. Its silence is therefore counted from
             # `compared_ms`, unless it has answered a fetch since then.
-            position.unverified_count, position.last_answered_at_ms = (
+            position.unverified_count, position.last_response_at_ms = (
                 0,
-                max(position.last_answered_at_ms, compared_ms),
+                max(position.last_response_at_ms, compared_ms),
             )
 
     def mark_unverified(self, partitions: Iterable[KafkaPartition]) -> None:
@@ -153,12 +153,13 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
         found = [position for one in partitions if (position := self.get(one))]
         for position in found:
             position.unverified_count += 1
-            position.answered_over = None  # this failure covers the change of the connection too
+            # This failure covers the change of the connection too.
+            position.response_connection = None
         if found:
             self._on_unverified()
 
-    def note_answer(
-        self, partition: KafkaPartition, answered_at_ms: int, *, over: Any = None
+    def note_response(
+        self, partition: KafkaPartition, responded_at_ms: int, *, connection: Any = None
     ) -> None:
         """Note the time of a response, and mark the partition as unverified if necessary.
 
@@ -169,24 +170,23 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
         position = self.get(partition)
         if position is None:
             return
-        is_late = abs(answered_at_ms - position.last_answered_at_ms) > MAX_FETCH_SILENCE_MS
-        if is_late or (over and position.answered_over and over is not position.answered_over):
+        is_late = abs(responded_at_ms - position.last_response_at_ms) > MAX_FETCH_SILENCE_MS
+        before = position.response_connection
+        if is_late or (connection and before and connection is not before):
             self.mark_unverified([partition])
-        position.last_answered_at_ms, position.answered_over = (
-            answered_at_ms,
-            over or position.answered_over,
-        )
+        position.last_response_at_ms = responded_at_ms
+        position.response_connection = connection or position.response_connection
 
-    def _take(self, answer: Any, connection: Any, answered_at_ms: int) -> None:
-        for topic, partitions in answer.topics:
+    def _take(self, response: Any, connection: Any, responded_at_ms: int) -> None:
+        for topic, partitions in response.topics:
             for partition, code, *_ in partitions:
                 if code in _TOPIC_CHANGES:
                     self.mark_unverified(one for one in self if one.topic == topic)
                 elif code:
                     self.mark_unverified([KafkaPartition(topic, partition)])
                 else:
-                    self.note_answer(
-                        KafkaPartition(topic, partition), answered_at_ms, over=connection
+                    self.note_response(
+                        KafkaPartition(topic, partition), responded_at_ms, connection=connection
                     )
 
 

@@ -32,17 +32,17 @@ class FetchSizes:
         """Return how many bytes to request from this broker next."""
         return self._bytes.get(broker, min(FIRST_FETCH_BYTES, self._most_bytes))
 
-    def note_answer(self, broker: Any, answer_bytes: int, took_s: float) -> None:
+    def note_response(self, broker: Any, response_bytes: int, took_s: float) -> None:
         """Request less after a slow response, and twice as much after a fast one that was full.
 
         A fast response that wasn't full says nothing about the link, because the broker may simply
         have had no more records. So it changes nothing.
         """
         requested = self.bytes_to_request(broker)
-        if took_s > TARGET_RESPONSE_S and answer_bytes > MIN_FETCH_BYTES:
-            fits = round(answer_bytes * TARGET_RESPONSE_S / took_s)
+        if took_s > TARGET_RESPONSE_S and response_bytes > MIN_FETCH_BYTES:
+            fits = round(response_bytes * TARGET_RESPONSE_S / took_s)
             self._bytes[broker] = max(MIN_FETCH_BYTES, min(requested, fits))
-        elif took_s < TARGET_RESPONSE_S / 2 and answer_bytes >= requested / 2:
+        elif took_s < TARGET_RESPONSE_S / 2 and response_bytes >= requested / 2:
             self._bytes[broker] = min(self._most_bytes, 2 * requested)
 
     def note_failure(self, broker: Any) -> None:
@@ -63,14 +63,14 @@ def limit_fetch_sizes(
         request._max_bytes = min(request._max_bytes, sizes.bytes_to_request(node_id))  # noqa: SLF001 - the public API has no setting per broker
         begun_s = clock()
         try:
-            answer = await send(node_id, request, **options)
+            response = await send(node_id, request, **options)
         except KafkaError:
             sizes.note_failure(node_id)
             raise
-        answer_bytes = sum(
-            len(records or b"") for _, partitions in answer.topics for *_, records in partitions
+        response_bytes = sum(
+            len(records or b"") for _, partitions in response.topics for *_, records in partitions
         )
-        sizes.note_answer(node_id, answer_bytes, clock() - begun_s)
-        return answer
+        sizes.note_response(node_id, response_bytes, clock() - begun_s)
+        return response
 
     client.send = send_fitting

@@ -136,9 +136,9 @@ class GroupReader(ConsumerRebalanceListener):  # type: ignore[misc]
         to find out later whether the topic was recreated. `compared_ms` is when the caller last
         compared the log with it, as returned by `wall_clock_ms()`. The default is now.
         """
-        last_answered_at_ms = wall_clock_ms() if compared_ms is None else compared_ms
+        last_response_at_ms = wall_clock_ms() if compared_ms is None else compared_ms
         self._fetch_positions[partition] = FetchPosition(
-            incarnation, offset, last, last_answered_at_ms
+            incarnation, offset, last, last_response_at_ms
         )
         self._seek(partition, offset)
         self._consumer.resume(TopicPartition(*partition))

@@ -36,8 +36,8 @@ from normalizer.kafka.committed_offsets import (
 from normalizer.kafka.connection_diagnosis import diagnose_connection
 from normalizer.kafka.lazy_clients import LazyKafkaClients
 from normalizer.kafka.lenient_reader import (
-    FEWEST_FETCH_BYTES,
     MAX_RESPONSE_BYTES,
+    ONE_BATCH_FETCH_BYTES,
     UnreadableBatchError,
     read_next_leniently,
 )
@@ -195,7 +195,7 @@ class GrouplessClient(LazyKafkaClients):
         decode the batch. Usually one batch is enough. If there's no record at `offset`, the search
         continues in the batches after it.
         """
-        most_bytes = FEWEST_FETCH_BYTES
+        most_bytes = ONE_BATCH_FETCH_BYTES
         while offset < next_offset:
             try:
                 chunk = await self.chunk_at(partition, offset, most_bytes=most_bytes)

@@ -47,7 +47,7 @@ _WAIT_MS: Final = 500
 _CODECS: Final = ("", "gzip", "snappy", "lz4", "zstd")
 """The codecs, by their number in a batch's attributes. Source: Kafka's record format, version 2."""
 MAX_RESPONSE_BYTES: Final = 1 << 20
-FEWEST_FETCH_BYTES: Final = 1
+ONE_BATCH_FETCH_BYTES: Final = 1
 """The bytes to request for a single record. A broker returns at least one whole batch anyway."""
 
 _IF_DAMAGED: Final = "check the broker's log for damage; `normalizer position skip` skips the batch"

@@ -26,7 +26,7 @@ EXECUTION_FACTS_COMPARISON: Final = Comparison(
     """,
     expected="""
         select aggregated.*, true as counted_as_it_is
-        from   aggregate_executions($1::bigint[]) as aggregated
+        from   derive_executions($1::bigint[]) as aggregated
     """,
 )
 

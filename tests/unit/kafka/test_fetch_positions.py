@@ -154,7 +154,7 @@ def test_an_answer_after_a_silence_is_a_doubt(passed_ms: int, *, is_doubted: boo
     fetch_positions = FetchPositions(lambda: None)
     fetch_positions[ZERO] = FetchPosition(0, 5, None, 10_000)
 
-    fetch_positions.note_answer(ZERO, 10_000 + passed_ms)
+    fetch_positions.note_response(ZERO, 10_000 + passed_ms)
 
     assert bool(fetch_positions.unverified_partitions()) is is_doubted
 
@@ -180,9 +180,9 @@ def test_a_comparison_that_takes_long_is_no_silence() -> None:
     fetch_positions.mark_unverified([ZERO])
     (doubt,) = fetch_positions.unverified_partitions()
     for at_ms in range(10_500, 14_000, 500):
-        fetch_positions.note_answer(ZERO, at_ms)
+        fetch_positions.note_response(ZERO, at_ms)
 
     fetch_positions.mark_verified(doubt, compared_ms=10_000)
-    fetch_positions.note_answer(ZERO, 14_000)
+    fetch_positions.note_response(ZERO, 14_000)
 
     assert fetch_positions.position_if_verified(ZERO)

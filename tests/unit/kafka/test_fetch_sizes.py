@@ -24,7 +24,7 @@ def read_over_a_link(sizes: FetchSizes, bytes_per_s: float, delay_s: float) -> l
     for _ in range(20):
         requested = sizes.bytes_to_request(BROKER)
         took.append(delay_s + requested / bytes_per_s)
-        sizes.note_answer(BROKER, requested, took[-1])
+        sizes.note_response(BROKER, requested, took[-1])
     return took
 
 

@@ -1,7 +1,7 @@
 -- Computes the row that each of these executions should have, from its stored events:
 --     1. derive what each event says about its execution
 --     2. aggregate these values by execution
-create or replace function projector.aggregate_executions(execution_ids bigint[])
+create or replace function projector.derive_executions(execution_ids bigint[])
     returns setof projector.execution_change
     language sql stable
     set search_path = pg_catalog, projector, pg_temp
@@ -10,7 +10,7 @@ as $$
     with reported as (
         select event.execution_id, event.attempts, event.created_at, event.catalog_id,
                event.parent_execution_id, said.*
-        from   execution_events(aggregate_executions.execution_ids) as event
+        from   execution_events(derive_executions.execution_ids) as event
         left join event_kinds as kind using (event_type)
         cross join lateral execution_facts_from_event(
             kind.role, kind.outcome, event.event_type, event.step, event.status, event.created_at,

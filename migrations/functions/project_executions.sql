@@ -98,8 +98,8 @@ begin
     -- 2. The executions.
     moved := array(select move from merge_executions(changes) as move);
 
-    --     3. Rebuild the executions that may have lost a value. When retention has deleted only
-    --        some events of an execution, the execution is always rebuilt.
+    --     3. Rebuild the executions that may have lost a value. Retention deletes executions whole.
+    --        If one keeps events all the same, it's always rebuilt.
     if tg_op <> 'INSERT' then
         if is_archiving then
             doubtful := array(select execution_id from unnest(changes));

@@ -8,6 +8,9 @@ Outage     of PostgreSQL: the batch is retried, and reading pauses when the next
            Of Kafka: claims stay valid, unless the client fails and has to join the group again.
 SIGTERM    ends the retries, writes the batches in memory (or rolls them back at a deadline), and
            leaves the group. Whatever wasn't committed is read again by the next owner.
+Relay      runs this loop on its own stores (`open_stores`). Crash and SIGTERM hold there. Offsets
+           commit in Kafka with the output, a claim aborts the transaction in flight, and a part
+           that fails is claimed again and not retried (PartsNotWrittenError).
 
 `membership` claims partitions, `batch_filler` fills batches, and this module writes them one after
 the other. A batch has a part for each of its partitions. Memory holds the batch that's being
@@ -63,10 +66,16 @@ class Service:
     """One process of the consumer group.
 
     Make it in a running event loop, and call `run` once. It ends after `stop`, or with an error
-    that no retry can fix. After the deadline of a stop, it may still need 15 s to commit offsets,
-    release the claims, and leave the group (see `GroupMembership.__aexit__`). `accept_reset`
-    and `accept_shapes` are an operator's consent to read a recreated topic, and to read partitions
-    with another table of shapes (--accept-reset, --accept-shapes).
+    that no retry can fix. If no server responds, that may be half a minute after the deadline of a
+    stop: 6 s to cancel statements and end the helper process, 15 s to commit offsets, release the
+    claims, and leave the group, and 10 s to close two more Kafka clients (see
+    `GroupMembership.__aexit__`). The relay then closes the clients of its store as well.
+
+    - `accept_reset` and `accept_shapes` are an operator's consent to read a recreated topic, and to
+      read partitions with another table of shapes (--accept-reset, --accept-shapes).
+    - `clock` returns monotonic seconds. It measures waits and durations.
+    - `open_stores` makes the stores, for example those of the relay.
+    - `tracer` begins the spans of each batch. By default there are none.
 
     The attributes without an underscore are for `monitoring`, which reads them in other threads.
     """
@@ -167,6 +176,7 @@ class Service:
                         },
                     )
             except TimeoutError:
+                # Only the deadline raises this bare, because an error of a task comes in a group.
                 # The claims are released as after any other stop (see `GroupMembership.__aexit__`).
                 _log.warning("consumer.deadline_passed", why="batches in flight are rolled back")
             except BaseExceptionGroup as errors:
@@ -236,6 +246,7 @@ class Service:
         measured = self.observer.measure_stage("write")
         lost: Sequence[PositionError] = ()
         try:
+            # Take `abort_writes` once. A rebalance sets it, and makes a new one for later writes.
             with make_spans(batch), self._membership.suspend_watchdog("writer"), measured:
                 await write_with_retry(
                     self._stores.batches,
@@ -271,6 +282,9 @@ class Service:
         writing = self._parts_set_aside.set_part_aside(part, self._in_flight)
         if writing is None:
             return False
+        # The task group still takes tasks. If it were ending, it would have cancelled the task that
+        # calls this, at an `await` before the call.
+        #
         # Start the task with an empty context. Otherwise it would inherit the batch's tracing span,
         # which ends before this write does. So the tries of a part set aside are in no span.
         self._tasks.create_task(writing, name="write set aside", context=Context())

@@ -96,6 +96,7 @@ class PartsSetAside:
             why=in_flight.describe_wait(),
             piece=in_flight.describe_piece(),
         )
+        # Take `abort_writes` once. A rebalance sets it, and makes a new one for later writes.
         return self._write(part, self._store, waited, self._membership.abort_writes)
 
     async def _write(

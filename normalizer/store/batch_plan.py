@@ -11,6 +11,13 @@ inserts the new ones.
     plan and write everything --> committed
     plan, update stored rows  --> write the rest of the plan --> committed
     lost a race, or a row was rejected --> rolled back, plan again
+
+For example, record A is a new event, B adds a step to row 50, and C only sets a flag of row 60. B
+and C are merged into these rows, but only B counts as merged. The two transactions write this:
+
+    merged_first  merged  updates  inserts  merged records
+    {B, C}        {}      50, 60            B
+    {}            {B}              A        C, from `unstored_merges`
 """
 
 from collections.abc import Sequence

@@ -49,9 +49,10 @@ from normalizer.store.write_transaction import WriteTransaction
 
 _T = TypeVar("_T")
 
-_MAX_TRANSACTIONS: Final = 20
-"""How many transactions to run for a batch without a pause. A try takes one or two, and each race
-or rejected row takes another try. After this many transactions, `write` raises
+_MAX_ROUNDS: Final = 20
+"""How many rounds to run for a batch without a pause. A round is one transaction that writes, and
+before it one that finds the rejected rows, if the last round had any. A batch takes one or two
+rounds, and more after a race or a rejected row. After this many, `write` raises
 StoreUnavailableError, so that its caller backs off."""
 
 
@@ -263,7 +264,7 @@ class Store:
         """
         progress = WriteProgress()
         failure: BaseException | None = None
-        for _ in range(_MAX_TRANSACTIONS):
+        for _ in range(_MAX_ROUNDS):
             self.may_normalize.clear()
             try:
                 if isinstance(failure, RowRejectedError):
@@ -291,8 +292,8 @@ class Store:
                     case WriteProgress():
                         progress, failure = result, None
         message = (
-            f"database: a batch took {_MAX_TRANSACTIONS} transactions without success, because each"
-            " time a row was rejected or another transaction changed the same rows first"
+            f"database: a batch was not written in {_MAX_ROUNDS} rounds, because again and again a "
+            "row was rejected, or another transaction changed the same rows first"
         )
         raise StoreUnavailableError(message) from failure
 

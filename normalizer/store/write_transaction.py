@@ -1,4 +1,7 @@
-"""The transaction that writes a batch, or one of two. No other code inserts events.
+"""The transaction that writes a batch, or one of two.
+
+No other code inserts events. `rejected_row_finder` copies rows too, but is always rolled back. The
+database lets only the role normalizer_writer and the owner of the table insert them.
 
 The transaction first locks the positions, and checks their epochs and offsets. It then reconciles
 the events with the stored rows, copies new rows, updates changed rows, and stores rejected records
@@ -10,11 +13,15 @@ Every batch takes these in one order, and so does `jobs.renormalize`, which upda
 
 1. positions, by their key
 2. dedup horizons, by their key
-3. stored rows that change, in the order that `reconcile` describes
-4. rows of the projections, executions first and by their id, and then a counter shard, by triggers
+3. the tables retention_horizon and forgotten_executions, in ACCESS SHARE mode. No batch waits for
+   that, but a job that deletes events does (see `event_exclusions`).
+4. stored rows that change, by their id (see `_Reconciler._load_rows`). After that, an event whose
+   id is taken may lock rows under substitute and derived ids, in the order of the events. That's
+   rare, and costs a try if two batches deadlock.
+5. rows of the projections, executions first and by their id, and then a counter shard, by triggers
    of the COPY and the UPDATE (see 0008_create_triggers.sql and take_shard.sql)
 
-A transaction with both a COPY and an UPDATE takes step 4 twice. To prevent deadlocks, a batch that
+A transaction with both a COPY and an UPDATE takes step 5 twice. To prevent deadlocks, a batch that
 updates rows of another writer's partition takes two transactions (see `batch_plan`). Partitions
 that share only executions, with different events, may still deadlock. That costs one of them a try:
 PostgreSQL ends its transaction, and `write_retry` writes its batch again.
@@ -77,11 +84,11 @@ class WriteTransaction:
         rejects a row, FatalError for expired events that the planner doesn't accept, and the errors
         of asyncpg, which `Session` translates.
         """
-        locked = await self._positions.lock(connection, batch.parts)
-        if isinstance(locked, AlreadyCommitted):
-            return locked
-        dedup_horizon = locked
-        # If this transaction only updates rows, nothing has this id, because rows keep theirs.
+        dedup_horizon = await self._positions.lock(connection, batch.parts)
+        if isinstance(dedup_horizon, AlreadyCommitted):
+            return dedup_horizon
+        # If this transaction only updates rows, the id stays unused, because rows keep the id of
+        # the batch that inserted them.
         batch_id, exclusions = await read_batch_id_and_exclusions(connection, batch)
         plan = progress.plan
         if plan is None or not plan.is_still_valid(dedup_horizon, exclusions):

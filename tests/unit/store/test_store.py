@@ -22,6 +22,6 @@ async def test_a_batch_whose_stored_rows_always_need_another_update_is_given_up(
 
     monkeypatch.setattr(store._session, "transaction", only_update)
 
-    with pytest.raises(StoreUnavailableError, match="took 20 transactions"):
+    with pytest.raises(StoreUnavailableError, match="in 20 rounds"):
         async with asyncio.timeout(5):
             await store.write(make_batch(envelope()))

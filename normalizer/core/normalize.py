@@ -59,6 +59,8 @@ from normalizer.envelope import (
 from normalizer.errors import RejectionReason
 from normalizer.snowflake import derive_id
 
+_encode: Final = msgspec.json.Encoder().encode
+
 
 class Normalizer:
     """Applies all rules to a record. It keeps no state between records.
@@ -83,8 +85,10 @@ class Normalizer:
         It never raises, whatever the bytes are, unless memory runs out. For bytes that it can't
         use, the decoder raises RecordRejectedError, or RecordIgnoredError for a whole record. For
         values that they can't use, the rules raise RecordRejectedError only. JSON that could reach
-        Python's recursion limit is rejected before a rule sees it. `test_core_laws` tries arbitrary
-        bytes and hostile values.
+        Python's recursion limit is rejected before a rule sees it. Outside of the `try` blocks,
+        nothing can raise: `to_recorded_at` and `parse_execution_id` return None for what isn't a
+        time or an id, and `safe_sample` only searches bytes. `test_core_laws` tries arbitrary bytes
+        and hostile values.
         """
         try:
             check_size(record)
@@ -135,8 +139,9 @@ class _EventRules(msgspec.Struct, frozen=True, gc=False):
             return _rejected(
                 record, event.reason, event.detail, "", event.index, event.execution_id
             )
-        # The shape of a stored row is known, and its fields have the documented names already. A
-        # table that has changed since must not give it another shape.
+        # A stored row keeps its shape, even if the table has changed since. Its fields have the
+        # documented names already. It's translated all the same, because only that flags again an
+        # alias that was sent beside its field, and is in `extra`.
         shape = record.shape or ""
         if self.shapes is not None:
             # This call never raises. If a field has a value that no rule can use, the event is
@@ -158,7 +163,8 @@ class _EventRules(msgspec.Struct, frozen=True, gc=False):
         """
         record, headers, recorded = self.record, self.headers, self.recorded
         index = record.index + event.index
-        # Called first, as in native/lane. Both must write the members of `extra` in one order.
+        # Called first, as in native/lane. PostgreSQL ignores the order of members in `extra`, but
+        # tests/native compares the bytes that both lanes write.
         keep_child_execution_id(event)
 
         # Only the rules of this block may reject the event. The first that does gives the reason.
@@ -277,6 +283,3 @@ def _rejected(
         index=record.index + index,
         execution_id=parse_execution_id(execution_id),
     )
-
-
-_encode: Final = msgspec.json.Encoder().encode

@@ -2,8 +2,23 @@
 
 A record may hold one event, a list of events, or either of these in an envelope such as a
 CloudEvent. Nearly every record is one event without an envelope, and `decode_events` decodes it
-right away. Source: docs/spec/wire-shapes.md#w1, #w2, #w3, #w4, #w5, #w6, #w7, #w8, #w9, #b1, #b2,
-#l2, #l3. The limits of a record are in `record_limits`.
+right away. A *sign* is a short text such as `password`. Every secret that we recognize comes with a
+sign, and so does everything else that mustn't be stored, so other texts aren't cleaned.
+
+The first check that fails gives the reason. The checks run in this order:
+
+1. too_large: the bytes of the value and of the record (`check_size`, before this module)
+2. unsupported_framing: what follows the header of a schema registry isn't JSON
+3. invalid_utf8
+4. invalid_json, here and below also for each text within the record
+5. too_deep: more levels than a record may have, or for a plain event, than an event may have
+6. not_an_event: JSON that's neither an object nor a string with an object
+7. too_large: numbers that get too long when they're written out
+8. too_deep, then too_large: the limits of a batch (`_list_of_items`)
+9. too_deep: an event or a wrapper around it has more levels than an event may have
+
+After these, the rules check that it's an event. The limits are in `record_limits`. Source:
+docs/spec/wire-shapes.md#l2, #w3.
 """
 
 import re
@@ -68,6 +83,10 @@ from normalizer.jsontext import MAX_FIELD_DEPTH, Json, is_deeper
 
 _NO_ATTRIBUTES: Final[Mapping[str, str]] = {}
 
+_members_decoder: Final[msgspec.json.Decoder[dict[str, Raw]]] = msgspec.json.Decoder(dict[str, Raw])
+_list_decoder: Final[msgspec.json.Decoder[list[Raw]]] = msgspec.json.Decoder(list[Raw])
+_text_decoder: Final[msgspec.json.Decoder[str]] = msgspec.json.Decoder(str)
+
 _BEFORE_LIST: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?=[ \t\r\n]*\[)")
 """Matches if the text is a JSON list, namely the byte order mark before it, or nothing."""
 
@@ -104,8 +123,8 @@ def decode_events(
         fields = decode_object_or_text(value)
         if not isinstance(fields, str) and has_event_type(fields) and not cloudevent:
             # This fast path must have the outcomes of `_RecordDecoder`, as compared by
-            # `test_fast_path_has_the_outcomes_of_the_slow_path`. So it checks in the order of
-            # `_parse_text`: invalid JSON, then too deep, then long numbers.
+            # `test_fast_path_has_the_outcomes_of_the_slow_path`. So it does checks 4, 5, and 7 in
+            # the same order.
             check_depth(value, MAX_EVENT_DEPTH)
             if len(value) > NUMBER_CHECK_MIN_BYTES:  # saves a call for nearly every record
                 reject_long_numbers(value)
@@ -155,13 +174,13 @@ class _RecordDecoder:
 
     It needs every step, in this order:
 
-    _open_envelopes     opens the CloudEvent. What's beside its data becomes a wrapper.
-    _open_feed_wrapper  opens the feed wrapper, which becomes another wrapper.
-    _decode_string      decodes the payload.
-    _split_batch        takes the list of events out of the batch.
-    _decode_item        decodes each event, when the caller comes to it.
+    _open_foreign_envelopes  opens the CloudEvent. What's beside its data becomes a wrapper.
+    _open_feed_wrapper       opens the feed wrapper, which becomes another wrapper.
+    _decode_string           decodes the payload.
+    _split_batch             takes the list of events out of the batch.
+    _decode_item             decodes each event, when the caller comes to it.
 
-    A *text* is some JSON as bytes. `_parse` searches it for signs of secrets and turns it into a
+    A *text* is some JSON as bytes. `_search_and_parse` searches it for signs and turns it into a
     *tree*. `_clean` removes the secrets and returns a *layer*, which is one JSON object. What's
     found in a string or in base64 is a text in its turn, because the search of the text around it
     couldn't see its secrets.
@@ -178,14 +197,14 @@ class _RecordDecoder:
         `sign_search` is what `sign_search_for` returned for `value`, which isn't searched twice.
         """
         record = _parse_text(_list_to_batch(value), sign_search)
-        layer = self._open_feed_wrapper(self._open_envelopes(record))
+        layer = self._open_feed_wrapper(self._open_foreign_envelopes(record))
         key = find_batch_key(layer.fields)
         if key is not None:
             # The id, type, and time in the headers belong to one event, so a batch takes none of
             # them (#w8). Its events store the headers as they are. A structured CloudEvent is
-            # another case. `_open_envelopes` has made its attributes a wrapper of the batch, and
-            # `extra` keeps them, because no header does. Like any wrapper of a batch, it supplies
-            # an execution_id (#w5), but no id, type, or time (#w7).
+            # another case. `_open_foreign_envelopes` has made its attributes a wrapper of the
+            # batch, and `extra` keeps them, because no header does. Like any wrapper of a batch, it
+            # supplies an execution_id (#w5), but no id, type, or time (#w7).
             return self._split_batch(layer, key)
         if cloudevent:
             attributes = self._decode_attributes(msgspec.json.encode(cloudevent))
@@ -193,7 +212,7 @@ class _RecordDecoder:
             layer = add_outermost_wrapper(layer, msgspec.structs.replace(attributes, is_kept=False))
         return (build_wire_event(layer, batch=None, index=0, shared={}),)
 
-    def _open_envelopes(self, record: _ParsedText) -> RecordLayer:
+    def _open_foreign_envelopes(self, record: _ParsedText) -> RecordLayer:
         """Decode the content of foreign envelopes, or the record itself if it isn't in any.
 
         The envelopes are opened before the secrets are removed. Those in the content are removed
@@ -203,9 +222,9 @@ class _RecordDecoder:
         if isinstance(record.tree, dict) and may_be_foreign_envelope(record.tree):
             content = unwrap_envelopes(record.tree)
         if content is None:
-            return self._decode_object_or_string(record)
+            return self._decode_parsed(record)
         _reject_invalid_utf8(content.text)
-        layer = self._decode_object_or_string(self._parse(_list_to_batch(content.text)))
+        layer = self._decode_parsed(self._search_and_parse(_list_to_batch(content.text)))
         if content.attributes is not None:
             layer = add_outermost_wrapper(layer, self._decode_attributes(content.attributes))
         return msgspec.structs.replace(layer, bom=True) if record.bom else layer
@@ -213,7 +232,7 @@ class _RecordDecoder:
     def _decode_attributes(self, text: bytes) -> RecordLayer:
         """Decode the attributes of foreign envelopes, as a wrapper around the event (#w7, #w9)."""
         return msgspec.structs.replace(
-            self._clean(self._parse(text)), supplies=FIELDS_FROM_ENVELOPE
+            self._clean(self._search_and_parse(text)), supplies=FIELDS_FROM_ENVELOPE
         )
 
     def _open_feed_wrapper(self, layer: RecordLayer) -> RecordLayer:
@@ -228,14 +247,14 @@ class _RecordDecoder:
             case b'"':
                 opened = self._decode_string(_text_decoder.decode(payload))
             case b"{" if holds_event(_members_decoder.decode(payload)):
-                opened = self._clean(self._parse(bytes(payload)))
+                opened = self._clean(self._search_and_parse(bytes(payload)))
             case _:
                 return layer
         # Take the payload out of the wrapper, because its levels of nesting are checked by itself.
         wrapper = msgspec.structs.replace(layer, fields=others, text=msgspec.json.encode(others))
         return msgspec.structs.replace(opened, wrapper=wrapper)
 
-    def _decode_object_or_string(self, parsed: _ParsedText) -> RecordLayer:
+    def _decode_parsed(self, parsed: _ParsedText) -> RecordLayer:
         """Decode an object, or a JSON string that contains one (#w1)."""
         if not isinstance(parsed.tree, str):
             return self._clean(parsed)
@@ -248,22 +267,20 @@ class _RecordDecoder:
         Only here may a text have lone surrogates or U+0000, because the string had them as escapes.
         Bytes can't, because UTF-8 has no surrogates, and JSON has no U+0000 but as an escape.
         """
-        parsed = self._parse(escape_unstorable(string).encode())
-        if isinstance(parsed.tree, str):
-            raise RecordRejectedError(
-                "not_an_event", "expected an object, got a JSON string twice encoded"
-            )
-        return self._clean(parsed)
+        return self._clean(self._search_and_parse(escape_unstorable(string).encode()))
 
-    def _parse(self, text: bytes) -> _ParsedText:
-        """Search a text for signs of secrets, and parse it."""
+    def _search_and_parse(self, text: bytes) -> _ParsedText:
+        """Search a text for signs, and parse it. The record itself has been searched already."""
         return _parse_text(text, self._sanitizer.sign_search_for(text))
 
     def _clean(self, parsed: _ParsedText) -> RecordLayer:
-        """Return a parsed object without its secrets."""
-        if isinstance(parsed, _CleanText):
-            assert not isinstance(parsed.tree, str)
+        """Return a parsed object without its secrets. Raises RecordRejectedError for a string."""
+        if isinstance(parsed, _CleanText) and not isinstance(parsed.tree, str):
             return RecordLayer(parsed.text, parsed.tree, parsed.may_be_deep, bom=parsed.bom)
+        if isinstance(parsed, _CleanText) or isinstance(parsed.tree, str):
+            raise RecordRejectedError(
+                "not_an_event", "expected an object, got a JSON string twice encoded"
+            )
         cleaned = self._sanitizer.clean(parsed.text.decode(), parsed.tree, parsed.has_sign)
         text = cleaned.text.encode()
         fields = decode_object(text)
@@ -295,7 +312,8 @@ class _RecordDecoder:
         If the event is in a wrapper, it's unwrapped, but a wrapper inside a wrapper isn't (#b2).
         The batch's text was cleaned, but not what's in a JSON string there, so `_decode_string`
         cleans that. `are_deep` is True if a wrapper around the whole batch is nested too deeply.
-        This rejects each event instead of the record, because another reason may come first (#l2).
+        This rejects each event instead of the record, because the checks of its own string come
+        first.
         """
         text = bytes(item)
         own: Mapping[str, Raw] = {}
@@ -310,7 +328,7 @@ class _RecordDecoder:
             own = layer.fields
             layer = self._open_feed_wrapper(layer)
             inner = layer.fields
-            if are_deep:  # checked now, because bad JSON in an item's string comes first
+            if are_deep:  # check 9, after those of an item's string
                 raise too_deep_error()
             return build_wire_event(layer, batch=batch, index=index, shared=shared)
         except RecordRejectedError as why:
@@ -322,16 +340,14 @@ def _first_execution_id(*layers: Mapping[str, Raw]) -> Value:
     """Return the execution_id of the first layer that has one, or None."""
     for fields in layers:
         if (raw := fields.get("execution_id", NULL)) != NULL:
-            # No object or list is an id, so don't decode one, which may be large.
+            # No object or list is an id, so don't decode one, which may be large. Decoding can't
+            # fail, because the text around this value was parsed and cleaned.
             return None if first_byte(raw) in b"{[" else decode_raw_value(raw)
     return None
 
 
 def _parse_text(text: bytes, sign_search: HasSign | None) -> _ParsedText:
-    """Parse and check a text. Invalid JSON comes first, then its depth, then long numbers (#l2).
-
-    `reject_long_numbers` checks all three if the text may have long numbers.
-    """
+    """Parse a text and do checks 4 to 7. `reject_long_numbers` does all of them if it does any."""
     bom = text.startswith(UTF8_BOM)
     if bom:
         text = text[len(UTF8_BOM) :]
@@ -402,8 +418,3 @@ def _reject_invalid_utf8(value: bytes) -> None:
         value.decode()
     except UnicodeDecodeError as error:
         raise RecordRejectedError("invalid_utf8", f"byte {error.start} is not UTF-8") from None
-
-
-_members_decoder: Final[msgspec.json.Decoder[dict[str, Raw]]] = msgspec.json.Decoder(dict[str, Raw])
-_list_decoder: Final[msgspec.json.Decoder[list[Raw]]] = msgspec.json.Decoder(list[Raw])
-_text_decoder: Final[msgspec.json.Decoder[str]] = msgspec.json.Decoder(str)

@@ -35,8 +35,7 @@ def decode_object_or_text(text: bytes) -> dict[str, Raw] | str:
         content = _decoder.decode(text)
     except msgspec.ValidationError as error:
         # msgspec rejects a value that isn't an object, such as a list, without reading the rest of
-        # the text. Check the rest as well, because a text that isn't valid JSON has to be rejected
-        # for that reason instead (#l2).
+        # the text. Check the rest as well, because checks 4 and 5 come before 6 (see `decode`).
         reject_invalid_json(text)
         check_depth(text, MAX_RECORD_DEPTH)
         kind = "".join(_KIND.findall(str(error)))
@@ -112,7 +111,7 @@ def _unreadable(text: bytes, error: Exception) -> RecordRejectedError:
     """Return the error in our own words, because a library's message may quote the record."""
     if isinstance(error, RecursionError):
         # The text has too many levels to decode. It may be cut off as well, which shows in its
-        # brackets. In that case report only that (#l2).
+        # brackets. In that case report only that, because it's check 4 (see `decode`).
         braces = nesting_outline(text)
         if braces.count(b"{") == braces.count(b"}"):
             return too_deep_error()

@@ -36,6 +36,9 @@ HELM: Final = "v3.22.0"
 KUBERNETES: Final = "1.34.0"
 """The versions that made everything.yaml."""
 
+STOP_AFTER_DEADLINE_S: Final = 41
+"""How long a `Service`, or a relay, may need after its stop's deadline if no server responds."""
+
 SECRET_KEYS: Final = {
     "KAFKA_SASL_USERNAME",
     *(environment_variable(field.name) for field in SETTING_FIELDS if is_secret_field(field)),

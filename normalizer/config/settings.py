@@ -179,7 +179,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     stop_timeout_s: Annotated[
         int,
         _about(
-            "Time for open batches to finish after SIGTERM. Keep it below the pod's grace period.",
+            "Time for open batches to finish after SIGTERM. "
+            "Make the pod's grace period 45 s longer.",
             unit="s",
             ge=1,
             le=600,

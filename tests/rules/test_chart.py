@@ -85,7 +85,7 @@ def test_the_settings_of_a_normalizer_are_accepted_as_they_stand() -> None:
     read = environment.load_settings(texts, needs=("database_url", "kafka_bootstrap_servers"))
 
     assert environment.unknown_variables(texts) == []
-    assert pod["terminationGracePeriodSeconds"] > read.stop_timeout_s
+    assert pod["terminationGracePeriodSeconds"] > read.stop_timeout_s + chart.STOP_AFTER_DEADLINE_S
 
 
 def test_each_pod_gets_the_login_that_it_needs_and_no_other() -> None:

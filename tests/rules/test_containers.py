@@ -26,6 +26,7 @@ from projector.api.serve import ApiSettings
 from projector.api.serve_command import serve
 from projector.cli import main as projector
 from simulator.__main__ import main as simulator
+from tests import chart
 from tests.support.command_tree import subcommands
 from tests.support.promtool import run_promtool
 
@@ -231,8 +232,8 @@ def test_the_settings_of_the_normalizer_are_accepted_as_they_stand(
     assert environment.unknown_variables(services["normalizer"]["environment"]) == []
     assert read.kafka_bootstrap_servers == ("kafka:9092",)
     grace = services["normalizer"]["stop_grace_period"]
-    assert grace == "30s"
-    assert read.stop_timeout_s < 30
+    assert grace == "1m5s"
+    assert read.stop_timeout_s + chart.STOP_AFTER_DEADLINE_S < 65
 
 
 def test_compose_passes_redact_keys_and_shapes_to_maintain_too() -> None:

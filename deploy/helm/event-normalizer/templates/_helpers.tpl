@@ -133,7 +133,7 @@ env:
 {{- end }}
 {{- end }}
 
-{{- /* A batch in flight is written before the process goes. */}}
+{{- /* The batch in flight is written first. If no server responds, the process then needs another 41 s to release its partitions. */}}
 {{- define "event-normalizer.graceSeconds" -}}
-{{ add 10 (.NORMALIZER_STOP_TIMEOUT_S | default "20" | int) }}
+{{ add 45 (.NORMALIZER_STOP_TIMEOUT_S | default "20" | int) }}
 {{- end }}

@@ -22,7 +22,7 @@ _STATEMENT_TIMEOUT_S: Final = 10
 """The longest that a statement may keep its snapshot. Until it ends, vacuum can't remove dead rows,
 and every writer slows down."""
 
-NO_TIMEOUT_S: Final = 86_400.0
+ONE_DAY_TIMEOUT_S: Final = 86_400.0
 """The timeout of a statement that may take any time. Every other one waits COMMAND_TIMEOUT_S."""
 
 _RETRY_PAUSE_S: Final = 0.5

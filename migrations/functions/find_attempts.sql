@@ -1,6 +1,6 @@
 -- Finds the attempts of commands in doubt, and when each attempt began (rules R1 and R2 of
 -- resolve_attempts). Takes all events of these commands, and returns one row for each attempt. The
--- next function, correct_attempt_begins, corrects where those attempts began whose issues were
+-- next function, correct_log_positions, corrects where those attempts began whose issues were
 -- recorded late. An issue is an event with the role `issued`. It's numbered if it declares its
 -- number.
 --
@@ -35,7 +35,7 @@ begin
     return query
         -- 1. An end doesn't end its attempt if the next one is the end of a later call. An end that
         -- declares a number is compared only with ends of the same number, because other attempts
-        -- may have other clocks. correct_attempt_begins has the same rule for the order of the log.
+        -- may have other clocks. correct_log_positions has the same rule for the order of the log.
         -- An end may be sent twice, so the next one has another time or slot, and is in the next
         -- peer group.
         with event as (

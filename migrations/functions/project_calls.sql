@@ -68,7 +68,7 @@ declare
     retries_and_failures call_id[];
     relinked             call_id[];
     counts               call_delta[];
-    written              record;  -- the results of rebuild_calls or merge_calls
+    written              record;  -- the results of rebuild_calls or merge_first_attempts
 begin
     if current_setting('projector.off', true) = 'on' then
         return null;  -- another trigger has noted the executions as divergent (project_divergences)
@@ -125,8 +125,8 @@ begin
         where  event.role is not null
     ),
     -- The least of each value wins. derive_calls has the same lines for the stored events of a
-    -- rebuilt attempt, and merge_calls merges by the same rule. Only this function can read
-    -- `after`, so a shared function would need a copy of every event in an array. So a test checks
+    -- rebuilt attempt, and merge_first_attempts merges by the same rule. Only this function can
+    -- read `after`, so a shared function would need a copy of every event in an array. So a test checks
     -- that the three agree (tests/rules/test_migrations.py,
     -- test_an_attempt_is_the_least_of_its_values_in_each_of_the_three_places). Another one there
     -- checks that `change` has the columns of call_change, to which it's cast.
@@ -210,7 +210,7 @@ begin
         retries_and_failures := written.retries_and_failures;
     end if;
     if cardinality(changes) > coalesce(cardinality(to_rebuild), 0) then
-        written := merge_calls(changes, to_rebuild);
+        written := merge_first_attempts(changes, to_rebuild);
         to_recount := to_recount || written.to_recount;
         retries_and_failures := retries_and_failures || written.retries_and_failures;
     end if;

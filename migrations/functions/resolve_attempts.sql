@@ -18,7 +18,7 @@
 -- There, `@` is the time by the clocks, and `late` means that the record has no place in the log.
 -- `#1` is a declared number.
 --
--- find_attempts and correct_attempt_begins find which attempts there are, and when each began:
+-- find_attempts and correct_log_positions find which attempts there are, and when each began:
 --    R1a. An attempt is known by a number, or by an issue of its own.
 --            issued, failed, issued, done -> 0, 0, 1, 1
 --    R1b. An issue without a number belongs to the lowest attempt whose number nobody declares. If
@@ -87,7 +87,7 @@ begin
         return;
     end if;
     attempts := array(select attempt from find_attempts(events) as attempt);
-    attempts := array(select attempt from correct_attempt_begins(events, attempts) as attempt);
+    attempts := array(select attempt from correct_log_positions(events, attempts) as attempt);
     events := array(select event from assign_events_by_time(events, attempts) as event);
     events := array(select event from assign_ends_by_slot(events, attempts) as event);
     events := array(select event from assign_ends_by_kind(events, attempts) as event);

@@ -20,7 +20,7 @@ from normalizer.cli.exit_on_error import (
 )
 from normalizer.cli.job_execution import (
     exit_with_result,
-    log_to_screen,
+    open_log_screen,
     run_backfill_dry_run,
     run_job,
 )
@@ -329,7 +329,7 @@ def _run_backfill(
     run_options: dict[str, Any],
 ) -> NoReturn:
     """Run a backfill or its dry run, and exit with its code."""
-    screen = log_to_screen(settings)
+    screen = open_log_screen(settings)
     source = open_source(run_or_exit(read_known_sources(settings.required_database_url)))
     normalize = build_normalizer_or_exit(settings).normalize
     if dry_run:

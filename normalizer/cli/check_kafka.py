@@ -98,7 +98,7 @@ class KafkaCheck:
         """Check that this user may see the group, and report its members."""
         group = self._settings.kafka_group_id
         try:
-            state, members = await self._log.group_members(group)
+            state, members = await self._log.group_state_and_size(group)
         except FatalError as error:
             yield CheckResult(f"group {group}", str(error), acl_grant_command("group", group))
         else:

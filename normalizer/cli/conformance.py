@@ -62,7 +62,7 @@ class ConformanceCase(msgspec.Struct, frozen=True):
     expected: tuple[str | ExpectedRejection, ...]
 
 
-class VectorMismatch(msgspec.Struct, frozen=True):
+class ConformanceMismatch(msgspec.Struct, frozen=True):
     """A case in which the program wrote other lines.
 
     `answered` is False if it wrote none for this case and for all later ones. A program that dies
@@ -99,7 +99,7 @@ def read_cases(level: ConformanceLevel) -> list[ConformanceCase]:
 
 def run_program(
     command: Sequence[str], cases: Sequence[ConformanceCase], *, within_s: float = 600.0
-) -> tuple[list[VectorMismatch], str]:
+) -> tuple[list[ConformanceMismatch], str]:
     """Run the program over the cases. Returns the mismatches, and how the program failed.
 
     There's one mismatch for each case with wrong lines. The second value is "" if the program ended
@@ -147,7 +147,7 @@ def _read_output(program: subprocess.Popen[bytes], within_s: float) -> tuple[byt
     return bytes(output), f"ended with {code}" if code else ""
 
 
-def format_mismatch(mismatch: VectorMismatch) -> Iterator[str]:
+def format_mismatch(mismatch: ConformanceMismatch) -> Iterator[str]:
     """Describe a mismatch: the record, and the expected and actual lines if it was answered."""
     case, given = mismatch.case, mismatch.given
     yield f"{case.id}: {case.about}" if case.about else case.id
@@ -169,7 +169,7 @@ def format_mismatch(mismatch: VectorMismatch) -> Iterator[str]:
         yield f"  got       {_shortened(got[start:])}"
 
 
-def _mismatches(cases: Sequence[ConformanceCase], output: bytes) -> Iterator[VectorMismatch]:
+def _mismatches(cases: Sequence[ConformanceCase], output: bytes) -> Iterator[ConformanceMismatch]:
     printed: list[list[str | ExpectedRejection]] = [[] for _ in cases]
     markers: list[list[str | ExpectedRejection]] = [[] for _ in cases]
     begun = markers[0]  # lines before the first marker belong before it
@@ -183,13 +183,13 @@ def _mismatches(cases: Sequence[ConformanceCase], output: bytes) -> Iterator[Vec
     last = max((number for number, found in enumerate(markers) if found), default=-1)
     for number, case in enumerate(cases):
         if number > last or (number == last and case.expected and not printed[number]):
-            yield VectorMismatch(case, (), answered=False)
+            yield ConformanceMismatch(case, (), answered=False)
         elif markers[number] != [marker := _marker(number)]:
             name = f"the event that conform adds before {case.id}"
             before = ConformanceCase(name, "", marker.encode(), (marker,))
-            yield VectorMismatch(before, tuple(markers[number]))
+            yield ConformanceMismatch(before, tuple(markers[number]))
         elif (given := tuple(printed[number])) != case.expected:
-            yield VectorMismatch(case, given)
+            yield ConformanceMismatch(case, given)
 
 
 def _rejection_or_line(line: bytes) -> str | ExpectedRejection:

@@ -35,7 +35,7 @@ from normalizer.runtime.signals import cancel_on_signal
 from normalizer.runtime.slices import Normalize
 
 
-def log_to_screen(settings: Settings) -> Screen:
+def open_log_screen(settings: Settings) -> Screen:
     """Return a screen on standard error. The log is printed on it too."""
     screen = Screen(sys.stderr)
     logging_setup.configure_logging(

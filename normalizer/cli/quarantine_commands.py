@@ -17,7 +17,7 @@ from normalizer.cli.exit_on_error import (
 )
 from normalizer.cli.job_execution import (
     exit_with_result,
-    log_to_screen,
+    open_log_screen,
     run_backfill_dry_run,
     run_job,
 )
@@ -230,7 +230,7 @@ def redrive(
         settings.required_database_url, selection, defaults=FieldDefaults(given)
     )
     normalizer = build_normalizer_or_exit(settings)
-    screen = log_to_screen(settings)
+    screen = open_log_screen(settings)
     if dry_run:
         run_backfill_dry_run(
             settings, source, source.skip_missing_records(normalizer.normalize), changes, screen

@@ -22,7 +22,7 @@ from normalizer.config.settings import Settings
 from normalizer.consumer.record_store import StoreFactory, postgres_stores
 from normalizer.consumer.service import Service
 from normalizer.errors import NormalizerError
-from normalizer.monitoring.monitor import Monitor
+from normalizer.monitoring.monitoring_server import Monitor
 from normalizer.observability.tracing import open_tracing, otel_header_secrets
 from normalizer.runtime import logging_setup
 from normalizer.runtime.command_line import NonEmptyPath

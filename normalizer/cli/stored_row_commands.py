@@ -18,8 +18,8 @@ from normalizer.cli.exit_on_error import (
 from normalizer.cli.job_execution import (
     exit_with_dry_run_result,
     exit_with_result,
-    log_to_screen,
     open_diff,
+    open_log_screen,
     run_dry_run,
     run_job,
 )
@@ -102,7 +102,7 @@ def renormalize(
     selection = RenormalizeSelection(shape=shape, rule=rule, from_time=first, to_time=after)
     normalizer = build_normalizer_or_exit(settings)
     normalize = normalizer.normalize
-    screen = log_to_screen(settings)
+    screen = open_log_screen(settings)
     if dry_run:
         with open_diff(changes) as diff:
             plan = renormalize_plan(selection, normalize, find=READ_OUTDATED_ROWS_SQL)
@@ -137,7 +137,7 @@ def redact(*, dry_run: bool, max_rate: float | None) -> None:
     """
     settings = load_settings_or_exit("database_url")
     sanitizer = Sanitizer(settings.redact_keys)
-    screen = log_to_screen(settings)
+    screen = open_log_screen(settings)
     if dry_run:
         trial = RedactDryRun(settings.required_database_url, sanitizer)
         stopped = run_or_exit(run_dry_run(trial, screen))

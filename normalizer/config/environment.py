@@ -82,7 +82,7 @@ _SERVICE_LINK: Final = re.compile(
 )
 
 
-class UnknownVariable(msgspec.Struct, frozen=True):
+class IgnoredVariable(msgspec.Struct, frozen=True):
     """A variable that nothing reads, and the one that was probably meant."""
 
     name: str
@@ -120,7 +120,7 @@ def load_settings(environ: Mapping[str, str], *, needs: tuple[str, ...] = ()) ->
     return Settings(**values)
 
 
-def unknown_variables(environ: Mapping[str, str]) -> list[UnknownVariable]:
+def unknown_variables(environ: Mapping[str, str]) -> list[IgnoredVariable]:
     """Find environment variables that look like ours but that nothing reads, for example typos.
 
     Each is returned with the name that was probably meant. Other programs use the prefix KAFKA_
@@ -135,13 +135,13 @@ def unknown_variables(environ: Mapping[str, str]) -> list[UnknownVariable]:
             continue
         meant = difflib.get_close_matches(name, _VARIABLES, n=1, cutoff=0.9)
         if meant:
-            found.append(UnknownVariable(name, f"did you mean {meant[0]}?"))
+            found.append(IgnoredVariable(name, f"did you mean {meant[0]}?"))
         elif where := _PREFIXES[prefix]:
-            found.append(UnknownVariable(name, f"{where} lists all known ones"))
+            found.append(IgnoredVariable(name, f"{where} lists all known ones"))
     return found
 
 
-def unused_security_variables(settings: Settings) -> list[UnknownVariable]:
+def unused_security_variables(settings: Settings) -> list[IgnoredVariable]:
     """Find variables that are set, but that KAFKA_SECURITY_PROTOCOL doesn't use."""
     protocol = settings.kafka_security_protocol
     unused = {
@@ -149,7 +149,7 @@ def unused_security_variables(settings: Settings) -> list[UnknownVariable]:
         "kafka_ssl_": "" if protocol.endswith("SSL") else "SSL or SASL_SSL",
     }
     return [
-        UnknownVariable(
+        IgnoredVariable(
             environment_variable(field.name), f"set KAFKA_SECURITY_PROTOCOL to {needed}"
         )
         for prefix, needed in unused.items()

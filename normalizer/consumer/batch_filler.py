@@ -9,7 +9,7 @@ from normalizer.config.settings import Settings
 from normalizer.consumer.fetch_scheduler import ClaimedChunk, FetchScheduler
 from normalizer.consumer.intake import Intake
 from normalizer.core.batch import Batch, BatchBuilder
-from normalizer.runtime.pause import wait_at_most
+from normalizer.runtime.backoff import wait_at_most
 
 _MAX_FETCH_RECORDS: Final = 500
 """The most records that one fetch returns."""

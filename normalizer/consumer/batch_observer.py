@@ -47,7 +47,7 @@ class BatchObserver:
             yield
         finally:
             seconds = self._clock() - begun_s
-            self.metrics.observe_stage(stage, seconds)
+            self.metrics.add_stage_seconds(stage, seconds)
             self._tracer.note_stage(stage, seconds)
 
     def count_closed(self, closed_by: str) -> None:

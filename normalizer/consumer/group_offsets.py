@@ -8,8 +8,8 @@ from normalizer.consumer.ownership import PartitionOwnership
 from normalizer.consumer.record_store import RecordStore
 from normalizer.errors import NormalizerError
 from normalizer.kafka import GroupReader, KafkaPartition
+from normalizer.runtime.backoff import wait_at_most
 from normalizer.runtime.logging_setup import get_logger
-from normalizer.runtime.pause import wait_at_most
 from normalizer.store.claim import Claim
 
 _COMMIT_EVERY_S: Final = 1.0

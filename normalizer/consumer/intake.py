@@ -21,10 +21,10 @@ from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized
 from normalizer.kafka import FetchedChunk, KafkaPartition
+from normalizer.runtime.backoff import back_off_s, wait_at_most
 from normalizer.runtime.logging_setup import get_logger
 from normalizer.runtime.native_lane import open_native_lane
 from normalizer.runtime.normalizing_helper import NormalizingHelper, NormalizingHelperDiedError
-from normalizer.runtime.pause import back_off_s, wait_at_most
 from normalizer.runtime.slices import normalize_in_slices
 from normalizer.store.claim import Claim
 
@@ -42,7 +42,7 @@ class Intake:
     """Normalizes records in short slices, so that the event loop stays responsive.
 
     A record that would take long goes to the helper process instead. Before each slice, the intake
-    waits up to _SHORT_STATEMENTS_WAIT_S for `may_normalize` to be set. Without this wait, each
+    waits up to _SHORT_STATEMENTS_WAIT_S for `normalizing_gate` to be set. Without this wait, each
     short SQL statement of the batch that's being written would be held up by a slice.
     `measure_stage` measures how long a stage of a batch takes.
     """
@@ -54,13 +54,13 @@ class Intake:
         membership: GroupMembership,
         measure_stage: Callable[[str], AbstractContextManager[None]],
         tasks: asyncio.TaskGroup,
-        may_normalize: asyncio.Event,
+        normalizing_gate: asyncio.Event,
     ) -> None:
         self._settings = settings
         self._membership = membership
         self._ownership = membership.ownership
         self._measure_stage = measure_stage
-        self._may_normalize = may_normalize
+        self._may_normalize = normalizing_gate
         self._normalizer = normalizer
         self.normalizing_helper = NormalizingHelper(
             settings.redact_keys, normalizer.shapes, answer_s=settings.progress_timeout_s

@@ -7,7 +7,7 @@ from typing import Final
 
 from normalizer.consumer.record_store import RecordStore
 from normalizer.errors import NormalizerError
-from normalizer.runtime.pause import wait_at_most
+from normalizer.runtime.backoff import wait_at_most
 from normalizer.store.write_retry import BLOCKED_AFTER_S, InFlightBatch
 
 _ASK_EVERY_S: Final = 1.0

@@ -34,8 +34,8 @@ from normalizer.errors import (
     RetryableError,
 )
 from normalizer.kafka import FetchedChunk, GrouplessClient, GroupReader, KafkaPartition
+from normalizer.runtime.backoff import back_off_s, wait_at_most
 from normalizer.runtime.logging_setup import OutageLogger, ServiceCounters, get_logger
-from normalizer.runtime.pause import back_off_s, wait_at_most
 from normalizer.store.claim_checks import ShapesFingerprint
 
 _CLAIM_EVERY_S: Final = 0.25
@@ -221,7 +221,7 @@ class GroupMembership:
         if isinstance(why, PositionError) and partition == (why.topic, why.partition):
             self.ownership.drop_claim(partition, part.epoch, why)
         else:
-            self.ownership.release_claim(partition, part.epoch)
+            self.ownership.release_for_new_claim(partition, part.epoch)
         self._rollbacks[partition] += 1
 
     def request_rejoin(self, why: str) -> None:

@@ -79,7 +79,7 @@ class PartitionOwnership:
         return partitions
 
     @property
-    def expired_ranges(self) -> Mapping[KafkaPartition, tuple[int, int]]:
+    def last_expired_ranges(self) -> Mapping[KafkaPartition, tuple[int, int]]:
         """Return each partition's last range that retention deleted before it was read, sorted."""
         everything = sorted({**self._partitions}.items())
         return {one: known.gap for one, known in everything if known.gap}
@@ -95,7 +95,7 @@ class PartitionOwnership:
         assigned = self._reader.assigned
         return sorted(one for one in assigned if self[one].state is PartitionState.ASSIGNED)
 
-    def fenced_for_s(self) -> dict[KafkaPartition, float]:
+    def fenced_s_by_partition(self) -> dict[KafkaPartition, float]:
         """Return how long each assigned partition has been claimed by another process."""
         now_s = self._clock()
         fenced = sorted(self.partitions_in_state(PartitionState.FENCED).items())
@@ -131,7 +131,7 @@ class PartitionOwnership:
         elif self._apply(PartitionEvent.MOVE, partition, epoch):
             _log.warning("partition.position_moved", partition=str(partition), why=str(why))
 
-    def release_claim(self, partition: KafkaPartition, epoch: int) -> None:
+    def release_for_new_claim(self, partition: KafkaPartition, epoch: int) -> None:
         """Release the claim with this epoch, so that it's claimed again.
 
         Ignores any other epoch.

@@ -166,7 +166,7 @@ class PartitionClaimer:
         """
         for partition, claim in self._ownership.current_claims.items():
             if not self._reader.is_reading(partition):
-                self._ownership.release_claim(partition, claim.epoch)
+                self._ownership.release_for_new_claim(partition, claim.epoch)
 
     async def _reachable_bounds(
         self, partitions: Iterable[KafkaPartition]

@@ -23,7 +23,7 @@ class RecordStore(Protocol):
     """
 
     @property
-    def may_normalize(self) -> asyncio.Event:
+    def normalizing_gate(self) -> asyncio.Event:
         """Return an event that's cleared while `write` runs short SQL statements.
 
         While it's cleared, the service waits before it normalizes the next slice of records, but at

@@ -119,7 +119,7 @@ class Service:
             self._membership,
             self.observer.measure_stage,
             self._tasks,
-            self._stores.batches.may_normalize,  # cleared while short statements run
+            self._stores.batches.normalizing_gate,  # cleared while short statements run
         )
         scheduler = FetchScheduler(
             self._membership, self._stores.batches, self.observer.measure_stage
@@ -136,7 +136,7 @@ class Service:
 
     def in_flight_batches(self) -> tuple[InFlightBatch, ...]:
         """Return the batch, and every part set aside. Safe to call from any thread."""
-        return (self._in_flight, *self._parts_set_aside.in_flight_parts)
+        return (self._in_flight, *self._parts_set_aside.all_parts)
 
     async def run(self) -> None:
         """Fetch, normalize, and store records until `stop` is called.

@@ -57,7 +57,7 @@ class PartsSetAside:
         """The part whose turn it is."""
 
     @property
-    def in_flight_parts(self) -> tuple[InFlightBatch, ...]:
+    def all_parts(self) -> tuple[InFlightBatch, ...]:
         """Return the parts. Safe to call from any thread."""
         return tuple(self._bytes)
 
@@ -120,7 +120,9 @@ class PartsSetAside:
             self._membership.on_rollback(batch, error)
         else:
             self._on_written(batch)
-            self._ownership.release_claim(KafkaPartition(part.topic, part.partition), part.epoch)
+            self._ownership.release_for_new_claim(
+                KafkaPartition(part.topic, part.partition), part.epoch
+            )
         finally:
             del self._bytes[in_flight]
             if not self._bytes:
@@ -128,9 +130,7 @@ class PartsSetAside:
                     pass  # leaving the block closes the connection, and the next part opens one
 
     @asynccontextmanager
-    async def wait_for_turn(
-        self, in_flight: InFlightBatch, stop: asyncio.Event
-    ) -> AsyncIterator[None]:
+    async def hold_turn(self, in_flight: InFlightBatch, stop: asyncio.Event) -> AsyncIterator[None]:
         """Wait until no other part is being written, and keep other parts waiting during the block.
 
         Make one try to write this part within the block. Raises StoreUnavailableError if `stop` was
@@ -157,5 +157,5 @@ class _WriterInTurn(NamedTuple):
 
     async def write(self, batch: Batch, *, projections: bool = True) -> OutcomeTotals:
         """Write the batch as Store.write does."""
-        async with self.parts.wait_for_turn(self.in_flight, self.stop):
+        async with self.parts.hold_turn(self.in_flight, self.stop):
             return await self.store.write(batch, projections=projections)

@@ -51,7 +51,9 @@ class SlowRecords:
             return task.result()
         if self._ownership.is_claimed(claim):
             self._ownership.set_partition_aside(partition, claim.epoch)
-            task.add_done_callback(lambda _: self._ownership.release_claim(partition, claim.epoch))
+            task.add_done_callback(
+                lambda _: self._ownership.release_for_new_claim(partition, claim.epoch)
+            )
             _log.warning(
                 "partition.set_aside",
                 partition=str(partition),

@@ -60,7 +60,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
 
     parts: tuple[PartitionBatch, ...]
 
-    def items(self) -> Iterator[RecordOutcomes]:
+    def records_with_outcomes(self) -> Iterator[RecordOutcomes]:
         """Yield every record of the batch with its outcomes, one partition after the other."""
         for part in self.parts:
             yield from part.items
@@ -179,7 +179,7 @@ class LastRecord(NamedTuple):
     crc: int
 
 
-def to_last_record(record: RawRecord) -> LastRecord:
+def last_record_from_raw(record: RawRecord) -> LastRecord:
     """Return the fields to store, so that the record can be recognized later."""
     return LastRecord(record.offset, record.recorded_ms, record_crc(record))
 

@@ -25,7 +25,7 @@ MAX_INSPECTED_RECORD_BYTES: Final = 65_536
 """Skip a larger record, because decoding it again could take as long as its whole batch."""
 MAX_FINDINGS_PER_SHAPE: Final = 100
 """How many findings to remember per shape. A producer may send new keys without end."""
-MAX_EXAMPLE_LETTERS: Final = 200
+MAX_EXAMPLE_CHARS: Final = 200
 _MAX_KEY_LETTERS: Final = 100
 
 DriftKind = Literal["unknown_key", "changed_type"]
@@ -148,7 +148,7 @@ class DriftDetector:
                 incarnation=record.incarnation,
                 partition=record.partition,
                 offset=record.offset,
-                example=text[:MAX_EXAMPLE_LETTERS],
+                example=text[:MAX_EXAMPLE_CHARS],
                 execution_ids=tuple(one for one in execution_ids if -(1 << 63) <= one < 1 << 63),
             )
             for event in events

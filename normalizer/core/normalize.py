@@ -13,7 +13,7 @@ import msgspec
 from normalizer.core.decode.decode import UndecodableItem, decode_events
 from normalizer.core.decode.headers import NO_HEADERS, RecordHeaders, read_headers
 from normalizer.core.decode.record_layers import unstorable_coercions
-from normalizer.core.decode.record_limits import check_size
+from normalizer.core.decode.record_limits import check_record_size
 from normalizer.core.decode.rejected_sample import safe_sample
 from normalizer.core.decode.shape_table import ShapeTable
 from normalizer.core.decode.wire_event import WireEvent
@@ -91,7 +91,7 @@ class Normalizer:
         and hostile values.
         """
         try:
-            check_size(record)
+            check_record_size(record)
             if record.value is None:
                 return (Ignored(why="tombstone"),)
             headers = (

@@ -3,7 +3,7 @@
 import msgspec
 
 
-class OversizedRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+class OversizedRecordFacts(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Facts about a record that's too large for memory. Its RawRecord has only the first bytes."""
 
     value_bytes: int
@@ -39,7 +39,7 @@ class RawRecord(msgspec.Struct, frozen=True, gc=False):
     recorded_ms: int | None = None
     shape: str | None = None
     index: int = 0
-    cut: OversizedRecord | None = None
+    cut: OversizedRecordFacts | None = None
 
     @property
     def value_bytes(self) -> int:

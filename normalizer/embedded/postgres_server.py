@@ -28,8 +28,8 @@ from normalizer.embedded.postgres_user import (
     POSTGRES_ENVIRONMENT,
     POSTGRES_WHEEL,
     choose_postgres_user,
-    choose_reachable_binaries,
     choose_reachable_folder,
+    ensure_runnable_binaries,
 )
 from normalizer.embedded.private_file import write_private_file
 from normalizer.embedded.stack_process import READY_TIMEOUT_S, StackProcess
@@ -129,7 +129,7 @@ class PostgresServer(StackProcess):
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o711)
         owner = choose_postgres_user()
         self._outside_folder = await choose_reachable_folder(self.folder, owner)
-        self._bin_dir = await choose_reachable_binaries(self.bin_dir, self._outside_folder, owner)
+        self._bin_dir = await ensure_runnable_binaries(self.bin_dir, self._outside_folder, owner)
         if not self.data_folder.exists():
             await self._initialise(owner)
         await self._wait_for_leftover()

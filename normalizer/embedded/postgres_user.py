@@ -48,7 +48,7 @@ def _make_outside_folder(link: Path) -> Path:
     return outside_folder
 
 
-async def choose_reachable_binaries(
+async def ensure_runnable_binaries(
     bin_dir: Path, outside_folder: Path, owner: tuple[int, int] | None
 ) -> Path:
     """Return the folder, or if `owner` can't run it a copy of the wheel's in `outside_folder`."""

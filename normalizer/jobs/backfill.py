@@ -33,8 +33,8 @@ from normalizer.jobs.sources.job_source import (
     SourcePage,
     SourcePart,
 )
+from normalizer.runtime.backoff import back_off_s, wait_at_most
 from normalizer.runtime.logging_setup import OutageLogger, get_logger
-from normalizer.runtime.pause import back_off_s, wait_at_most
 from normalizer.runtime.slices import Normalize, normalize_in_slices
 from normalizer.store.quarantine_reader import RejectionLogger
 from normalizer.store.store import Store

@@ -40,14 +40,14 @@ from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.renormalize_row import renormalize_row
 from normalizer.jobs.rewrite_rows import RewritePlan, RewrittenPage, rewrite_rows
 from normalizer.jobs.sources.job_source import PartKey, ReadPosition, SourcePart
+from normalizer.runtime.backoff import back_off_s, wait_at_most
 from normalizer.runtime.logging_setup import OutageLogger, get_logger
-from normalizer.runtime.pause import back_off_s, wait_at_most
 from normalizer.runtime.slices import Normalize
 from normalizer.store.event_rows import RowRejectedError, update_rows
 from normalizer.store.rejected_row_finder import find_rejected_rows
 from normalizer.store.session import RetryTransactionError, Session
 from normalizer.store.sqlstate import QUERY_CANCELED
-from normalizer.store.stored_rows import StoredEventRows
+from normalizer.store.stored_rows import PostgresStoredEvents
 from normalizer.store.write_retry import TRIES_BEFORE_HALVING
 
 ROWS_PER_CHUNK: Final = 1_000
@@ -280,7 +280,7 @@ class RewriteJob:
         if what.may_change:
             # The rows were read without a lock. Lock those that may change, and read them again.
             ids = [row.event_id or 0 for row in rows if what.may_change(row)]
-            rows = list((await StoredEventRows(connection).lock_rows(ids)).values())
+            rows = list((await PostgresStoredEvents(connection).lock_rows(ids)).values())
         found = await rewrite_rows(rows, what.rewrite, self._rejected)
         found.rows = len(records)
         self._changing = [row.event_id or 0 for row in found.changed]

@@ -20,7 +20,7 @@ from aiokafka.client import ConnectionGroup
 from aiokafka.errors import NotLeaderForPartitionError, UnknownTopicOrPartitionError
 from aiokafka.protocol.fetch import FetchRequest
 
-from normalizer.core.batch import LastRecord, to_last_record
+from normalizer.core.batch import LastRecord, last_record_from_raw
 from normalizer.kafka.client_setup import RETRY_BACKOFF_S, FetchedChunk, KafkaPartition
 
 MAX_FETCH_SILENCE_MS: Final = 2_000
@@ -56,7 +56,7 @@ class FetchPosition(msgspec.Struct):
         """Move the position to the end of the chunk."""
         self.next_offset = chunk.next_offset
         if chunk.records:
-            self.last = to_last_record(chunk.records[-1])
+            self.last = last_record_from_raw(chunk.records[-1])
 
 
 class UnverifiedPartition(NamedTuple):

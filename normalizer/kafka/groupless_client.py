@@ -115,7 +115,7 @@ class GrouplessClient(LazyKafkaClients):
                 raise for_code(code)(topic)
         return {entry[0]: entry[1] for entry in entries}
 
-    async def group_members(self, group_id: str) -> tuple[str, int]:
+    async def group_state_and_size(self, group_id: str) -> tuple[str, int]:
         """Return the state of a consumer group, for example "Stable", and its number of members.
 
         After the cluster's first request for a group, or after it has started, the group's

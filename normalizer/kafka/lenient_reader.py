@@ -23,7 +23,7 @@ from aiokafka.record.default_records import _DefaultRecordBatchPy, _DefaultRecor
 from aiokafka.record.memory_records import MemoryRecords, _MemoryRecordsPy
 
 from normalizer.core.decode.record_limits import MAX_RECORD_BYTES, OVERSIZED_KEPT_BYTES, record_size
-from normalizer.core.raw_record import OversizedRecord, RawRecord
+from normalizer.core.raw_record import OversizedRecordFacts, RawRecord
 from normalizer.errors import NormalizerError, PositionError
 from normalizer.kafka.client_setup import (
     FetchedChunk,
@@ -286,7 +286,7 @@ class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
 class _CutBytes(bytes):
     """The first bytes of a value, with the checksum and size of its record."""
 
-    cut: OversizedRecord
+    cut: OversizedRecordFacts
 
 
 def _read_cut(fields: FieldReader, length: int) -> tuple[bytes | None, _CutBytes]:
@@ -308,7 +308,7 @@ def _read_cut(fields: FieldReader, length: int) -> tuple[bytes | None, _CutBytes
         sha256.update(part)
         head += part[: OVERSIZED_KEPT_BYTES - len(head)]
     value = _CutBytes(head)
-    value.cut = OversizedRecord(
+    value.cut = OversizedRecordFacts(
         value_bytes=max(0, value_bytes), record_bytes=length, sha256=sha256.digest(), crc=crc
     )
     return None if key_bytes < 0 else key, value

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from normalizer.core.batch import LastRecord, to_last_record
+from normalizer.core.batch import LastRecord, last_record_from_raw
 from normalizer.errors import AnotherClusterError, BrokerUnavailableError
 from normalizer.kafka.client_setup import KafkaPartition, OffsetBounds
 from normalizer.kafka.groupless_client import GrouplessClient
@@ -77,7 +77,7 @@ async def find_log_mismatch(
             f"{partition}: could not check whether the topic was recreated, because the brokers "
             f"did not answer within {_COMPARISON_TIMEOUT_S:.0f} s"
         ) from error
-    if to_last_record(record) == last:
+    if last_record_from_raw(record) == last:
         return None
     return _recreated(f"offset {last.offset} holds another record than the one that was read")
 

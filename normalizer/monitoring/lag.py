@@ -25,8 +25,8 @@ from normalizer.kafka import (
     acl_grant_command,
     wall_clock_ms,
 )
-from normalizer.monitoring.heartbeat import ObservedLogEnd
 from normalizer.monitoring.partition_lag import PartitionLag
+from normalizer.monitoring.source_heartbeat import ObservedLogEnd
 from normalizer.observability.metric_catalog import JOB_KINDS, JOB_STATES, VERIFY_SCOPES
 from normalizer.runtime.logging_setup import describe_error, get_logger
 from normalizer.store.migration_files import (

@@ -59,7 +59,7 @@ class ServiceMetrics:
         self.commit_seconds = self._histogram("normalizer_commit_seconds")
         self._stages = {stage: self.stage_seconds.labels(stage=stage) for stage in STAGES}
 
-    def observe_stage(self, stage: str, seconds: float) -> None:
+    def add_stage_seconds(self, stage: str, seconds: float) -> None:
         """Add time to a stage."""
         self._stages[stage].inc(seconds)
 

@@ -45,7 +45,7 @@ _CHANGES_PER_READ: Final = 250
 `events`."""
 
 
-class TablePosition(msgspec.Struct, frozen=True, kw_only=True):
+class EventsTablePosition(msgspec.Struct, frozen=True, kw_only=True):
     """How far a relay has read the stored events. It's committed to Kafka with the events sent.
 
     The relay first sends all stored events, sorted by id. During this first pass, `event_id` is the
@@ -78,9 +78,9 @@ class TablePosition(msgspec.Struct, frozen=True, kw_only=True):
         return CommittedOffset(self.transaction_id, msgspec.json.encode(self).decode())
 
 
-def first_table_position(
-    registration: str, now: "TransactionSnapshot", before: TablePosition | None = None
-) -> TablePosition:
+def first_events_table_position(
+    registration: str, now: "TransactionSnapshot", before: EventsTablePosition | None = None
+) -> EventsTablePosition:
     """Return the position from which a newly registered relay sends every event.
 
     `before` is the position of an earlier registration, if there was one. Revisions begin at the
@@ -90,7 +90,7 @@ def first_table_position(
     numbers now. If the clock was set back, revisions begin above the last one instead.
     """
     first_revision = max(now.clock_us, before.revision + 1 if before else 0)
-    return TablePosition(
+    return EventsTablePosition(
         registration=registration,
         revision_base=first_revision - now.oldest_running,
         changes_table=now.changes_table,
@@ -99,12 +99,12 @@ def first_table_position(
     )
 
 
-def parse_table_position(committed: CommittedOffset | None) -> TablePosition | None:
+def parse_events_table_position(committed: CommittedOffset | None) -> EventsTablePosition | None:
     """Read the position that was committed to Kafka. Returns None if there's none of this relay."""
     if committed is None:
         return None
     try:
-        return msgspec.json.decode(committed.metadata, type=TablePosition)
+        return msgspec.json.decode(committed.metadata, type=EventsTablePosition)
     except msgspec.MsgspecError:
         return None
 
@@ -116,7 +116,7 @@ class EventPage(msgspec.Struct, frozen=True, kw_only=True):
     page contains it with a higher revision. Revisions never decrease from page to page.
     """
 
-    position: TablePosition
+    position: EventsTablePosition
     events: Sequence[Envelope] = ()
 
 
@@ -286,7 +286,9 @@ class StoredEventReader:
         ((transaction_id,),) = await self._session.fetch(_TAKE_TRANSACTION)
         return int(transaction_id)
 
-    async def read_all_events(self, position: TablePosition) -> AsyncGenerator[EventPage, None]:
+    async def read_all_events(
+        self, position: EventsTablePosition
+    ) -> AsyncGenerator[EventPage, None]:
         """Yield all stored events after the position, sorted by id."""
         assert position.event_id is not None
         walk = IdRangeWalk(self._session.fetch, _EVENTS_PER_PAGE)
@@ -302,7 +304,7 @@ class StoredEventReader:
                     yield EventPage(position=position, events=[Envelope(**row) for row in rows])
         yield EventPage(position=msgspec.structs.replace(position, event_id=None))
 
-    async def read_changes(self, position: TablePosition) -> EventPage | None:
+    async def read_changes(self, position: EventsTablePosition) -> EventPage | None:
         """Return the events of the next changes, or None if there are none.
 
         Events are sorted by their last change. An event that changed several times is returned only
@@ -310,11 +312,11 @@ class StoredEventReader:
         """
         return await self._session.run(partial(self._read_changed, position))
 
-    async def read_relay_health(self, position: TablePosition) -> RelayHealth:
+    async def read_relay_health(self, position: EventsTablePosition) -> RelayHealth:
         """Return whether the relay can continue from this position, and its lag."""
         return RelayHealth(*(await self._session.fetch(_READ_STATE, *_marks(position)))[0])
 
-    async def delete_sent_changes(self, position: TablePosition) -> None:
+    async def delete_sent_changes(self, position: EventsTablePosition) -> None:
         """Delete the changes up to the position, and store the position.
 
         Does nothing if another relay has taken over.
@@ -322,7 +324,7 @@ class StoredEventReader:
         await self._session.fetch(_DELETE_SENT, *_marks(position))
 
     async def _read_changed(
-        self, position: TablePosition, connection: asyncpg.Connection
+        self, position: EventsTablePosition, connection: asyncpg.Connection
     ) -> EventPage | None:
         changes = await connection.fetch(_FIND_CHANGES, *_marks(position)[:2], _EVENTS_PER_PAGE)
         if not changes:
@@ -400,7 +402,7 @@ async def _read_range(
     return running, rows, last_id
 
 
-def _at_revision(position: TablePosition, oldest_running: int) -> TablePosition:
+def _at_revision(position: EventsTablePosition, oldest_running: int) -> EventsTablePosition:
     """Return the position for rows that aren't older than this transaction. Raises FatalError."""
     revision = position.revision_base + oldest_running
     if revision < position.revision:
@@ -408,7 +410,7 @@ def _at_revision(position: TablePosition, oldest_running: int) -> TablePosition:
     return msgspec.structs.replace(position, revision=revision)
 
 
-def _marks(position: TablePosition) -> tuple[int, int, datetime, str]:
+def _marks(position: EventsTablePosition) -> tuple[int, int, datetime, str]:
     """Return the position as parameters of the statements."""
     return (
         position.transaction_id,
@@ -419,8 +421,8 @@ def _marks(position: TablePosition) -> tuple[int, int, datetime, str]:
 
 
 def _position_after(
-    position: TablePosition, changes: Sequence[asyncpg.Record], ids_read: int
-) -> TablePosition:
+    position: EventsTablePosition, changes: Sequence[asyncpg.Record], ids_read: int
+) -> EventsTablePosition:
     """Return the position after this many ids of the changes."""
     for change in changes:
         if ids_read < len(change["event_ids"]):

@@ -23,11 +23,11 @@ from normalizer.relay.event_pages import (
     DATABASE_RESTORED_MESSAGE,
     START_AGAIN_REMEDY,
     EventPage,
+    EventsTablePosition,
     RelayRegistration,
     StoredEventReader,
-    TablePosition,
-    first_table_position,
-    parse_table_position,
+    first_events_table_position,
+    parse_events_table_position,
 )
 from normalizer.relay.output_records import (
     canonical_record,
@@ -36,9 +36,9 @@ from normalizer.relay.output_records import (
     reject_unwritable,
     rejection_record,
 )
+from normalizer.runtime.backoff import wait_at_most
 from normalizer.runtime.logging_setup import OutageLogger, get_logger
 from normalizer.runtime.loop_heartbeat import LoopHeartbeat
-from normalizer.runtime.pause import wait_at_most
 from normalizer.runtime.slices import SLICE_DURATION_S
 
 _IDLE_S: Final = 0.2
@@ -153,20 +153,20 @@ class EventRelay:
         finally:
             await producer.stop()
 
-    async def _begin(self, producer: TransactionalProducer) -> TablePosition:
+    async def _begin(self, producer: TransactionalProducer) -> EventsTablePosition:
         """Return the position to continue from, and register the relay if none is registered.
 
         Raises FatalError if the position doesn't belong to this database.
         """
         group_id = self._settings.kafka_group_id
-        position = parse_table_position(await producer.committed_offset())
+        position = parse_events_table_position(await producer.committed_offset())
         registered = await self._reader.read_registration()
         if registered is None:
             # Commit the position before registering. In the other order, a process that's killed in
             # between would leave a registration without a position, and the next start would
             # conclude that Kafka has lost the position.
             now = await self._reader.read_snapshot()
-            position = first_table_position(secrets.token_hex(8), now, position)
+            position = first_events_table_position(secrets.token_hex(8), now, position)
             await producer.commit((), position.to_offset_and_metadata())
             await self._reader.register_relay(RelayRegistration(position.registration, group_id))
             registered = await self._reader.read_registration()
@@ -222,7 +222,7 @@ class EventRelay:
                 _log.info("relay.waiting", why=waits_for)
             await wait_at_most(self._stopping, _IDLE_S)
 
-    async def _pages(self, position: TablePosition) -> AsyncGenerator[EventPage, None]:
+    async def _pages(self, position: EventsTablePosition) -> AsyncGenerator[EventPage, None]:
         """Yield all events after the position, and then the changes, until `stop`."""
         if position.event_id is not None:
             async with contextlib.aclosing(self._reader.read_all_events(position)) as first_pass:
@@ -246,12 +246,12 @@ class EventRelay:
                 await wait_at_most(self._stopping, _IDLE_S)
             await self._check_in_time(position)
 
-    async def _check_in_time(self, position: TablePosition) -> None:
+    async def _check_in_time(self, position: EventsTablePosition) -> None:
         if time.monotonic() - self._checked_at_s >= _CHECK_EVERY_S:
             await self._reader.delete_sent_changes(position)
             await self._check(position, "another relay has sent later changes")
 
-    async def _check(self, position: TablePosition, went_back: str) -> None:
+    async def _check(self, position: EventsTablePosition, went_back: str) -> None:
         """Measure the lag, and check that the position still belongs to this database.
 
         Raises FatalError if it doesn't, for example because the database was restored. Also raises

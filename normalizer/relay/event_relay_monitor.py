@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 
 from normalizer.config.settings import Settings
 from normalizer.envelope import RULES_VERSION
-from normalizer.monitoring.monitor import MAX_HEARTBEAT_AGE_S
+from normalizer.monitoring.monitoring_server import MAX_HEARTBEAT_AGE_S
 from normalizer.monitoring.probes import ProbeServer, Routes, probe_response
 from normalizer.observability.service_metrics import metric_family
 from normalizer.relay.event_relay import EventRelay

@@ -22,7 +22,7 @@ import msgspec
 
 from normalizer.config.settings import Settings
 from normalizer.consumer.record_store import ServiceStores
-from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch, to_last_record
+from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch, last_record_from_raw
 from normalizer.core.previous_owner import RECORD_ALONE, PreviousOwner
 from normalizer.errors import (
     AnotherClusterError,
@@ -69,8 +69,8 @@ class KafkaStore:
         self._on_commit = on_commit
         self._topics = GrouplessClient(settings)
         self._holder = secrets.token_hex(8)
-        self.may_normalize = asyncio.Event()
-        self.may_normalize.set()
+        self.normalizing_gate = asyncio.Event()
+        self.normalizing_gate.set()
         self._owned: dict[KafkaPartition, _OwnedPartition] = {}
         self._limits: Mapping[str, int] = MappingProxyType({})
 
@@ -232,7 +232,7 @@ class KafkaStore:
             owned = self._owned_under(where, part.epoch)
             position = owned.position.with_slice(part.slice_records)
             if part.items:
-                last = to_last_record(part.items[-1][0])
+                last = last_record_from_raw(part.items[-1][0])
                 position = msgspec.structs.replace(position, last=last)
             await self._commit(where, owned, position, records, part.next_offset)
         except PositionError as error:

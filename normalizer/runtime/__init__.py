@@ -10,7 +10,7 @@ logging_setup            writes log lines, and masks secrets in them.
 loop_heartbeat           shows other threads that the event loop runs.
 version                  has the version of this program.
 signals                  stops on the first signal, and exits at once on the second.
-pause                    waits for an event with a time limit, and computes backoff.
+backoff                  waits for an event with a time limit, and computes backoff.
 garbage_collection       makes Python's garbage collector run rarely.
 screen                   prints lines to a terminal or a plain stream.
 progress                 prints the progress of long work, with its rate and the time left.

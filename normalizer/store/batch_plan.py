@@ -42,7 +42,7 @@ from normalizer.envelope import Rejected
 from normalizer.errors import FatalError
 from normalizer.store.event_exclusions import EventExclusions
 from normalizer.store.outcomes_by_kind import OutcomesByKind, group_outcomes
-from normalizer.store.stored_rows import StoredEventRows
+from normalizer.store.stored_rows import PostgresStoredEvents
 
 _SHARED_BATCHES: Final = 1_000
 """After a batch has changed rows of another writer's partition, rows count as shared for this many
@@ -179,7 +179,7 @@ class BatchPlanner:
                 "store the others, add --accept-expired"
             )
         events = outcomes_by_kind.events
-        write_plan = await reconcile(events, StoredEventRows(connection), dedup_horizon)
+        write_plan = await reconcile(events, PostgresStoredEvents(connection), dedup_horizon)
         rows_are_shared = self._note_sharing(batch, write_plan, dedup_horizon)
         return BatchPlan(
             dedup_horizon=dedup_horizon,
@@ -204,7 +204,8 @@ class BatchPlanner:
         """
         if write_plan.updates:
             sources: set[SourceKey] = {
-                (record.topic, record.incarnation, record.partition) for record, _ in batch.items()
+                (record.topic, record.incarnation, record.partition)
+                for record, _ in batch.records_with_outcomes()
             }
             # A job's horizon is above every offset if others may write the same records right now.
             ours = {

@@ -42,7 +42,7 @@ LOCK_DEDUP_HORIZON_SQL: Final = """
 """
 
 
-async def lock_and_read_dedup_horizon(
+async def lock_and_read_dedup_horizons(
     connection: asyncpg.Connection, rows: Sequence[asyncpg.Record]
 ) -> DedupHorizon:
     """Return the dedup horizon of each position that hasn't reached it yet.

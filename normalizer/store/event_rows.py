@@ -13,7 +13,7 @@ from normalizer.envelope import Envelope
 from normalizer.store.sqlstate import (
     STATEMENT_ERRORS,
     ErrorCause,
-    find_error_cause,
+    classify_database_error,
     find_failed_copy_line,
 )
 
@@ -88,7 +88,7 @@ async def copy_rows(connection: asyncpg.Connection, rows: Sequence[Event], batch
             format="binary",
         )
     except STATEMENT_ERRORS as error:
-        if find_error_cause(error, copying=True) is ErrorCause.RECORD:
+        if classify_database_error(error, copying=True) is ErrorCause.RECORD:
             raise RowRejectedError(
                 getattr(error, "sqlstate", None), find_failed_copy_line(error)
             ) from error

@@ -15,7 +15,7 @@ import msgspec
 from normalizer.core.batch import Batch, PartitionBatch
 from normalizer.core.identity.coordinates import DedupHorizon
 from normalizer.errors import PositionMovedError
-from normalizer.store.dedup_horizon import lock_and_read_dedup_horizon
+from normalizer.store.dedup_horizon import lock_and_read_dedup_horizons
 from normalizer.store.source_positions import (
     LOCK_POSITIONS_SQL,
     OPERATOR_OWNER_PREFIX,
@@ -95,7 +95,7 @@ class OperatorPositions:
         if not is_there:
             raise position_moved_error(topic, partition, stored)
         self._from_offset = rows[0]["next_offset"]
-        return await lock_and_read_dedup_horizon(connection, rows)
+        return await lock_and_read_dedup_horizons(connection, rows)
 
     async def move(self, connection: asyncpg.Connection, moves: PositionMoves) -> None:
         """Move the position forward with its totals, or back, or leave it. Clears the owner."""

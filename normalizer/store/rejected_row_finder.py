@@ -25,8 +25,8 @@ from normalizer.store.event_exclusions import read_batch_id_and_exclusions
 from normalizer.store.event_rows import RowRejectedError, copy_rows, update_rows
 from normalizer.store.outcomes_by_kind import group_outcomes
 from normalizer.store.source_positions import AlreadyCommitted, BatchPositions
-from normalizer.store.sqlstate import STATEMENT_ERRORS, ErrorCause, find_error_cause
-from normalizer.store.stored_rows import StoredEventRows
+from normalizer.store.sqlstate import STATEMENT_ERRORS, ErrorCause, classify_database_error
+from normalizer.store.stored_rows import PostgresStoredEvents
 
 _Row = TypeVar("_Row", Event, Envelope)
 
@@ -87,7 +87,7 @@ class RejectedRowFinder:
 
         The rejected rows are a mapping from their event id to the SQLSTATE.
         """
-        write_plan = await reconcile(events, StoredEventRows(connection), dedup_horizon)
+        write_plan = await reconcile(events, PostgresStoredEvents(connection), dedup_horizon)
 
         async def insert(rows: Sequence[Event]) -> None:
             await copy_rows(connection, rows, batch_id=0)  # never committed
@@ -165,7 +165,7 @@ async def _try_write(
         # so to the rows, which would stay in memory until the garbage collector runs.
         rejection = RowRejectedError(found.sqlstate, found.line)
     except STATEMENT_ERRORS as error:
-        if find_error_cause(error, copying=False) is not ErrorCause.RECORD:
+        if classify_database_error(error, copying=False) is not ErrorCause.RECORD:
             raise
         rejection = RowRejectedError(getattr(error, "sqlstate", None))
     await savepoint.rollback()

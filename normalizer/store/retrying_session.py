@@ -9,8 +9,8 @@ from typing import Final, TypeVar
 import asyncpg
 
 from normalizer.errors import FatalError, RetryableError, StoreUnavailableError
+from normalizer.runtime.backoff import back_off_s
 from normalizer.runtime.logging_setup import OutageLogger, get_logger
-from normalizer.runtime.pause import back_off_s
 from normalizer.store.event_rows import RowRejectedError
 from normalizer.store.session import RetryTransactionError, Session
 from normalizer.store.sqlstate import QUERY_CANCELED

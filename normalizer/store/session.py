@@ -26,7 +26,7 @@ from normalizer.store.sqlstate import (
     LOCK_NOT_AVAILABLE,
     STATEMENT_ERRORS,
     ErrorCause,
-    find_error_cause,
+    classify_database_error,
     translate_error,
 )
 
@@ -140,7 +140,7 @@ class Session:
             timed_out = time.monotonic() - begun_s >= self._statement_timeout_s
             if getattr(error, "sqlstate", None) == LOCK_NOT_AVAILABLE:
                 await self._end_stalled_sessions()
-            match find_error_cause(error, copying=False):
+            match classify_database_error(error, copying=False):
                 case ErrorCause.RECORD:
                     raise RowRejectedError(getattr(error, "sqlstate", None)) from error
                 case ErrorCause.RACE:

@@ -6,11 +6,11 @@ from typing import Any, Final, Protocol
 import asyncpg
 import msgspec
 
-from normalizer.core.batch import OutcomeTotals, PartitionBatch, to_last_record
+from normalizer.core.batch import OutcomeTotals, PartitionBatch, last_record_from_raw
 from normalizer.core.identity.coordinates import DedupHorizon
 from normalizer.errors import FencedError, PositionError, PositionMovedError
 from normalizer.store.claim import Claim
-from normalizer.store.dedup_horizon import lock_and_read_dedup_horizon
+from normalizer.store.dedup_horizon import lock_and_read_dedup_horizons
 from normalizer.store.outcomes_by_kind import OutcomeCounter, OutcomesByKind
 
 OPERATOR_OWNER_PREFIX: Final = "operator:"
@@ -106,7 +106,7 @@ async def lock_positions(
     )
     if committed := check_positions(parts, rows):
         return committed
-    return await lock_and_read_dedup_horizon(connection, rows)
+    return await lock_and_read_dedup_horizons(connection, rows)
 
 
 def check_positions(
@@ -262,7 +262,7 @@ async def move_positions(
 
 def _moved_row(part: PartitionBatch, totals: OutcomeTotals) -> dict[str, str | int | None]:
     """Return the values of _MOVED_COLUMNS by name."""
-    last = to_last_record(part.items[-1][0]) if part.items else None
+    last = last_record_from_raw(part.items[-1][0]) if part.items else None
     return {
         "topic": part.topic,
         "incarnation": part.incarnation,

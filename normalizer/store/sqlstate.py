@@ -79,7 +79,7 @@ _PROJECTION: Final = re.compile(
 )
 
 
-def find_error_cause(error: BaseException, *, copying: bool) -> ErrorCause:
+def classify_database_error(error: BaseException, *, copying: bool) -> ErrorCause:
     """Decide what caused an error, for example a record, our own code, or an outage.
 
     Two fixed lists have the codes that a record causes and those that our own code causes. An error
@@ -167,7 +167,7 @@ def translate_error(error: BaseException, *, timed_out: bool = False) -> Normali
     projection = _find_failed_projection(error)
     if raised_in := projection or _innermost_function(error):
         sentence = f"{sentence} inside {raised_in}"
-    fault = find_error_cause(error, copying=False)
+    fault = classify_database_error(error, copying=False)
     if fault is ErrorCause.FATAL:
         return FatalError(f"{sentence}: {_object_name(error)}")
     too_slow = timed_out and error.sqlstate == QUERY_CANCELED and projection is not None

@@ -92,9 +92,9 @@ class Store:
         self._on_commit = on_commit
         positions = positions or SourcePositions()
         self._planner = BatchPlanner(accept_expired=accept_expired)
-        self.may_normalize = asyncio.Event()
-        self.may_normalize.set()
-        self._transaction = WriteTransaction(positions, self._planner, self.may_normalize)
+        self.normalizing_gate = asyncio.Event()
+        self.normalizing_gate.set()
+        self._transaction = WriteTransaction(positions, self._planner, self.normalizing_gate)
         self._rejected_row_finder = RejectedRowFinder(positions)
         self._session = Session(
             database_url,
@@ -248,12 +248,12 @@ class Store:
         that `projector repair` rebuilds them.
 
         Raises FencedError if another process has claimed a partition, and PositionMovedError if a
-        position has changed. While short statements run, `may_normalize` is cleared.
+        position has changed. While short statements run, `normalizing_gate` is cleared.
         """
         try:
             return await self._write(batch, projections=projections)
         finally:
-            self.may_normalize.set()
+            self.normalizing_gate.set()
 
     async def _write(self, batch: Batch, *, projections: bool) -> OutcomeTotals:
         """Run transactions until the batch is committed.
@@ -265,7 +265,7 @@ class Store:
         progress = WriteProgress()
         failure: BaseException | None = None
         for _ in range(_MAX_ROUNDS):
-            self.may_normalize.clear()
+            self.normalizing_gate.clear()
             try:
                 if isinstance(failure, RowRejectedError):
                     progress = await self._find_rejected_rows(

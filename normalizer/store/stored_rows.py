@@ -13,7 +13,7 @@ import asyncpg
 from normalizer.core.identity.coordinates import Coordinates
 from normalizer.core.identity.digests import MAX_UNHASHED_BYTES, Digest
 from normalizer.envelope import Envelope
-from normalizer.store.sqlstate import STATEMENT_ERRORS, ErrorCause, find_error_cause
+from normalizer.store.sqlstate import STATEMENT_ERRORS, ErrorCause, classify_database_error
 
 _MAX_GAP_OFFSETS: Final = 5_000
 """Offsets that are closer together than this are searched for with one statement."""
@@ -114,7 +114,7 @@ _FIND_MERGED_RECORDS: Final = """
 """
 
 
-class StoredEventRows:
+class PostgresStoredEvents:
     """The rows of `events`, as a transaction sees them.
 
     The transaction reads committed rows only, so a row may appear between two of these statements.
@@ -155,14 +155,14 @@ class StoredEventRows:
         """
         if not coordinates_set:
             return {}
-        found = await self.find_merged(coordinates_set)
+        found = await self.find_merge_targets(coordinates_set)
         for run in _runs(coordinates_set - found.keys()):
             rows = await self._connection.fetch(_FIND_BY_COORDINATES, *run)
             for event_id, *coordinates in rows:
                 found[tuple(coordinates)] = event_id
         return found
 
-    async def find_merged(
+    async def find_merge_targets(
         self, coordinates_set: AbstractSet[Coordinates]
     ) -> dict[Coordinates, int]:
         """Return the id of the row that each of these records was merged into.
@@ -208,7 +208,7 @@ class StoredEventRows:
             async with self._connection.transaction():
                 found = await self._connection.fetch(_DIGESTS, values)
         except STATEMENT_ERRORS as error:
-            if find_error_cause(error, copying=False) is not ErrorCause.RECORD:
+            if classify_database_error(error, copying=False) is not ErrorCause.RECORD:
                 raise
             if len(values) == 1:
                 return [(len(values[0]), b"\0" + hashlib.sha256(values[0]).digest())]

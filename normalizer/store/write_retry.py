@@ -25,8 +25,8 @@ from normalizer.errors import (
     RetryableError,
     SignInRetryLimit,
 )
+from normalizer.runtime.backoff import back_off_s, wait_at_most
 from normalizer.runtime.logging_setup import get_logger
-from normalizer.runtime.pause import back_off_s, wait_at_most
 from normalizer.store.sqlstate import LOCK_NOT_AVAILABLE, is_server_outage
 
 TRIES_BEFORE_HALVING: Final = 3

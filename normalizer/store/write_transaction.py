@@ -48,7 +48,7 @@ from normalizer.store.event_rows import copy_rows, insert_merged_records, update
 from normalizer.store.outcomes_by_kind import OutcomeCounter, OutcomesByKind
 from normalizer.store.quarantine_writer import RejectedRecord, write_quarantine
 from normalizer.store.source_positions import AlreadyCommitted, BatchPositions, PositionMoves
-from normalizer.store.stored_rows import StoredEventRows
+from normalizer.store.stored_rows import PostgresStoredEvents
 
 _T = TypeVar("_T")
 
@@ -56,19 +56,20 @@ _T = TypeVar("_T")
 class WriteTransaction:
     """The steps of the transaction that writes a batch.
 
-    `may_normalize` belongs to the Store, which clears it before each transaction and sets it after
-    the last one. In between, this transaction sets it while the database works on the inserted
-    rows. That's the longest step, and it needs the event loop only to send the rows, so the loop
-    can normalize records. Other statements would wait for a slice of that work. Most are short.
+    `normalizing_gate` belongs to the Store, which clears it before each transaction and sets it
+    after the last one. In between, this transaction sets it while the database works on the
+    inserted rows. That's the longest step, and it needs the event loop only to send the rows, so
+    the loop can normalize records. Other statements would wait for a slice of that work. Most are
+    short.
     An UPDATE of many rows isn't, because it runs the same triggers. It slows normalizing down.
     """
 
     def __init__(
-        self, positions: BatchPositions, planner: BatchPlanner, may_normalize: asyncio.Event
+        self, positions: BatchPositions, planner: BatchPlanner, normalizing_gate: asyncio.Event
     ) -> None:
         self._positions = positions
         self._planner = planner
-        self._may_normalize = may_normalize
+        self._may_normalize = normalizing_gate
 
     async def write_batch(
         self, connection: asyncpg.Connection, batch: Batch, progress: WriteProgress
@@ -167,7 +168,7 @@ class WriteTransaction:
             for rejection in rejections
             if is_below_horizon(rejection.coordinates, dedup_horizon)
         }
-        row_ids = await StoredEventRows(connection).find_row_ids_at(below_horizon)
+        row_ids = await PostgresStoredEvents(connection).find_row_ids_at(below_horizon)
         without_row = [one for one in rejections if one.coordinates not in row_ids]
         added = await write_quarantine(connection, without_row, batch_id)
         newly_quarantined = []

@@ -33,10 +33,10 @@ from prometheus_client.registry import Collector
 from normalizer.config.settings import Settings
 from normalizer.embedded.free_ports import find_free_port
 from normalizer.monitoring.probes import HttpResponse, ProbeServer, Routes
+from normalizer.runtime.backoff import wait_at_most
 from normalizer.runtime.child import ChildProcess, module_search_environment
 from normalizer.runtime.exit_codes import FAILED, MISUSED
 from normalizer.runtime.logging_setup import get_logger
-from normalizer.runtime.pause import wait_at_most
 
 _HOST: Final = "127.0.0.1"
 RESTART_DELAY_S: Final = 1.0

@@ -15,7 +15,7 @@ from normalizer.embedded.free_ports import choose_ports, is_port_free
 from normalizer.postgres.database import open_connection
 from normalizer.runtime.child import module_search_environment
 from normalizer.up.stack_files import RunningStack
-from normalizer.up.supervisor import ChildProgram, Supervisor
+from normalizer.up.supervisor import SupervisedProgram, Supervisor
 
 FILE_REPLAY_TOPIC: Final = "noetl.events.file"
 _FILE_EVENTS: Final = 50_000
@@ -136,8 +136,8 @@ class StackPrograms:
 
     def _program(
         self, module: str, *arguments: str, env: Mapping[str, str] | None = None
-    ) -> ChildProgram:
-        return ChildProgram(
+    ) -> SupervisedProgram:
+        return SupervisedProgram(
             module,
             [sys.executable, "-m", module, *arguments],
             env={**self._base, **(env or {})},

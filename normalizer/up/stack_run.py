@@ -40,7 +40,7 @@ from normalizer.up.stack_files import (
 from normalizer.up.stack_programs import FILE_REPLAY_TOPIC, StackPrograms, has_simulator
 from normalizer.up.supervisor import Supervisor
 
-TOPIC_PARTITIONS: Final = 6
+TOPIC_PARTITION_COUNT: Final = 6
 
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _NO_FILE: Final = (
@@ -171,7 +171,7 @@ class _Run:
             else:
                 self.screen.print_line(_NO_FILE)
             return
-        await log.create_topic(stack.topic, partitions=TOPIC_PARTITIONS)
+        await log.create_topic(stack.topic, partitions=TOPIC_PARTITION_COUNT)
         await programs.start_normalizer(len(await log.partitions(stack.topic)))
         if self._sends_traffic:
             await programs.start_traffic(rate=self._options.rate, seed=self._options.seed)

@@ -21,7 +21,7 @@ _ENDS_AT_MOST: Final = 10
 _WITHIN_S: Final = 60.0
 
 
-class ChildProgram(StackProcess):
+class SupervisedProgram(StackProcess):
     """A program of the stack. `start` returns at once, and the caller checks when it's ready."""
 
     def __init__(

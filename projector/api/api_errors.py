@@ -143,7 +143,7 @@ class TooSlowError(ApiError):
     reason = "too_slow"
 
 
-ERRORS = (
+API_ERRORS = (
     InvalidParameterError,
     BadCursorError,
     AmbiguousLengthError,

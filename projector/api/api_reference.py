@@ -8,7 +8,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from projector.api.api_errors import ERRORS, error_title
+from projector.api.api_errors import API_ERRORS, error_title
 
 _ANY_INTEGER: Final = 2**31 - 1
 _HEAD: Final = """<!doctype html>
@@ -130,7 +130,7 @@ def render_example(path: str, operation: dict[str, Any]) -> str:
 
 def _problems() -> Iterator[str]:
     yield '<h2 id="errors">Errors</h2>\n<dl>\n'
-    for error in ERRORS:
+    for error in API_ERRORS:
         yield (
             f'<dt id="{error.reason}"><code>{error.status} {error.reason}</code></dt>'
             f"<dd>{escape(error_title(error))}.</dd>\n"

@@ -117,7 +117,7 @@ def _endpoint(
     thresholds: Thresholds,
 ) -> _Endpoint:
     rows = answer_row_type(endpoint.answer_type)
-    settings = {"thresholds": thresholds} if endpoint.has_thresholds else {}
+    settings = {"thresholds": thresholds} if endpoint.takes_thresholds else {}
 
     async def respond(request: Request) -> Response:
         query: bytes = request.scope["query_string"]

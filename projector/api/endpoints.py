@@ -64,7 +64,7 @@ class Endpoint(msgspec.Struct, frozen=True):
         return next(tag for tag, tagged in ENDPOINTS_BY_TAG.items() if self in tagged)
 
     @property
-    def has_thresholds(self) -> bool:
+    def takes_thresholds(self) -> bool:
         """Return whether its function takes the thresholds from the settings."""
         return "thresholds" in inspect.signature(self.run).parameters
 

@@ -16,7 +16,7 @@ from projector.api.parameters import Parameters, parse_id
 from projector.api.query_strings import parse_query_string
 from projector.api.responses import problem_response
 from projector.api.snapshots import ReaderPool, Statement
-from projector.event_rows import ENVELOPE_COLUMNS, to_envelope
+from projector.event_rows import ENVELOPE_SELECT_LIST, to_envelope
 
 DOWNLOAD_PATH: Final = "/executions/{execution_id}/events.ndjson"
 NDJSON_MEDIA_TYPE: Final = "application/x-ndjson"
@@ -35,7 +35,7 @@ _IDS: Final = Statement("""
     where  execution_id = :id::bigint
 """)
 _PAGE: Final = Statement(f"""
-    select   {ENVELOPE_COLUMNS}
+    select   {ENVELOPE_SELECT_LIST}
     from     projector.events_by_id(:event_ids::bigint[])
     where    execution_id = :id::bigint
     order by array_position(:event_ids, event_id)

@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from projector.api import event_download
-from projector.api.api_errors import ERRORS, Problem
+from projector.api.api_errors import API_ERRORS, Problem
 from projector.api.api_index import IndexedPath
 from projector.api.endpoints import API_PATH, ENDPOINTS_BY_TAG, Endpoint
 from projector.api.parameters import Id, Parameters
@@ -306,18 +306,18 @@ def _problems() -> dict[str, Any]:
     return {
         str(status): {
             "description": " ".join(
-                f"{error.reason}: {error.__doc__}" for error in ERRORS if error.status == status
+                f"{error.reason}: {error.__doc__}" for error in API_ERRORS if error.status == status
             ),
             "content": {
                 "application/problem+json": {"schema": {"$ref": _REF.format(name="Problem")}}
             },
             **(
                 {"headers": _RETRY_AFTER}
-                if any(error.retry_after_s for error in ERRORS if error.status == status)
+                if any(error.retry_after_s for error in API_ERRORS if error.status == status)
                 else {}
             ),
         }
-        for status in sorted({error.status for error in ERRORS})
+        for status in sorted({error.status for error in API_ERRORS})
     }
 
 

@@ -155,7 +155,7 @@ class WindowParams(Parameters, frozen=True, kw_only=True):
         | None
     ) = None
 
-    def bounds(self, now: datetime) -> tuple[datetime, datetime]:
+    def rounded_bounds(self, now: datetime) -> tuple[datetime, datetime]:
         """Return the window of a list: its start, which is included, and its end, which isn't.
 
         A bound that the request doesn't name is rounded outwards to a minute or an hour, exactly as

@@ -19,14 +19,14 @@ import asyncpg
 
 from normalizer.postgres.database import wait_for_table_readers
 from projector.database_session import with_lock_retry
-from projector.event_rows import ENVELOPE_COLUMNS
+from projector.event_rows import ENVELOPE_SELECT_LIST
 from projector.hours import START_OF_TIME, end_of_hour, find_hours_with_rows
 from projector.maintenance.archive import ArchiveFolder
 from projector.maintenance.expired_executions import (
     EXECUTIONS_SHARING_EVENT_IDS_SQL,
     NO_OPEN_DIVERGENCE_SQL,
     TiedExecutions,
-    count_silent_executions,
+    count_expired_executions,
     find_candidates_by_arrival,
     find_retention_blocker,
     group_tied_executions,
@@ -70,7 +70,7 @@ async def delete_silent_executions(
         yield f"retention of events waits: {why}"
         return
     if dry_run:
-        executions, events = await count_silent_executions(connection, before - margin)
+        executions, events = await count_expired_executions(connection, before - margin)
         if executions:
             yield f"would delete {executions:,} executions with {events:,} events"
         return
@@ -283,7 +283,7 @@ _LOCK_ROWS: Final = f"""
 """  # noqa: S608 - constants of this package
 
 _READ_ROWS: Final = f"""
-    select   {ENVELOPE_COLUMNS}
+    select   {ENVELOPE_SELECT_LIST}
     from     normalizer.events as event
     where    execution_id = any((select $1::bigint[])::bigint[])
     order by execution_id, event_id

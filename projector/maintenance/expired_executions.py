@@ -14,7 +14,7 @@ from typing import Final
 import asyncpg
 import msgspec
 
-from projector.database_session import NO_TIMEOUT_S
+from projector.database_session import ONE_DAY_TIMEOUT_S
 
 _CANDIDATE_ROWS: Final = 50_000
 _LONGEST_MS: Final = 600_000
@@ -80,7 +80,7 @@ async def group_tied_executions(
     return groups
 
 
-async def count_silent_executions(
+async def count_expired_executions(
     connection: asyncpg.Connection, before: datetime
 ) -> tuple[int, int]:
     """Count the executions that may be deleted, and their events, page by page."""
@@ -108,7 +108,7 @@ async def _fetch_patiently(
     async with connection.transaction():
         await connection.execute(f"set local statement_timeout = {_LONGEST_MS}")
         rows: list[asyncpg.Record] = await connection.fetch(
-            query, *parameters, timeout=NO_TIMEOUT_S
+            query, *parameters, timeout=ONE_DAY_TIMEOUT_S
         )
     return rows
 

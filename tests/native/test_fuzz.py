@@ -33,7 +33,7 @@ def test_fuzzed_records_make_no_panic_and_no_broken_row(tmp_path: Path, say: Pri
     corpus.mkdir()
     for number, value in enumerate(_values()):
         (corpus / str(number)).write_bytes(value)
-    words = {*wire_fields.READ_FIELDS, *wire_fields.NestedObject.__struct_fields__}
+    words = {*wire_fields.READ_FIELDS, *wire_fields.NestedFields.__struct_fields__}
     dictionary = tmp_path / "words"
     dictionary.write_text("".join(f'"\\"{word}\\":"\n' for word in sorted(words)))
 

@@ -109,7 +109,7 @@ def test_a_text_is_rejected_as_decimals_say(text: str) -> None:
         beyond = sum(abs(int(token.lower().partition("e")[2])) > 22 for token in tokens)
         expected = "too_large" if beyond > 2 or total > 500 else ""
 
-    with_small = {"MAX_LARGE_EXPONENTS": 2, "MAX_EXPANDED_BYTES": 500}
+    with_small = {"MAX_LARGE_EXPONENTS": 2, "MAX_JSONB_TEXT_BYTES": 500}
     found = ""
     kept = {name: getattr(record_limits, name) for name in with_small}
     for name, value in with_small.items():

@@ -145,7 +145,7 @@ def test_an_attempt_is_the_least_of_its_values_in_each_of_the_three_places() -> 
     """Over new events, over stored events, and over the stored attempt and a change."""
     new, stored, merged = (
         (FOLDER / "functions" / f"{name}.sql").read_text()
-        for name in ("project_calls", "derive_calls", "merge_calls")
+        for name in ("project_calls", "derive_calls", "merge_first_attempts")
     )
 
     lines = re.findall(r"(?m)^ +(min\(.* as (\w+)),$", new[new.index("    change as (") :])

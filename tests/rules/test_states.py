@@ -12,7 +12,7 @@ from normalizer.consumer.suspects import (
 )
 from normalizer.jobs.engine.job_run import RunState
 from normalizer.observability.metric_catalog import PARTITION_STATES
-from normalizer.runtime.pause import FIRST_BACK_OFF_S, LONGEST_BACK_OFF_S
+from normalizer.runtime.backoff import FIRST_BACK_OFF_S, LONGEST_BACK_OFF_S
 from normalizer.store.sqlstate import ErrorCause
 from normalizer.store.write_retry import TRIES_BEFORE_HALVING
 from tests.support.doc_pages import DOCS, blocks

@@ -36,7 +36,7 @@ def tables() -> str:
     """Return the text of the file."""
     top = sorted(wire_fields.READ_FIELDS - wire_fields.KEYS_WITH_COLUMN)
     columns = sorted(wire_fields.KEYS_WITH_COLUMN)
-    members = wire_fields.NestedObject.__struct_fields__
+    members = wire_fields.NestedFields.__struct_fields__
     parts = [
         "//! Generated from the Python rules: type `python -m tests.support.lane_tables`.",
         _constants(
@@ -113,7 +113,7 @@ def tables() -> str:
 
 def _event_with_every_field() -> WireEvent:
     """Return an event that has every field which a rule reads, at its top and in each object."""
-    members = wire_fields.NestedObject.__struct_fields__
+    members = wire_fields.NestedFields.__struct_fields__
     value: object = 1
     for _ in range(3):
         value = dict.fromkeys(members, value)

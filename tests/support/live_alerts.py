@@ -14,7 +14,7 @@ import msgspec
 from normalizer.config.settings import Settings
 from normalizer.consumer.service import Service
 from normalizer.embedded.free_ports import find_free_port
-from normalizer.monitoring.monitor import Monitor
+from normalizer.monitoring.monitoring_server import Monitor
 from tests.support.probe_client import http_get
 from tests.support.service_runs import until
 from tests.support.stack import skip_or_fail

@@ -52,7 +52,7 @@ class MemoryLog:
             if coordinates in coordinates_set
         }
 
-    async def find_merged(
+    async def find_merge_targets(
         self, coordinates_set: AbstractSet[Coordinates]
     ) -> dict[Coordinates, int]:
         assert coordinates_set

@@ -129,9 +129,9 @@ async def until_members(settings: Settings, count: int) -> None:
     async with GrouplessClient(settings) as reader:
 
         async def joined() -> bool:
-            return await reader.group_members(settings.kafka_group_id) == ("Stable", count)
+            return await reader.group_state_and_size(settings.kafka_group_id) == ("Stable", count)
 
-        await until(joined, lambda: reader.group_members(settings.kafka_group_id))
+        await until(joined, lambda: reader.group_state_and_size(settings.kafka_group_id))
 
 
 class SilentProducer(AIOKafkaProducer):  # type: ignore[misc]

@@ -34,7 +34,7 @@ MAX_LARGE_EXPONENTS: Final = 10_000
 _SMALL_EXPONENT: Final = 22
 NUMBER_CHECK_MIN_BYTES: Final = 5 * MAX_LARGE_EXPONENTS
 """A text up to this size can't have too many such numbers, because `1e23,` takes 5 bytes."""
-MAX_EXPANDED_BYTES: Final = 16 << 20
+MAX_JSONB_TEXT_BYTES: Final = 16 << 20
 """The most bytes of a text with all of its numbers written out, as jsonb prints them."""
 _MAX_SHARED_BYTES: Final = 64 << 20
 """The most bytes of the fields that a batch in one record shares among its events, counted once per
@@ -59,7 +59,7 @@ this. Other text may contain it too."""
 _WITH_EXPONENT: Final = re.compile(rb"-?[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]+")
 
 
-def check_size(record: RawRecord) -> None:
+def check_record_size(record: RawRecord) -> None:
     """Raise RecordRejectedError if the value, or the whole record, is too large."""
     if (value_bytes := record.value_bytes) > MAX_VALUE_BYTES:
         raise RecordRejectedError(
@@ -100,8 +100,8 @@ def may_have_many_exponents(text: bytes) -> bool:
     A number such as `1e400` is short, but has 400 digits when it's written out. `check_numbers`
     limits both the number of exponents and the size of all numbers written out. Counting the
     exponents is enough here, because JSON with at most MAX_LARGE_EXPONENTS of them can't reach the
-    other limit either. MAX_EXPANDED_BYTES leaves room for 8 MiB of text and 400 digits for each of
-    10,000 numbers.
+    other limit either. MAX_JSONB_TEXT_BYTES leaves room for 8 MiB of text and 400 digits for each
+    of 10,000 numbers.
     """
     return len(text) > NUMBER_CHECK_MIN_BYTES and _exponents_at_most(text) > MAX_LARGE_EXPONENTS
 
@@ -128,10 +128,10 @@ def check_numbers(text: bytes) -> None:
             f"expected at most {MAX_LARGE_EXPONENTS} numbers with an exponent beyond "
             f"{_SMALL_EXPONENT}, got {beyond}",
         )
-    if written > MAX_EXPANDED_BYTES:
+    if written > MAX_JSONB_TEXT_BYTES:
         raise RecordRejectedError(
             "too_large",
-            f"expected at most {MAX_EXPANDED_BYTES} bytes with its numbers written out, "
+            f"expected at most {MAX_JSONB_TEXT_BYTES} bytes with its numbers written out, "
             f"got {written}",
         )
 

@@ -13,10 +13,10 @@ import msgspec
 from msgspec import Raw
 
 from normalizer.core.decode.wire_fields import (
-    EMPTY_NESTED_OBJECT,
+    EMPTY_NESTED_FIELDS,
     KEYS_WITH_COLUMN,
     NO_NESTED_OBJECTS,
-    NestedObject,
+    NestedFields,
     NestedObjects,
     SentFields,
 )
@@ -56,7 +56,7 @@ class WireEvent(msgspec.Struct, gc=False):
     context: Raw = ABSENT
     result: Raw = ABSENT
     meta_sent: Raw = ABSENT
-    meta: NestedObject = EMPTY_NESTED_OBJECT
+    meta: NestedFields = EMPTY_NESTED_FIELDS
     nested: NestedObjects = NO_NESTED_OBJECTS
 
     @classmethod
@@ -87,7 +87,7 @@ class WireEvent(msgspec.Struct, gc=False):
             event.nested = _read_deep(payload, sent.result)
         else:
             event.result = not_objects.get("result", ABSENT)
-            if payload is not EMPTY_NESTED_OBJECT:
+            if payload is not EMPTY_NESTED_FIELDS:
                 event.nested = _read_nested(payload)
         if sent.meta is not None:
             event.meta_sent, event.meta = fields["meta"], sent.meta
@@ -99,7 +99,7 @@ class WireEvent(msgspec.Struct, gc=False):
     def shape_from_keys(self) -> Shape:
         """Return the shape that the event's keys show, i.e. which producer wrote it (#d2)."""
         keys = self.top_level_keys
-        return keys.shape if self.nested.payload is EMPTY_NESTED_OBJECT else keys.shape_with_payload
+        return keys.shape if self.nested.payload is EMPTY_NESTED_FIELDS else keys.shape_with_payload
 
     def keep_extra(self, name: str) -> None:
         """Store a field in `extra`, because no rule could use it."""
@@ -133,28 +133,28 @@ class WireEvent(msgspec.Struct, gc=False):
         """Return whether the event names the one before it, as rows of a Rust server do (#s16)."""
         return self.fields.get("prev_event_id", NULL) != NULL
 
-    def _read_payload(self, not_objects: Mapping[str, Raw]) -> NestedObject:
+    def _read_payload(self, not_objects: Mapping[str, Raw]) -> NestedFields:
         """Read the context, or the payload if there's no context (#a1, #x1)."""
         sent, fields = self.sent, self.fields
         context = not_objects.get("context", ABSENT) if sent.context is None else fields["context"]
         payload = not_objects.get("payload", ABSENT) if sent.payload is None else fields["payload"]
         if context is ABSENT:
             self.context = payload
-            return sent.payload or EMPTY_NESTED_OBJECT
+            return sent.payload or EMPTY_NESTED_FIELDS
         if payload is not ABSENT and not same_json(context, payload):
             self.keep_conflicting_alias("payload")
         self.context = context
-        return sent.context or EMPTY_NESTED_OBJECT
+        return sent.context or EMPTY_NESTED_FIELDS
 
 
-def decode_nested_object(raw: Raw) -> NestedObject:
-    """Decode an object for the rules. Returns EMPTY_NESTED_OBJECT for any other value."""
+def nested_fields_or_empty(raw: Raw) -> NestedFields:
+    """Decode an object for the rules. Returns EMPTY_NESTED_FIELDS for any other value."""
     if raw is ABSENT or raw == NULL:
-        return EMPTY_NESTED_OBJECT
+        return EMPTY_NESTED_FIELDS
     try:
         return _part_decoder.decode(raw)
     except msgspec.ValidationError:
-        return EMPTY_NESTED_OBJECT
+        return EMPTY_NESTED_FIELDS
 
 
 def _read_keys(names: tuple[str, ...]) -> _TopLevelKeys:
@@ -184,26 +184,26 @@ def _read_not_objects(fields: dict[str, Raw]) -> tuple[SentFields, Mapping[str, 
     return _sent_decoder.decode(text), not_objects
 
 
-def _read_nested(payload: NestedObject) -> NestedObjects:
+def _read_nested(payload: NestedFields) -> NestedObjects:
     if payload.result is ABSENT and payload.response is ABSENT:
         return NestedObjects(payload)  # nearly every event
-    return _read_deep(payload, EMPTY_NESTED_OBJECT)
+    return _read_deep(payload, EMPTY_NESTED_FIELDS)
 
 
-def _read_deep(payload: NestedObject, result: NestedObject) -> NestedObjects:
-    payload_result = decode_nested_object(payload.result)
-    stored_payload = decode_nested_object(result.context)
-    stored_payload_result = decode_nested_object(stored_payload.result)
+def _read_deep(payload: NestedFields, result: NestedFields) -> NestedObjects:
+    payload_result = nested_fields_or_empty(payload.result)
+    stored_payload = nested_fields_or_empty(result.context)
+    stored_payload_result = nested_fields_or_empty(stored_payload.result)
     return NestedObjects(
         payload,
         payload_result,
-        decode_nested_object(payload_result.context),
-        decode_nested_object(payload.response),
+        nested_fields_or_empty(payload_result.context),
+        nested_fields_or_empty(payload.response),
         result,
         stored_payload,
         stored_payload_result,
-        decode_nested_object(stored_payload_result.context),
-        decode_nested_object(stored_payload.response),
+        nested_fields_or_empty(stored_payload_result.context),
+        nested_fields_or_empty(stored_payload.response),
         deep=True,
     )
 
@@ -214,7 +214,7 @@ _NO_SUCH_FIELDS: Final[Mapping[str, Raw]] = {}
 _sent_decoder: Final[msgspec.json.Decoder[SentFields]] = msgspec.json.Decoder(
     SentFields, float_hook=JsonNumber
 )
-_part_decoder: Final[msgspec.json.Decoder[NestedObject]] = msgspec.json.Decoder(
-    NestedObject, float_hook=JsonNumber
+_part_decoder: Final[msgspec.json.Decoder[NestedFields]] = msgspec.json.Decoder(
+    NestedFields, float_hook=JsonNumber
 )
 _fields_decoder: Final[msgspec.json.Decoder[dict[str, Raw]]] = msgspec.json.Decoder(dict[str, Raw])

@@ -30,7 +30,7 @@ KEYS_WITH_COLUMN: Final = frozenset(
 Any other key is stored in `extra` as it was sent, even if a rule reads it (#v1)."""
 
 
-class NestedObject(msgspec.Struct, frozen=True, gc=False):
+class NestedFields(msgspec.Struct, frozen=True, gc=False):
     """Every field that a rule reads inside a payload, a meta, or a result."""
 
     attempt: Value = None
@@ -70,7 +70,7 @@ class SentFields(msgspec.Struct, frozen=True, gc=False):
     attempt_number: Value = None
     catalog_id: Value = None
     command_id: Value = None
-    context: NestedObject | None = None
+    context: NestedFields | None = None
     correlation: Raw = ABSENT
     created_at: Value = None
     duration: Value = None
@@ -81,14 +81,14 @@ class SentFields(msgspec.Struct, frozen=True, gc=False):
     execution_id: Value = None
     ingest_time: Value = None
     max_attempts: Value = None
-    meta: NestedObject | None = None
+    meta: NestedFields | None = None
     name: Value = None
     node_name: Value = None
     node_type: Value = None
     parent_event_id: Value = None
     parent_execution_id: Value = None
-    payload: NestedObject | None = None
-    result: NestedObject | None = None
+    payload: NestedFields | None = None
+    result: NestedFields | None = None
     retry_count: Value = None
     status: Value = None
     step: Value = None
@@ -99,7 +99,7 @@ class SentFields(msgspec.Struct, frozen=True, gc=False):
 
 READ_FIELDS: Final = frozenset(SentFields.__struct_fields__)
 
-EMPTY_NESTED_OBJECT: Final = NestedObject()
+EMPTY_NESTED_FIELDS: Final = NestedFields()
 
 
 class NestedObjects(msgspec.Struct, frozen=True, gc=False):
@@ -112,19 +112,19 @@ class NestedObjects(msgspec.Struct, frozen=True, gc=False):
     which is rare.
     """
 
-    payload: NestedObject
-    payload_result: NestedObject = EMPTY_NESTED_OBJECT
-    payload_result_context: NestedObject = EMPTY_NESTED_OBJECT
-    payload_response: NestedObject = EMPTY_NESTED_OBJECT
-    result: NestedObject = EMPTY_NESTED_OBJECT
-    stored_payload: NestedObject = EMPTY_NESTED_OBJECT
-    stored_payload_result: NestedObject = EMPTY_NESTED_OBJECT
-    stored_payload_result_context: NestedObject = EMPTY_NESTED_OBJECT
-    stored_payload_response: NestedObject = EMPTY_NESTED_OBJECT
+    payload: NestedFields
+    payload_result: NestedFields = EMPTY_NESTED_FIELDS
+    payload_result_context: NestedFields = EMPTY_NESTED_FIELDS
+    payload_response: NestedFields = EMPTY_NESTED_FIELDS
+    result: NestedFields = EMPTY_NESTED_FIELDS
+    stored_payload: NestedFields = EMPTY_NESTED_FIELDS
+    stored_payload_result: NestedFields = EMPTY_NESTED_FIELDS
+    stored_payload_result_context: NestedFields = EMPTY_NESTED_FIELDS
+    stored_payload_response: NestedFields = EMPTY_NESTED_FIELDS
     deep: bool = False
 
 
-NO_NESTED_OBJECTS: Final = NestedObjects(EMPTY_NESTED_OBJECT)
+NO_NESTED_OBJECTS: Final = NestedObjects(EMPTY_NESTED_FIELDS)
 
 
 def canonical_path(path: tuple[str, ...]) -> tuple[str, ...]:

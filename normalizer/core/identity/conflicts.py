@@ -68,7 +68,7 @@ class LosingValues:
         """Add a value that lost."""
         self._values.setdefault(column, {}).setdefault(digest, value)
 
-    def write_into(
+    def extra_with_losers(
         self, extra: bytes | None, stored: Envelope, winners: dict[str, Any]
     ) -> bytes | None:
         """Add the values that lost to `extra`, except for those that won in the end."""

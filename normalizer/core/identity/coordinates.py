@@ -65,11 +65,11 @@ def required_event_id(event: Event) -> int:
 def has_derived_id(event: Envelope) -> bool:
     """Return whether the event's id is derived from its coordinates, because it had none."""
     return required_event_id(event) >= _MIN_DERIVED_ID and any(
-        derived_id(event, salt) == event.event_id for salt in DERIVED_ID_SALTS
+        derive_event_id(event, salt) == event.event_id for salt in DERIVED_ID_SALTS
     )
 
 
-def derived_id(event: Envelope, salt: int) -> int:
+def derive_event_id(event: Envelope, salt: int) -> int:
     """Return the id derived from the event's coordinates with this salt."""
     recorded = event.recorded_at
     return derive_id(

@@ -85,7 +85,7 @@ def merge(stored: Envelope, report: Envelope, digests: DigestCache) -> Envelope:
     fields["normalizer_version"] = min(stored.normalizer_version, report.normalizer_version)
     fields["recorded_at"] = _earlier(stored.recorded_at, report.recorded_at)
     extra = _merge_objects("extra", *losing.extras, losing)
-    fields["extra"] = losing.write_into(extra, stored, fields)
+    fields["extra"] = losing.extra_with_losers(extra, stored, fields)
     changed = {name: value for name, value in fields.items() if value != getattr(stored, name)}
     row = msgspec.structs.replace(stored, **changed) if changed else stored
     merged = with_flags(row, _flags(stored, report, row))

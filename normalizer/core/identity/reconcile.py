@@ -27,7 +27,7 @@ from normalizer.core.identity.coordinates import (
     NO_DEDUP_HORIZON,
     Coordinates,
     DedupHorizon,
-    derived_id,
+    derive_event_id,
     has_derived_id,
     is_below_horizon,
     required_event_id,
@@ -131,7 +131,7 @@ class _Reconciler:
         # A batch is written in two transactions. If an earlier try stopped between them, its first
         # transaction has already merged some of these events, so merging them again changes
         # nothing. Report them as merged all the same, but don't record the merge a second time.
-        merged = await self._stored.find_merged(self._unchanging) if self._unchanging else {}
+        merged = await self._stored.find_merge_targets(self._unchanging) if self._unchanging else {}
         merged_records = [record for record in self._merged_records if record[0] not in merged]
         for number, event in zip(doubtful, doubtful_events, strict=True):
             if (row_id := merged.pop(source_coordinates(event), None)) is not None:
@@ -278,7 +278,7 @@ class _Reconciler:
         """
         derived = has_derived_id(event)
         for salt in DERIVED_ID_SALTS:
-            event_id = derived_id(event, salt)
+            event_id = derive_event_id(event, salt)
             row = await self._load_row(event_id)
             if row is None:
                 return self._add(self._with_id(event, event_id, derived=derived))

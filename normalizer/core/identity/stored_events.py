@@ -35,7 +35,7 @@ class StoredEvents(Protocol):
         today's rules give the event.
         """
 
-    async def find_merged(
+    async def find_merge_targets(
         self, coordinates_set: AbstractSet[Coordinates]
     ) -> dict[Coordinates, int]:
         """Return the id of the row that each of these records was merged into."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from functools import lru_cache, partial
 from typing import Final, NamedTuple
 
-from normalizer.core.redaction.secret_by_neighbor import NEVER_SECRET_KEYS, SecretMemberFinder
+from normalizer.core.redaction.secret_by_neighbor import NEVER_SECRET_KEYS, SecretByNeighborFinder
 from normalizer.core.redaction.secret_names import SecrecyLevel
 from normalizer.core.redaction.secret_text import MIN_SECRET_TEXT_CHARS, TextRedactor
 from normalizer.core.redaction.secret_values import MIN_TOKEN_CHARS
@@ -37,7 +37,7 @@ class ObjectKeyFacts(NamedTuple):
 class KeyChecker:
     """Checks the keys of objects."""
 
-    def __init__(self, texts: TextRedactor, members: SecretMemberFinder) -> None:
+    def __init__(self, texts: TextRedactor, members: SecretByNeighborFinder) -> None:
         self._texts = texts
         self._members = members
         self._remembered: Final = lru_cache(maxsize=2048)(self._remember)

@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 from normalizer.core.redaction.json_in_text import json_spans
 from normalizer.core.redaction.key_checker import KeyChecker, needs_no_cleaning
 from normalizer.core.redaction.prefilter import HasSign, Prefilter
-from normalizer.core.redaction.secret_by_neighbor import SecretMemberFinder
+from normalizer.core.redaction.secret_by_neighbor import SecretByNeighborFinder
 from normalizer.core.redaction.secret_names import REDACTED, SecrecyLevel, SecretKeyWords
 from normalizer.core.redaction.secret_text import MIN_SECRET_TEXT_CHARS, TextRedactor
 from normalizer.core.redaction.suspicious_parts import (
@@ -55,7 +55,7 @@ class Sanitizer:
         self.has_sign: Final = self.prefilter.has_sign
         self.sign_search_for: Final = self.prefilter.sign_search_for
         self.texts: Final = TextRedactor(redaction.secrecy, self.has_sign)
-        self.secret_members: Final = SecretMemberFinder(self.texts)
+        self.secret_members: Final = SecretByNeighborFinder(self.texts)
         self.keys: Final = KeyChecker(self.texts, self.secret_members)
 
     def clean(self, text: str, tree: Json, has_sign: HasSign | None = None) -> CleanedText:

@@ -58,7 +58,7 @@ _LONGEST_COMMAND: Final = 1000
 """In a longer list, look only for options that name their content."""
 
 
-class SecretMemberFinder:
+class SecretByNeighborFinder:
     """Finds members of lists and objects that are secret because of the members beside them."""
 
     def __init__(self, text: TextRedactor) -> None:

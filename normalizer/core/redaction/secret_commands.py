@@ -9,7 +9,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from normalizer.core.redaction.secret_values import RedactedParts, end_of_match_at, may_be_secret
+from normalizer.core.redaction.secret_values import (
+    RedactedTextBuilder,
+    end_of_match_at,
+    may_be_secret,
+)
 
 _COLON: Final = ":"
 
@@ -150,7 +154,7 @@ def redact_command_passwords(text: str, hides: Hides) -> str:
         for n, start, end in find_secrets_in_words(words, hides):
             found.add((spans[n][0] + start, spans[n][0] + end))
     found.update(match.span(match.lastgroup or 0) for match in _FED.finditer(text))
-    cuts = RedactedParts(text)
+    cuts = RedactedTextBuilder(text)
     for begin, finish in sorted(found):
         if may_be_secret(text[begin:finish], loose=True):
             cuts.add(begin, finish)

@@ -14,7 +14,7 @@ from normalizer.core.redaction.secret_tokens import (
 )
 from normalizer.core.redaction.secret_values import (
     MIN_TOKEN_CHARS,
-    RedactedParts,
+    RedactedTextBuilder,
     end_of_match_at,
     looks_like_basic_auth,
     looks_like_token,
@@ -101,7 +101,7 @@ def redact_tokens(text: str) -> str:
 
 def redact_url_passwords(text: str) -> str:
     """Cut the password of a URL's user. A user that is a token is cut too."""
-    cuts = RedactedParts(text)
+    cuts = RedactedTextBuilder(text)
     for match in _URL.finditer(text):
         at = match.start(1)
         for part in match[1].split("://"):
@@ -111,7 +111,7 @@ def redact_url_passwords(text: str) -> str:
     return cuts.text()
 
 
-def _cut_user(cuts: RedactedParts, url: str, at: int) -> None:
+def _cut_user(cuts: RedactedTextBuilder, url: str, at: int) -> None:
     """Cut the secret of a URL. `at` is where the URL begins, after its `://`."""
     authority = url[: end_of_match_at(_AUTHORITY, url, 0)]
     user, has_user, host = authority.rpartition("@")
@@ -134,7 +134,7 @@ def _cut_user(cuts: RedactedParts, url: str, at: int) -> None:
 
 def redact_cookies(text: str) -> str:
     """Cut the content of cookie headers, including the names of the cookies."""
-    cuts = RedactedParts(text)
+    cuts = RedactedTextBuilder(text)
     for match in _COOKIES.finditer(text):
         cuts.add(*match.span("value"))
     return cuts.text()
@@ -142,7 +142,7 @@ def redact_cookies(text: str) -> str:
 
 def redact_sql_passwords(text: str) -> str:
     """Cut the value of `PASSWORD 'x'`, and of other SQL and settings without a sign before it."""
-    cuts = RedactedParts(text)
+    cuts = RedactedTextBuilder(text)
     for match in _QUOTED_NEXT.finditer(text):
         if not match["name"] or quoted_span_at(text, match.end()):
             redact_value_at(cuts, match.end())
@@ -151,7 +151,7 @@ def redact_sql_passwords(text: str) -> str:
 
 def redact_insert_values(text: str, is_secret: Callable[[str], bool]) -> str:
     """Cut the values of secret columns in `insert into t (a, password) values ('x', 'y')`."""
-    cuts = RedactedParts(text)
+    cuts = RedactedTextBuilder(text)
     for insert in _INSERT.finditer(text):
         columns = [is_secret(column) for column in insert["columns"].split(",")]
         row = _ROW.match(text, insert.end()) if any(columns) else None
@@ -168,16 +168,16 @@ def redact_insert_values(text: str, is_secret: Callable[[str], bool]) -> str:
 
 def redact_form_fields(text: str, is_secret: Callable[[str], bool]) -> str:
     """Cut the value of a secret field in a multipart form."""
-    cuts = RedactedParts(text)
+    cuts = RedactedTextBuilder(text)
     for field in _FORM_FIELD.finditer(text):
         if is_secret(field["name"]):
             cuts.add(*field.span("value"))
     return cuts.text()
 
 
-def redact_secret_pairs(text: str, hides: Callable[[str, str], bool]) -> str:
+def redact_secret_tuples(text: str, hides: Callable[[str, str], bool]) -> str:
     """Cut x1 in `('password', 'x1')`, unless it looks like a word or a sentence."""
-    cuts = RedactedParts(text)
+    cuts = RedactedTextBuilder(text)
     for pair in _TUPLE.finditer(text):
         start, end = quoted_span_at(text, pair.end()) or (0, 0)
         is_last = text[end + 1 : end + 2] in ("", ")")
@@ -189,7 +189,7 @@ def redact_secret_pairs(text: str, hides: Callable[[str, str], bool]) -> str:
 
 def redact_dsn_passwords(text: str) -> str:
     """Cut the password in `user:x@tcp(host)` and in Oracle's `thin:user/x@host`."""
-    cuts = RedactedParts(text)
+    cuts = RedactedTextBuilder(text)
     for match in _ADDRESS.finditer(text):
         cuts.add(match.end(), end_of_match_at(_UP_TO_AT, text, match.end()))
     return cuts.text()
@@ -197,7 +197,7 @@ def redact_dsn_passwords(text: str) -> str:
 
 def redact_url_signatures(text: str) -> str:
     """Cut the signatures, codes, and keys of URLs, which give access to anyone."""
-    cuts = RedactedParts(text)
+    cuts = RedactedTextBuilder(text)
     for match in _SIGNATURE.finditer(text):
         generated = match["generated"]
         if looks_like_token(generated) if generated else may_be_secret(match["value"]):
@@ -207,7 +207,7 @@ def redact_url_signatures(text: str) -> str:
 
 def redact_auth_credentials(text: str) -> str:
     """Cut `Bearer x` and `Basic x` if x looks like a credential, or if there's no other text."""
-    cuts = RedactedParts(text)
+    cuts = RedactedTextBuilder(text)
     for match in _CREDENTIAL.finditer(text):
         value, alone = match["value"], match[0] == text.strip()
         is_basic = match["scheme"].lower() == "basic"

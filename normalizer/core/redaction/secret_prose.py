@@ -10,7 +10,11 @@ from itertools import pairwise
 from typing import Final
 
 from normalizer.core.redaction.secret_names import SecrecyLevel
-from normalizer.core.redaction.secret_values import RedactedParts, looks_like_token, may_be_secret
+from normalizer.core.redaction.secret_values import (
+    RedactedTextBuilder,
+    looks_like_token,
+    may_be_secret,
+)
 
 SECRET_SECOND_WORDS: Final = ("key", "string", "word", "phrase", "wd", "code")
 """Words that mean a secret only together with the word before them, as in `api key`."""
@@ -44,12 +48,12 @@ def redact_prose(text: str, secrecy: Callable[[str], SecrecyLevel]) -> str:
 
     Right after the name, a value needs to look less random.
     """
-    cuts = RedactedParts(text)
+    cuts = RedactedTextBuilder(text)
     for match in _GENERATED.finditer(text):
         if looks_like_token(match[0]) and _is_near_name(text, match.start(), secrecy):
             cuts.add(*match.span())
     text = cuts.text()
-    cuts = RedactedParts(text)
+    cuts = RedactedTextBuilder(text)
     for match in _MIXED.finditer(text):
         value = match[0].rstrip(".!?:")
         if may_be_secret(value) and _is_said(text, match.start(), value, secrecy):

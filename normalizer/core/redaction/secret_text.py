@@ -23,7 +23,7 @@ from normalizer.core.redaction.secret_patterns import (
     redact_form_fields,
     redact_insert_values,
     redact_private_keys,
-    redact_secret_pairs,
+    redact_secret_tuples,
     redact_sql_passwords,
     redact_tokens,
     redact_url_passwords,
@@ -32,7 +32,7 @@ from normalizer.core.redaction.secret_patterns import (
 from normalizer.core.redaction.secret_prose import SECRET_SECOND_WORDS, redact_prose
 from normalizer.core.redaction.secret_values import (
     MAX_PLACEHOLDER_CHARS,
-    RedactedParts,
+    RedactedTextBuilder,
     end_of_match_at,
     is_harmless_word,
     may_be_secret,
@@ -136,7 +136,7 @@ class TextRedactor:
             (self._cut_elements, ("<",)),
             (self._cut_pairs, ("value",)),
             (partial(redact_insert_values, is_secret=self._is_secret), ("insert",)),
-            (partial(redact_secret_pairs, hides=self.is_secret_value), ("('", '("', "(b'", '(b"')),
+            (partial(redact_secret_tuples, hides=self.is_secret_value), ("('", '("', "(b'", '(b"')),
             (partial(redact_form_fields, is_secret=self._is_secret), ("form-data",)),
             (redact_url_signatures, ("sig=", "signature=", "code=", "key=")),
             (redact_auth_credentials, ("bearer", "basic")),
@@ -199,7 +199,7 @@ class TextRedactor:
 
     def _cut_named(self, text: str) -> str:
         """Cut the value of `word = value`, in every notation, if `word` would make a key secret."""
-        cuts = RedactedParts(text)
+        cuts = RedactedTextBuilder(text)
         for match in _NAMED.finditer(text):
             if match.start("name") < cuts.end:
                 continue
@@ -211,7 +211,9 @@ class TextRedactor:
                 self._cut_value(cuts, match, secrecy)
         return cuts.text()
 
-    def _cut_value(self, cuts: RedactedParts, match: re.Match[str], secrecy: SecrecyLevel) -> None:
+    def _cut_value(
+        self, cuts: RedactedTextBuilder, match: re.Match[str], secrecy: SecrecyLevel
+    ) -> None:
         """Cut the value after a name and its sign, if it may be a secret."""
         text, at = cuts.whole, match.end()
         is_authorization = _AUTHORIZATION.search(match["name"]) is not None
@@ -236,14 +238,14 @@ class TextRedactor:
             _cut_bare(cuts, match, secrecy)
 
     def _cut_options(self, text: str) -> str:
-        cuts = RedactedParts(text)
+        cuts = RedactedTextBuilder(text)
         for match in _OPTION.finditer(text):
             if self.secrecy(match["name"]) is not SecrecyLevel.NOTHING:
                 redact_value_at(cuts, match.end())
         return cuts.text()
 
     def _cut_elements(self, text: str) -> str:
-        cuts = RedactedParts(text)
+        cuts = RedactedTextBuilder(text)
         for match in _ELEMENT.finditer(text):
             named = _NAMES_ELEMENT.search(match["attributes"] or "")
             names = (match["name"] or match["tag"], *((named["name"],) if named else ()))
@@ -255,7 +257,7 @@ class TextRedactor:
 
     def _cut_pairs(self, text: str) -> str:
         """Cut x in `name: DB_PASSWORD, value: x`, in any notation."""
-        cuts = RedactedParts(text)
+        cuts = RedactedTextBuilder(text)
         for match in _PAIR.finditer(text):
             secrecy = self.secrecy(match["name"])
             if secrecy is SecrecyLevel.NUMBERS_TOO or (
@@ -268,7 +270,7 @@ class TextRedactor:
         return self.secrecy(name) is not SecrecyLevel.NOTHING
 
 
-def _cut_bare(cuts: RedactedParts, match: re.Match[str], secrecy: SecrecyLevel) -> None:
+def _cut_bare(cuts: RedactedTextBuilder, match: re.Match[str], secrecy: SecrecyLevel) -> None:
     """Cut a value without quotes: any value after `=`, but in prose only one that isn't a word."""
     text, at, sign = cuts.whole, match.end(), match["sign"]
     spaced = match[0][-1].isspace()

@@ -53,7 +53,7 @@ _ODD: Final = re.compile(r"(?i)([bcdfgjkpqvxz])(?!\1|(?<=c)k)(?=[bcdfgjkpqvxz])"
 _MIXED: Final = re.compile(r"(?=.*[a-z])(?=.*[A-Z])")
 
 
-class RedactedParts:
+class RedactedTextBuilder:
     """Collects the parts to cut out of a text, from left to right."""
 
     def __init__(self, whole: str) -> None:
@@ -73,7 +73,7 @@ class RedactedParts:
         return "".join((*self._kept, self.whole[self.end :])) if self._kept else self.whole
 
 
-def redact_value_at(cuts: RedactedParts, at: int) -> None:
+def redact_value_at(cuts: RedactedTextBuilder, at: int) -> None:
     """Cut the value that begins at `at`, quoted or not."""
     start, end = quoted_span_at(cuts.whole, at) or (at, unquoted_value_end(cuts.whole, at))
     if may_be_secret(cuts.whole[start:end], loose=True):

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Final, TypeAlias
 
-from normalizer.core.decode.wire_event import WireEvent, decode_nested_object
+from normalizer.core.decode.wire_event import WireEvent, nested_fields_or_empty
 from normalizer.core.decode.wire_values import Value, as_integer
 from normalizer.core.evidence import ATTEMPTS_NOT_SENT, Rank
 from normalizer.envelope import MAX_ATTEMPTS
@@ -44,11 +44,11 @@ def resolve_max_attempts(event: WireEvent) -> int | None:
     meta, payload, stored = event.meta, event.nested.payload, event.nested.stored_payload
     values: tuple[Value, ...] = (
         meta.max_attempts,
-        decode_nested_object(meta.queue_meta).max_attempts if meta.queue_meta else None,
-        decode_nested_object(payload.retry).max_attempts if payload.retry else None,
+        nested_fields_or_empty(meta.queue_meta).max_attempts if meta.queue_meta else None,
+        nested_fields_or_empty(payload.retry).max_attempts if payload.retry else None,
         event.sent.max_attempts,
-        decode_nested_object(meta.retry).max_attempts if meta.retry else None,
-        decode_nested_object(stored.retry).max_attempts if stored.retry else None,
+        nested_fields_or_empty(meta.retry).max_attempts if meta.retry else None,
+        nested_fields_or_empty(stored.retry).max_attempts if stored.retry else None,
     )
     if values.count(None) == len(values):
         return None  # nearly every event
@@ -73,25 +73,28 @@ def _counted_from_one(event: WireEvent) -> Iterator[tuple[str, Value]]:
     payload, stored = event.nested.payload, event.nested.stored_payload
     yield "meta.attempt", meta.attempt
     if sent.correlation:
-        yield "correlation.attempt", decode_nested_object(sent.correlation).attempt
+        yield "correlation.attempt", nested_fields_or_empty(sent.correlation).attempt
     if meta.correlation:
-        yield "meta.correlation.attempt", decode_nested_object(meta.correlation).attempt
+        yield "meta.correlation.attempt", nested_fields_or_empty(meta.correlation).attempt
     yield "context.attempt", payload.attempt
     if payload.retry:
-        yield "context.retry.attempt", decode_nested_object(payload.retry).attempt
+        yield "context.retry.attempt", nested_fields_or_empty(payload.retry).attempt
     if meta.queue_meta:
-        yield "meta.queue_meta.attempts", decode_nested_object(meta.queue_meta).attempts
+        yield "meta.queue_meta.attempts", nested_fields_or_empty(meta.queue_meta).attempts
     yield "attempt_number", sent.attempt_number
     if meta.retry:
-        yield "meta.retry.attempt_number", decode_nested_object(meta.retry).attempt_number
+        yield "meta.retry.attempt_number", nested_fields_or_empty(meta.retry).attempt_number
     if payload.data:
-        yield "context.data.attempt_number", decode_nested_object(payload.data).attempt_number
+        yield "context.data.attempt_number", nested_fields_or_empty(payload.data).attempt_number
     yield "attempt", sent.attempt
     yield "result.context.attempt", stored.attempt
     if stored.retry:
-        yield "result.context.retry.attempt", decode_nested_object(stored.retry).attempt
+        yield "result.context.retry.attempt", nested_fields_or_empty(stored.retry).attempt
     if stored.data:
-        yield "result.context.data.attempt_number", decode_nested_object(stored.data).attempt_number
+        yield (
+            "result.context.data.attempt_number",
+            nested_fields_or_empty(stored.data).attempt_number,
+        )
 
 
 def _count(event: WireEvent, field: str, value: Value) -> int | None:

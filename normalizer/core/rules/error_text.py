@@ -5,7 +5,7 @@ Source: docs/spec/wire-shapes.md#x2, #s6.
 
 from msgspec import Raw
 
-from normalizer.core.decode.wire_event import WireEvent, decode_nested_object
+from normalizer.core.decode.wire_event import WireEvent, nested_fields_or_empty
 from normalizer.core.decode.wire_fields import NestedObjects
 from normalizer.core.decode.wire_values import (
     ABSENT,
@@ -60,6 +60,6 @@ def _error(raw: Raw) -> str:
         return ""
     return (
         text_or_empty(value)
-        or text_or_empty(decode_nested_object(raw).message)
+        or text_or_empty(nested_fields_or_empty(raw).message)
         or canonical_json(bytes(raw)).decode()
     )

@@ -7,7 +7,7 @@ first text that it finds. Source: docs/spec/wire-shapes.md#e1, #k1, #k2, #p1, #a
 import re
 from typing import Final
 
-from normalizer.core.decode.wire_event import WireEvent, decode_nested_object
+from normalizer.core.decode.wire_event import WireEvent, nested_fields_or_empty
 from normalizer.core.decode.wire_fields import NestedObjects
 from normalizer.core.decode.wire_values import (
     RecordRejectedError,
@@ -91,7 +91,7 @@ def resolve_worker_id(event: WireEvent) -> str | None:
         top,
         event.nested.payload.worker_id,
         event.meta.worker_id,
-        decode_nested_object(decode_nested_object(sent.trace_component).worker).id
+        nested_fields_or_empty(nested_fields_or_empty(sent.trace_component).worker).id
         if sent.trace_component
         else None,
         event.nested.stored_payload.worker_id,

@@ -32,7 +32,7 @@ from normalizer.store.outcomes_by_kind import is_expired
 from normalizer.store.quarantine_writer import RejectedRecord
 from normalizer.store.retrying_session import RetryingSession
 from normalizer.store.session import TRANSACTION_READ_ONLY
-from normalizer.store.stored_rows import READ_EVENTS_SQL, StoredEventRows
+from normalizer.store.stored_rows import READ_EVENTS_SQL, PostgresStoredEvents
 
 _FIND_QUARANTINED: Final = """
     select source_topic, source_incarnation, source_partition, source_offset, source_index
@@ -152,7 +152,7 @@ class BackfillDryRun:
         """Return the events to reconcile, and the rejections. Events to ignore are only counted."""
         events: list[Envelope] = []
         rejections: list[RejectedRecord] = []
-        for record, outcomes in batch.items():
+        for record, outcomes in batch.records_with_outcomes():
             if not outcomes:
                 self._diff.add_row("gone")
             for outcome in outcomes:
@@ -216,7 +216,7 @@ class BackfillDryRun:
         async def find(connection: asyncpg.Connection) -> set[Coordinates]:
             horizon = await read_dedup_horizons(connection, {one[:3] for one in coordinates_set})
             below = {one for one in coordinates_set if one[3] < horizon.get(one[:3], 0)}
-            return set(await StoredEventRows(connection).find_row_ids_at(below))
+            return set(await PostgresStoredEvents(connection).find_row_ids_at(below))
 
         return await self._session.run(find)
 
@@ -233,7 +233,7 @@ class BackfillDryRun:
         return {tuple(row) for row in rows}
 
 
-class _StoredAndPending(StoredEventRows):
+class _StoredAndPending(PostgresStoredEvents):
     """The rows that are stored, or that would be stored. Keeps them as they were at first."""
 
     def __init__(self, connection: asyncpg.Connection, overlay: Overlay) -> None:

@@ -27,8 +27,8 @@ from normalizer.jobs.engine.job_run import JobRun, RunHeartbeat, RunState
 from normalizer.jobs.engine.job_spec import JobSpec
 from normalizer.jobs.engine.run_progress import RunProgressPrinter, RunResult
 from normalizer.jobs.engine.throttle import Throttle
+from normalizer.runtime.backoff import back_off_s, wait_at_most
 from normalizer.runtime.logging_setup import OutageLogger, get_logger
-from normalizer.runtime.pause import back_off_s, wait_at_most
 from normalizer.runtime.signals import stop_on_signals
 
 _HEARTBEAT_EVERY_S: Final = 1.0

@@ -19,7 +19,7 @@ from structlog.typing import FilteringBoundLogger
 
 from normalizer.errors import RetryableError
 from normalizer.kafka import GrouplessClient, KafkaPartition, OffsetBounds
-from normalizer.runtime.pause import wait_at_most
+from normalizer.runtime.backoff import wait_at_most
 from normalizer.store.read_only import READ_ONLY_SESSION_SETTINGS
 from normalizer.store.reconnecting_connection import ReconnectingConnection
 from normalizer.store.sqlstate import STATEMENT_ERRORS, translate_error
@@ -44,7 +44,7 @@ class LiveLag(msgspec.Struct, frozen=True, kw_only=True):
     partition: str = ""
 
 
-class LiveLagHistory:
+class LogEndHistory:
     """Remembers the recent end offsets of each partition, to tell how long a record has waited.
 
     For example, if the log ended at offset 100 a minute ago and the position is still 90, a record
@@ -109,7 +109,7 @@ class LiveLagMeter:
         )
         self._log = log
         self._clock = clock
-        self._history = LiveLagHistory()
+        self._history = LogEndHistory()
         self._cluster_id: str | None = None
 
     async def __aenter__(self) -> Self:

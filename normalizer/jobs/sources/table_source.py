@@ -25,7 +25,7 @@ from normalizer.store.reconnecting_connection import ReconnectingConnection
 from normalizer.store.sqlstate import (
     STATEMENT_ERRORS,
     ErrorCause,
-    find_error_cause,
+    classify_database_error,
     translate_error,
 )
 
@@ -245,7 +245,7 @@ class TableSource:
                 f"{_SESSION['statement_timeout']}. Create an index on the columns of its key, so "
                 "that the database finds each page at once"
             )
-        if find_error_cause(error, copying=False) is ErrorCause.TRANSIENT:
+        if classify_database_error(error, copying=False) is ErrorCause.TRANSIENT:
             return StoreUnavailableError(f"source {translate_error(error)}")
         if _is_its_own(error):
             return self._failed(f"SQLSTATE {error.sqlstate}: {error.args[0]}")

@@ -46,7 +46,7 @@ async def attempts_matrix(snapshot: Snapshot, params: MatrixParams) -> TrendAnsw
     window = trend_window(params, snapshot.read_at)
     statement = _MATRIX.minutes if window.every == "minute" else _MATRIX.hours
     # Shares refer to all cells, so read all of them.
-    values = msgspec.structs.asdict(params) | window.statement_values() | {"limit": None}
+    values = msgspec.structs.asdict(params) | window.statement_parameters() | {"limit": None}
     records = await snapshot.untyped_rows(statement, values)
     calls, before, of_attempt = 0, 0, Counter[int]()
     for record in records:
@@ -72,7 +72,7 @@ async def attempts_matrix(snapshot: Snapshot, params: MatrixParams) -> TrendAnsw
         calls=calls,
         truncated=len(records) > params.limit,
         **snapshot.freshness,
-        **window.fields(),
+        **window.answer_fields(),
     )
 
 

@@ -278,7 +278,7 @@ async def open_calls_by_step(
 
     Calls of ended executions are left out, because nobody waits for them.
     """
-    since, until = params.bounds(snapshot.read_at)
+    since, until = params.rounded_bounds(snapshot.read_at)
     filters = {"playbook": params.playbook, "step": params.step}
     return await run_query(
         snapshot, _OPEN, {"since": since, "until": until, **filters}, OpenCallsByStep

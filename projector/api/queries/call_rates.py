@@ -53,7 +53,7 @@ def statements_by_grain(
     )
 
 
-class StepParams(GroupedParams, frozen=True, kw_only=True):
+class CallsByStepParams(GroupedParams, frozen=True, kw_only=True):
     """Parameters of calls by step, over all attempts."""
 
     by: Annotated[tuple[Literal["at", "playbook", "step"], ...], By] = ("step",)
@@ -75,7 +75,7 @@ class AttemptParams(GroupedParams, frozen=True, kw_only=True):
     attempts: Numbers | None = None
 
 
-class StepRow(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
+class StepKeys(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
     """The keys of an answer by step."""
 
     at: Timestamp | None = None
@@ -83,7 +83,7 @@ class StepRow(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
     step: str | None = None
 
 
-class AttemptRow(StepRow, frozen=True, kw_only=True, omit_defaults=True):
+class AttemptKeys(StepKeys, frozen=True, kw_only=True, omit_defaults=True):
     """The keys of an answer by attempt."""
 
     attempts: int | None = None
@@ -101,7 +101,7 @@ class CallOutcomesParams(GroupedParams, frozen=True, kw_only=True):
     status: CallStatuses | None = None
 
 
-class CallOutcomes(AttemptRow, frozen=True, kw_only=True, omit_defaults=True):
+class CallOutcomes(AttemptKeys, frozen=True, kw_only=True, omit_defaults=True):
     """`calls` is the number of finished calls."""
 
     status: str | None = None
@@ -122,7 +122,7 @@ async def call_outcomes_by_attempt(
     return await run_grouped(snapshot, _CALL_OUTCOMES, params, CallOutcomes)
 
 
-class ErrorRate(AttemptRow, frozen=True, kw_only=True, omit_defaults=True):
+class ErrorRate(AttemptKeys, frozen=True, kw_only=True, omit_defaults=True):
     """`error_rate` is failed / calls. `failed` counts FAILED, ERROR, and CANCELLED."""
 
     calls: int
@@ -148,7 +148,7 @@ async def error_rate_by_attempt(
     return await run_grouped(snapshot, _ERROR_RATE, params, ErrorRate)
 
 
-class FirstAttempts(StepRow, frozen=True, kw_only=True, omit_defaults=True):
+class FirstAttempts(StepKeys, frozen=True, kw_only=True, omit_defaults=True):
     """`success_rate` is succeeded / calls."""
 
     calls: int
@@ -169,13 +169,13 @@ _FIRST_ATTEMPTS = statements_by_grain(
 
 
 async def first_attempt_success(
-    snapshot: Snapshot, params: StepParams
+    snapshot: Snapshot, params: CallsByStepParams
 ) -> GroupedAnswer[FirstAttempts]:
     """How often does the first attempt succeed?"""
     return await run_grouped(snapshot, _FIRST_ATTEMPTS, params, FirstAttempts)
 
 
-class Recovery(AttemptRow, frozen=True, kw_only=True, omit_defaults=True):
+class Recovery(AttemptKeys, frozen=True, kw_only=True, omit_defaults=True):
     """`recovery_rate` is recovered / retries."""
 
     retries: int
@@ -200,7 +200,7 @@ async def retry_recovery(snapshot: Snapshot, params: AttemptParams) -> GroupedAn
     return await run_grouped(snapshot, _RECOVERY, params, Recovery)
 
 
-class Exhaustion(StepRow, frozen=True, kw_only=True, omit_defaults=True):
+class Exhaustion(StepKeys, frozen=True, kw_only=True, omit_defaults=True):
     """`exhausted_rate` is exhausted / failed."""
 
     failed: int
@@ -220,12 +220,14 @@ _EXHAUSTION = statements_by_grain(
 )
 
 
-async def retry_exhaustion(snapshot: Snapshot, params: StepParams) -> GroupedAnswer[Exhaustion]:
+async def retry_exhaustion(
+    snapshot: Snapshot, params: CallsByStepParams
+) -> GroupedAnswer[Exhaustion]:
     """How many failed calls were the last attempt allowed?"""
     return await run_grouped(snapshot, _EXHAUSTION, params, Exhaustion)
 
 
-class AttemptsPerSuccess(StepRow, frozen=True, kw_only=True, omit_defaults=True):
+class AttemptsPerSuccess(StepKeys, frozen=True, kw_only=True, omit_defaults=True):
     """`attempts_per_success` is tries / succeeded, or null if nothing succeeded."""
 
     tries: int
@@ -245,7 +247,7 @@ _COST = statements_by_grain(
 
 
 async def attempts_per_success(
-    snapshot: Snapshot, params: StepParams
+    snapshot: Snapshot, params: CallsByStepParams
 ) -> GroupedAnswer[AttemptsPerSuccess]:
     """How many attempts are needed for a success?"""
     return await run_grouped(snapshot, _COST, params, AttemptsPerSuccess)

@@ -194,7 +194,7 @@ async def error_groups(snapshot: Snapshot, params: ErrorGroupsParams) -> ErrorGr
         calls=records[0]["in_groups"] if records else 0,
         truncated=len(records) < groups,
         **snapshot.freshness,
-        **window.fields(),
+        **window.answer_fields(),
     )
 
 
@@ -265,7 +265,7 @@ async def error_group(
         calls=record["calls"],
         truncated=False,
         **snapshot.freshness,
-        **window.fields(),
+        **window.answer_fields(),
     )
 
 
@@ -282,7 +282,7 @@ async def _records(
     """Return the sums of each group with at least this many calls in the window."""
     return await snapshot.untyped_rows(
         _statement(_GROUPS, params, window),
-        msgspec.structs.asdict(params) | window.statement_values() | {"least": least},
+        msgspec.structs.asdict(params) | window.statement_parameters() | {"least": least},
     )
 
 

@@ -10,7 +10,7 @@ from projector.api.api_errors import NotFoundError
 from projector.api.parameters import Parameters, parse_id
 from projector.api.queries.run_query import build_answer
 from projector.api.snapshots import Snapshot, Statement
-from projector.event_rows import ENVELOPE_COLUMNS, JSON_COLUMNS, to_envelope
+from projector.event_rows import ENVELOPE_SELECT_LIST, JSON_COLUMNS, to_envelope
 
 
 class CoercionDetail(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,7 +67,7 @@ class EventDetail(ApiRow, frozen=True, kw_only=True):
 
 
 _EVENT = Statement(f"""
-    select {ENVELOPE_COLUMNS}, ingested_at
+    select {ENVELOPE_SELECT_LIST}, ingested_at
     from   projector.events_by_id(array[:event::bigint])
     where  execution_id = :execution::bigint
 """)  # noqa: S608 - constants of this package

@@ -79,13 +79,13 @@ async def events_per_second(
     )
 
 
-class RetriesParams(GroupedParams, frozen=True, kw_only=True):
+class RetryCountsParams(GroupedParams, frozen=True, kw_only=True):
     by: Annotated[tuple[Literal["at", "step"], ...], By] = ("at",)
     every: MinuteToDay = "minute"
     step: Texts | None = None
 
 
-class Retries(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
+class RetryCounts(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
     """`first_tries` counts first attempts that ended in this time, and `retries` the others."""
 
     at: Timestamp | None = None
@@ -113,9 +113,11 @@ _RETRIES = GrainStatements(
 )
 
 
-async def retries_by_minute(snapshot: Snapshot, params: RetriesParams) -> GroupedAnswer[Retries]:
+async def retries_by_minute(
+    snapshot: Snapshot, params: RetryCountsParams
+) -> GroupedAnswer[RetryCounts]:
     """How many retries and first attempts ended, by step and minute?"""
-    return await run_grouped(snapshot, _RETRIES, params, Retries)
+    return await run_grouped(snapshot, _RETRIES, params, RetryCounts)
 
 
 class CoercionsByRuleParams(GroupedParams, frozen=True, kw_only=True):

@@ -171,7 +171,7 @@ async def executions(snapshot: Snapshot, params: ExecutionsParams) -> PagedAnswe
     return msgspec.structs.replace(page, rows=await with_stuck_reasons(snapshot, page.rows))
 
 
-class EndedParams(PagedWindowParams, frozen=True, kw_only=True):
+class EndedExecutionsParams(PagedWindowParams, frozen=True, kw_only=True):
     playbook: Texts | None = None
 
 
@@ -213,7 +213,7 @@ _CONTRADICTIONS = Statement("""
 
 
 async def contradicting_executions(
-    snapshot: Snapshot, params: EndedParams
+    snapshot: Snapshot, params: EndedExecutionsParams
 ) -> PagedAnswer[Contradiction]:
     """Which executions ended with two different statuses, or continued after their end?"""
     return await run_paged(snapshot, _CONTRADICTIONS, params, Contradiction)
@@ -247,7 +247,7 @@ _FLAWED = Statement("""
 
 
 async def completed_with_failures(
-    snapshot: Snapshot, params: EndedParams
+    snapshot: Snapshot, params: EndedExecutionsParams
 ) -> PagedAnswer[CompletedWithFailures]:
     """Which executions completed although one of their calls failed?"""
     return await run_paged(snapshot, _FLAWED, params, CompletedWithFailures)

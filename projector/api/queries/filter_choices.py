@@ -70,6 +70,6 @@ _CHOICES = Statement(f"""
 
 async def choices(snapshot: Snapshot, params: WindowParams) -> ApiAnswer[Choices]:
     """Which values can each filter have?"""
-    since, until = params.bounds(snapshot.read_at)
+    since, until = params.rounded_bounds(snapshot.read_at)
     since = round_to_grain(since, "hour")
     return await run_query(snapshot, _CHOICES, {"since": since, "until": until}, Choices)

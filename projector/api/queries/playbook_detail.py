@@ -61,7 +61,7 @@ async def playbook_versions(
     snapshot: Snapshot, params: VersionsParams
 ) -> ApiAnswer[PlaybookVersion]:
     """How do the versions of playbooks compare, in at most 7 days? The latest first."""
-    since, until = params.bounds(snapshot.read_at)
+    since, until = params.rounded_bounds(snapshot.read_at)
     since = round_to_grain(max(since, until - _MAX_WINDOW), "hour")
     values = {"since": since, "until": until, "playbook": params.playbook}
     return await run_query(snapshot, _ALL_VERSIONS, values, PlaybookVersion)
@@ -79,7 +79,7 @@ class PlaybookParams(WindowParams, frozen=True, kw_only=True):
 
     def values(self, now: datetime) -> dict[str, Any]:
         """Return the values of the statements' parameters."""
-        since, until = self.bounds(now)
+        since, until = self.rounded_bounds(now)
         return {
             "playbook": self.playbook,
             "version": self.version,
@@ -319,6 +319,6 @@ async def deployments(snapshot: Snapshot, params: DeploymentsParams) -> ApiAnswe
 
     Retention deletes executions, but a version keeps its first time.
     """
-    since, until = params.bounds(snapshot.read_at)
+    since, until = params.rounded_bounds(snapshot.read_at)
     values = {"since": since, "until": until, "playbook": params.playbook}
     return await run_query(snapshot, _DEPLOYMENTS, values, Deployment)

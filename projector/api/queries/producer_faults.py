@@ -18,7 +18,7 @@ from projector.api.queries.run_query import run_grouped, run_query
 from projector.api.snapshots import Snapshot, Statement
 
 
-class WithoutCommandParams(GroupedParams, frozen=True, kw_only=True):
+class CallsWithoutCommandParams(GroupedParams, frozen=True, kw_only=True):
     by: Annotated[tuple[Literal["at", "step", "event_type", "status"], ...], By] = (
         "step",
         "event_type",
@@ -47,7 +47,7 @@ _WITHOUT_COMMAND = grouping_statement(
 
 
 async def calls_without_command(
-    snapshot: Snapshot, params: WithoutCommandParams
+    snapshot: Snapshot, params: CallsWithoutCommandParams
 ) -> GroupedAnswer[CallsWithoutCommand]:
     """How many events of calls name no command, and so belong to no call?"""
     return await run_grouped(snapshot, _WITHOUT_COMMAND, params, CallsWithoutCommand)
@@ -97,6 +97,6 @@ _DRIFT = Statement("""
 
 async def drift(snapshot: Snapshot, params: DriftParams) -> ApiAnswer[DriftRow]:
     """What do producers send that is not documented, or with another type than documented?"""
-    since, until = params.bounds(snapshot.read_at)
+    since, until = params.rounded_bounds(snapshot.read_at)
     filters = {"shape": params.shape, "kind": params.kind}
     return await run_query(snapshot, _DRIFT, {"since": since, "until": until, **filters}, DriftRow)

@@ -92,7 +92,7 @@ async def run_paged(
     """Return a page of a list. The last columns of the statement are its keyset."""
     since, until = None, None
     if isinstance(params, PagedWindowParams):
-        since, until = params.bounds(snapshot.read_at)
+        since, until = params.rounded_bounds(snapshot.read_at)
     keyset = _decode_cursor(statement.text, params.cursor, statement.keyset)
     values = {**_values(params), **values, **keyset, "since": since, "until": until}
     try:

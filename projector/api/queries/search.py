@@ -114,7 +114,7 @@ async def search(snapshot: Snapshot, params: SearchParams) -> SearchAnswer:
         hits += [hit for hit in found if hit not in hits]
     if text and (not hits or _NO_ID.search(text)):
         ((error_class,),) = await snapshot.untyped_rows(_ERROR_CLASS, {"text": text})
-        since, until = params.bounds(snapshot.read_at)
+        since, until = params.rounded_bounds(snapshot.read_at)
         sought = {
             "text": text.lower(),
             "error_class": error_class,

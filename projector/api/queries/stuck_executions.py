@@ -115,7 +115,7 @@ async def stuck_executions(
     return msgspec.structs.replace(page, rows=await with_stuck_reasons(snapshot, page.rows))
 
 
-class WithoutEndParams(PagedParams, frozen=True, kw_only=True):
+class ExecutionsWithoutEndParams(PagedParams, frozen=True, kw_only=True):
     playbook: Texts | None = None
 
 
@@ -160,7 +160,7 @@ _OPEN_ENDED = Statement("""
 
 
 async def executions_without_end(
-    snapshot: Snapshot, params: WithoutEndParams
+    snapshot: Snapshot, params: ExecutionsWithoutEndParams
 ) -> PagedAnswer[ExecutionWithoutEnd]:
     """Which executions have finished all their calls but have not ended? Oldest first."""
     return await run_paged(snapshot, _OPEN_ENDED, params, ExecutionWithoutEnd)

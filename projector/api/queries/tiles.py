@@ -69,9 +69,9 @@ async def tiles(
     calls = await _sums(snapshot, _CALLS, params, window)
     ended = await _sums(snapshot, _ENDED, params, window)
     rejected = await _sums(snapshot, _REJECTED, params, window)
-    (events,) = await snapshot.untyped_rows(_EVENTS, window.statement_values())
+    (events,) = await snapshot.untyped_rows(_EVENTS, window.statement_parameters())
     (stuck,) = await snapshot.untyped_rows(
-        _STUCK, {"playbook": params.playbook} | window.statement_values()
+        _STUCK, {"playbook": params.playbook} | window.statement_parameters()
     )
     figures = (
         _ratio("executions_completed", ended, window, "completed", "ended"),
@@ -92,7 +92,7 @@ async def tiles(
         calls=calls["calls"],
         truncated=False,
         **snapshot.freshness,
-        **window.fields(),
+        **window.answer_fields(),
     )
 
 
@@ -161,7 +161,7 @@ async def _sums(
 ) -> Any:
     statement = statements.minutes if window.every == "minute" else statements.hours
     (record,) = await snapshot.untyped_rows(
-        statement, msgspec.structs.asdict(params) | window.statement_values()
+        statement, msgspec.structs.asdict(params) | window.statement_parameters()
     )
     return record
 

@@ -51,7 +51,7 @@ class TrendWindow(msgspec.Struct, frozen=True, kw_only=True):
         """Return the start of the window before it."""
         return self.since - (self.until - self.since)
 
-    def statement_values(self) -> dict[str, Any]:
+    def statement_parameters(self) -> dict[str, Any]:
         """Return the parameters of `trend_statement` except those of its filters."""
         return {
             "since": self.previous_start,
@@ -60,7 +60,7 @@ class TrendWindow(msgspec.Struct, frozen=True, kw_only=True):
             "interval_s": self.interval_s,
         }
 
-    def fields(self) -> dict[str, Any]:
+    def answer_fields(self) -> dict[str, Any]:
         """Return the fields of an answer that describe the window."""
         return {
             "since": self.since,

@@ -17,7 +17,7 @@ from playwright.async_api import Page
 from normalizer.cli import main as normalizer
 from normalizer.embedded.free_ports import find_free_port
 from normalizer.up import stack_files
-from normalizer.up.stack_run import TOPIC_PARTITIONS
+from normalizer.up.stack_run import TOPIC_PARTITION_COUNT
 from projector.cli import main as projector
 from tests.integration.page.browsing import browsing, looking, serving
 from tests.support.command_tree import subcommands
@@ -40,7 +40,7 @@ async def tree(
     """The reader's tree, beside all that `make run ARGS=--no-traffic` runs."""
     copy = stack.folder / f"walk-{database.name}"
     copy_tree(copy, "normalizer", "projector", "simulator", "migrations")
-    topic = Topic(name="noetl.events", partitions=TOPIC_PARTITIONS)
+    topic = Topic(name="noetl.events", partitions=TOPIC_PARTITION_COUNT)
 
     async def create() -> list[int]:
         answer = await admin.create_topics([NewTopic(topic.name, topic.partitions, 1)])

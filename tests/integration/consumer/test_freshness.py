@@ -12,8 +12,8 @@ from normalizer.cli.partition_positions import read_positions, retire_partition
 from normalizer.config.settings import Settings
 from normalizer.embedded import KafkaBroker
 from normalizer.kafka import KafkaPartition
-from normalizer.monitoring.heartbeat import HeartbeatWriter, ObservedLogEnd
-from normalizer.monitoring.monitor import Monitor
+from normalizer.monitoring.monitoring_server import Monitor
+from normalizer.monitoring.source_heartbeat import HeartbeatWriter, ObservedLogEnd
 from normalizer.store.position_changes import PositionChange
 from tests.support.api_client import api_client
 from tests.support.factories import TOPIC, after, envelope, make_batch, recorded_at

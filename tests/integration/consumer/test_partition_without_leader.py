@@ -21,7 +21,7 @@ from normalizer.errors import BrokerUnavailableError
 from normalizer.jobs.engine.throttle import LiveLagMeter
 from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
 from normalizer.kafka import GrouplessClient, KafkaPartition
-from normalizer.monitoring.monitor import Monitor
+from normalizer.monitoring.monitoring_server import Monitor
 from tests.support.probe_client import http_get
 from tests.support.service_runs import running, send, settings_for, until, watching
 from tests.support.stack import Database, Topic
@@ -56,7 +56,7 @@ async def second(kafka_broker: KafkaBroker) -> AsyncIterator[KafkaBroker]:
     """Joined after the topics of groups were made: those are on the first broker."""
     settings = Settings(kafka_bootstrap_servers=(kafka_broker.bootstrap_servers,))
     async with GrouplessClient(settings) as log:
-        await log.group_members("any")
+        await log.group_state_and_size("any")
     async with JoiningBroker(kafka_broker, kafka_broker.folder / "second") as broker:
         yield broker
 

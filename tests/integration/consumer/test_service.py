@@ -229,7 +229,7 @@ async def test_a_fenced_process_leaves_the_partition_until_it_is_assigned_again(
             )
         with structlog.testing.capture_logs() as lines:
             await feed.send(range(5))
-            await until(lambda: partition in zombie.ownership.fenced_for_s())
+            await until(lambda: partition in zombie.ownership.fenced_s_by_partition())
         assert zombie.ownership.unclaimed_partitions() == []
         assert (await feed.position())["owner"] == "younger"
         assert [line["event"] for line in lines if line["log_level"] == "warning"] == [
@@ -330,7 +330,7 @@ async def test_records_that_expired_unread_are_a_gap(
     assert (line["first_offset"], line["next_offset"]) == (4, 7)
     (gap,) = await feed.connection.fetch("select * from projector.gaps")
     assert (gap["first_offset"], gap["next_offset"], gap["reason"]) == (4, 7, "expired")
-    assert service.ownership.expired_ranges == {feed.partition(): (4, 7)}
+    assert service.ownership.last_expired_ranges == {feed.partition(): (4, 7)}
     position = await feed.position()
     assert (position["records"], position["holes"]) == (7, 3)
 
@@ -414,7 +414,7 @@ async def test_sigterm_ends_the_process_in_order(feed: Feed) -> None:
     ]
     assert lines[-1]["stored"] == 20
     async with GrouplessClient(settings) as log:
-        assert await log.group_members(settings.kafka_group_id) == ("Empty", 0)
+        assert await log.group_state_and_size(settings.kafka_group_id) == ("Empty", 0)
 
 
 @ONE_PARTITION

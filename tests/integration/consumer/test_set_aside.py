@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 import structlog
 
-from normalizer.monitoring.monitor import Monitor
+from normalizer.monitoring.monitoring_server import Monitor
 from normalizer.store.session import _SETTINGS
 from tests.support.factories import EXECUTION_ID
 from tests.support.feed import Feed

@@ -8,7 +8,7 @@ import structlog
 
 from normalizer.cli.check import check
 from normalizer.kafka import GrouplessClient
-from tests.integration.monitoring.test_monitor import monitored
+from tests.integration.monitoring.test_monitoring_server import monitored
 from tests.support.feed import Feed
 from tests.support.probe_client import http_get
 from tests.support.service_runs import until

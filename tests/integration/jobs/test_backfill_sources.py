@@ -11,7 +11,7 @@ from normalizer.envelope import Envelope
 from normalizer.jobs.dry_run.diff import RowChange
 from normalizer.jobs.sources.file_source import FileSource
 from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
-from normalizer.store.stored_rows import StoredEventRows
+from normalizer.store.stored_rows import PostgresStoredEvents
 from simulator.kafka_producer import producer as play_into
 from simulator.sent_record import SentRecord
 from tests.support.feed import Feed
@@ -123,10 +123,10 @@ async def test_a_dry_run_searches_only_for_what_may_be_stored(
 ) -> None:
     """In a table an offset is an id, so records lie far apart: each would take a search."""
     searched = 0
-    find_row_ids_at = StoredEventRows.find_row_ids_at
+    find_row_ids_at = PostgresStoredEvents.find_row_ids_at
 
     async def counted(
-        rows: StoredEventRows, wanted: AbstractSet[Coordinates]
+        rows: PostgresStoredEvents, wanted: AbstractSet[Coordinates]
     ) -> dict[Coordinates, int]:
         nonlocal searched
         searched += len(wanted)
@@ -134,7 +134,7 @@ async def test_a_dry_run_searches_only_for_what_may_be_stored(
 
     records = list(simulated_records(300))
     path = write_file(tmp_path / "records.zst", record_lines(records))
-    monkeypatch.setattr(StoredEventRows, "find_row_ids_at", counted)
+    monkeypatch.setattr(PostgresStoredEvents, "find_row_ids_at", counted)
 
     diff = await run_dry(database, FileSource([path]))
 

@@ -18,7 +18,7 @@ from normalizer.jobs import forget
 from normalizer.jobs.forget import ErasureReason, ExecutionToForget, Forget
 from normalizer.jobs.sources.file_source import FileSource
 from normalizer.monitoring.lag import LagMonitor
-from normalizer.monitoring.monitor import insert_drift_findings
+from normalizer.monitoring.monitoring_server import insert_drift_findings
 from normalizer.snowflake import hash_text_id
 from normalizer.store import retrying_session
 from normalizer.store.position_changes import PositionChange, change_position

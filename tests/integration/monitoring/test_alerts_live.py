@@ -24,7 +24,7 @@ from normalizer.config.settings import Settings
 from normalizer.embedded import KafkaBroker, PostgresServer
 from normalizer.embedded.free_ports import find_free_port
 from normalizer.kafka import GroupReader
-from normalizer.monitoring import monitor as monitor_module
+from normalizer.monitoring import monitoring_server as monitor_module
 from normalizer.store.migrate import migrate
 from tests.support.factories import raw_event
 from tests.support.live_alerts import (

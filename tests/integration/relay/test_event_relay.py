@@ -23,8 +23,8 @@ from normalizer.relay.event_pages import (
     RelayRegistration,
     StoredEventReader,
     TransactionSnapshot,
-    first_table_position,
-    parse_table_position,
+    first_events_table_position,
+    parse_events_table_position,
     unregister_relay,
 )
 from normalizer.relay.event_relay import EventRelay
@@ -109,7 +109,7 @@ async def until_position(settings: Settings, *, in_first_pass: bool) -> None:
 
         async def is_there() -> bool:
             committed = await reader.committed_offsets(settings.kafka_group_id, [where])
-            position = parse_table_position(committed.get(where))
+            position = parse_events_table_position(committed.get(where))
             return position is not None and (position.event_id is not None) == in_first_pass
 
         await until(is_there)
@@ -367,17 +367,19 @@ async def _is_zero(connection: asyncpg.Connection, statement: str) -> bool:
 
 
 def test_after_a_restore_into_a_younger_cluster_revisions_are_greater_all_the_same() -> None:
-    old = first_table_position("old", TransactionSnapshot(1 << 40, 1 << 40, 1_000_000_000, 1))
-    new = first_table_position("new", TransactionSnapshot(700, 701, 1_002_000_000, 1))
+    old = first_events_table_position(
+        "old", TransactionSnapshot(1 << 40, 1 << 40, 1_000_000_000, 1)
+    )
+    new = first_events_table_position("new", TransactionSnapshot(700, 701, 1_002_000_000, 1))
 
     assert new.revision_base + 700 > old.revision_base + (1 << 40) + 1_000_000
 
 
 def test_after_a_clock_was_set_back_revisions_of_the_next_registration_are_greater() -> None:
-    old = first_table_position("old", TransactionSnapshot(700, 701, 1_000_000_000, 1))
+    old = first_events_table_position("old", TransactionSnapshot(700, 701, 1_000_000_000, 1))
     old = replace(old, revision=old.revision_base + 900)
 
-    new = first_table_position("new", TransactionSnapshot(800, 801, 500_000_000, 1), old)
+    new = first_events_table_position("new", TransactionSnapshot(800, 801, 500_000_000, 1), old)
 
     assert new.revision_base + 800 > old.revision
 
@@ -455,7 +457,9 @@ async def test_changes_of_large_events_are_sent_in_pages_that_fit_in_memory(
 ) -> None:
     reader = StoredEventReader(database.url)
     await reader.register_relay(RelayRegistration("one", "group"))
-    position = replace(first_table_position("one", TransactionSnapshot(0, 0, 0, 0)), event_id=None)
+    position = replace(
+        first_events_table_position("one", TransactionSnapshot(0, 0, 0, 0)), event_id=None
+    )
     pages = []
     async with connected(database) as connection:
         await connection.execute(INSERT, 1, 2_300)
@@ -506,7 +510,7 @@ async def _set_position(settings: Settings, **fields: int) -> None:
     where = KafkaPartition(settings.kafka_canonical_topic, 0)
     producer = TransactionalProducer(settings, settings.kafka_group_id, where)
     await producer.start()
-    position = parse_table_position(await producer.committed_offset())
+    position = parse_events_table_position(await producer.committed_offset())
     assert position
     await producer.commit((), replace(position, **fields).to_offset_and_metadata())
     await producer.stop()

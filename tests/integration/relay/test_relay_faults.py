@@ -15,7 +15,7 @@ from normalizer.config.settings import Settings
 from normalizer.errors import BrokerUnavailableError
 from normalizer.kafka import KafkaPartition, TransactionalProducer
 from normalizer.relay.kafka_store import KafkaStore, relay_stores
-from normalizer.runtime.pause import LONGEST_BACK_OFF_S
+from normalizer.runtime.backoff import LONGEST_BACK_OFF_S
 from tests.support.factories import raw_event
 from tests.support.relay_runs import (
     PARTITIONS,

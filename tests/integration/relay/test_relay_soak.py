@@ -14,7 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from normalizer.embedded import KafkaBroker
 from normalizer.kafka.transactional_producer import TRANSACTION_TIMEOUT_MS
 from normalizer.relay.kafka_store import relay_stores
-from normalizer.runtime.pause import wait_at_most
+from normalizer.runtime.backoff import wait_at_most
 from tests.integration.simulator.test_simulator_soak import EVENTS, KILLS, MILLION, Timed
 from tests.support.relay_runs import (
     PARTITIONS,

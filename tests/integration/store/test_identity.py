@@ -17,7 +17,7 @@ from normalizer.envelope import Envelope
 from normalizer.store.committed_batch import CommittedBatch
 from normalizer.store.session import Session
 from normalizer.store.store import Store
-from normalizer.store.stored_rows import StoredEventRows
+from normalizer.store.stored_rows import PostgresStoredEvents
 from tests.support.factories import after, envelope, make_batch
 from tests.support.merging import jsonb_text
 from tests.support.stack import Database
@@ -95,7 +95,7 @@ async def stored_digests(database: Database, values: list[bytes]) -> list[Digest
     session = Session(database.url, application_name="t", command_timeout_s=60.0, settings={})
     try:
         return await session.run(
-            lambda connection: StoredEventRows(connection).jsonb_digests(values)
+            lambda connection: PostgresStoredEvents(connection).jsonb_digests(values)
         )
     finally:
         session.terminate()

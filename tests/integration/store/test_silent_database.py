@@ -9,8 +9,8 @@ import asyncpg
 import pytest
 
 from normalizer.kafka import KafkaPartition
-from normalizer.monitoring import heartbeat
-from normalizer.monitoring.heartbeat import HeartbeatWriter, ObservedLogEnd
+from normalizer.monitoring import source_heartbeat
+from normalizer.monitoring.source_heartbeat import HeartbeatWriter, ObservedLogEnd
 from normalizer.store.migrate import _connected as migrating
 from normalizer.store.read_only import read_only_connection
 from projector.database_session import open_connection as projecting
@@ -37,7 +37,7 @@ async def test_a_heartbeat_gives_up_and_the_next_one_is_reported(
 
         with monkeypatch.context() as impatient:
             # The connection is opened within this time too.
-            impatient.setattr(heartbeat, "HEARTBEAT_TIMEOUT_S", 2.0)
+            impatient.setattr(source_heartbeat, "HEARTBEAT_TIMEOUT_S", 2.0)
             async with asyncio.timeout(PATIENCE_S):
                 await beats.send({partition: claim}, seen, ())
         assert proxy.lost.is_set()

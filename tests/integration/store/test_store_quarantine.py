@@ -116,7 +116,10 @@ async def test_a_batch_with_a_rejected_row_is_let_go_without_the_collector(
     """The collector looks once in many batches: what it has to find stays that long."""
     async with refusing(database, "22000"):
         batch = make_batch(*events(7), claim=await claimed(store))
-        theirs = [batch, *(outcome for _, outcomes in batch.items() for outcome in outcomes)]
+        theirs = [
+            batch,
+            *(outcome for _, outcomes in batch.records_with_outcomes() for outcome in outcomes),
+        ]
         held = [sys.getrefcount(one) for one in theirs]
         gc.disable()
         try:

@@ -17,7 +17,7 @@ from normalizer.errors import FatalError
 from normalizer.snowflake import derive_id
 from normalizer.store import stored_rows
 from normalizer.store.store import Store
-from normalizer.store.stored_rows import _MAX_GAP_OFFSETS, StoredEventRows, _runs
+from normalizer.store.stored_rows import _MAX_GAP_OFFSETS, PostgresStoredEvents, _runs
 from projector.database_session import open_connection as projecting
 from projector.repair.repair import RepairRequest, repair
 from tests.support.factories import (
@@ -225,7 +225,7 @@ async def test_the_position_remembers_the_last_record_and_keeps_it_over_holes(st
 
     again = await claimed(store)
 
-    (_, _), (last, _) = batch.items()
+    (_, _), (last, _) = batch.records_with_outcomes()
     assert (again.last_offset, again.last_recorded_ms, again.last_crc) == (
         1,
         RECORDED_MS + 1,
@@ -290,7 +290,7 @@ async def test_records_far_apart_are_found_without_those_between_them(
     await store.write(make_batch(*(envelope(at) for at in range(100)), claim=claim))
     wanted = {(TOPIC, 0, 0, at, 0) for at in (3, 70, *range(10_000, 900_000, 30_000))}
 
-    found = await StoredEventRows(connection).find_row_ids_at(wanted)
+    found = await PostgresStoredEvents(connection).find_row_ids_at(wanted)
 
     assert found == {(TOPIC, 0, 0, at, 0): snowflake(at) for at in (3, 70)}
     assert sum(last + 1 - first for *_, first, last, _ in _runs(wanted)) < 2 * _MAX_GAP_OFFSETS
@@ -598,7 +598,7 @@ async def test_the_loop_is_free_only_while_the_database_works_on_the_rows(
             writing = asyncio.create_task(store.write(batch))
             await wait_for_lock(other, "one")
 
-            assert store.may_normalize.is_set() is is_free
+            assert store.normalizing_gate.is_set() is is_free
         await writing
 
-    assert store.may_normalize.is_set()
+    assert store.normalizing_gate.is_set()

@@ -11,7 +11,7 @@ import structlog
 
 from normalizer.core.batch import Batch
 from normalizer.errors import RetryableError, StoreUnavailableError
-from normalizer.monitoring.monitor import Monitor
+from normalizer.monitoring.monitoring_server import Monitor
 from normalizer.store.session import Session
 from normalizer.store.store import Store
 from normalizer.store.write_retry import InFlightBatch, write_with_retry

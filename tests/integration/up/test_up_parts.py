@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from normalizer.embedded import EmbeddedError
-from normalizer.up.supervisor import ChildProgram, Supervisor
+from normalizer.up.supervisor import SupervisedProgram, Supervisor
 
 _ENV = {"PATH": os.defpath}
 
 
-def _program(log: Path, script: str, name: str = "program") -> ChildProgram:
-    return ChildProgram(name, ["/bin/sh", "-c", script], env=_ENV, log=log, stop_s=5.0)
+def _program(log: Path, script: str, name: str = "program") -> SupervisedProgram:
+    return SupervisedProgram(name, ["/bin/sh", "-c", script], env=_ENV, log=log, stop_s=5.0)
 
 
 async def _keep(parts: Supervisor, said: list[str], started: asyncio.Event) -> None:
@@ -32,7 +32,7 @@ async def test_a_program_that_cannot_run_is_given_up_with_its_last_words(tmp_pat
 
 async def test_a_program_deaf_to_sigterm_is_killed_after_its_deadline(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    program = ChildProgram(
+    program = SupervisedProgram(
         "deaf",
         ["/bin/sh", "-c", "trap '' TERM; echo ready; while :; do :; done"],
         env=_ENV,

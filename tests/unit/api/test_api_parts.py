@@ -20,7 +20,7 @@ from normalizer.core.shapes import SHAPES
 from normalizer.errors import REJECTION_REASONS, ConfigurationError
 from projector.api import serve_command
 from projector.api.answers import ApiAnswer, ApiRow
-from projector.api.api_errors import ERRORS, ApiError, BusyError
+from projector.api.api_errors import API_ERRORS, ApiError, BusyError
 from projector.api.api_metrics import ApiMetrics, RecentOutcomes, StepCallCounts
 from projector.api.api_reference import api_reference_as_html
 from projector.api.endpoints import ENDPOINTS
@@ -174,7 +174,7 @@ def api_page() -> str:
     return api_reference_as_html(build_document(ENDPOINTS, token=True)).decode()
 
 
-@pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.reason)
+@pytest.mark.parametrize("kind", API_ERRORS, ids=lambda kind: kind.reason)
 def test_every_error_is_a_problem_that_the_page_describes(
     kind: type[ApiError], api_page: str
 ) -> None:
@@ -270,7 +270,9 @@ def test_the_format_that_is_wanted_most_is_sent(accept: str, form: str) -> None:
 
 
 def test_an_error_that_passes_says_when_to_try_again() -> None:
-    waits = {kind.reason: problem_response(kind("x")).headers.get("Retry-After") for kind in ERRORS}
+    waits = {
+        kind.reason: problem_response(kind("x")).headers.get("Retry-After") for kind in API_ERRORS
+    }
 
     assert {reason for reason, wait in waits.items() if wait} == {"busy", "database_unavailable"}
 

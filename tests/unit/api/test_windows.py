@@ -68,7 +68,7 @@ def test_minutes_that_are_dear_are_read_for_short_windows(query: str, minutes: b
 def test_a_list_begins_and_ends_where_counts_do_unless_bounds_are_given(
     query: str, since: str, until: str
 ) -> None:
-    bounds = parameters(query).bounds(NOW)
+    bounds = parameters(query).rounded_bounds(NOW)
 
     assert (f"{bounds[0]:%H:%M:%S}", f"{bounds[1]:%H:%M:%S}") == (since, until)
 
@@ -96,6 +96,6 @@ def test_every_window_is_rounded_out_to_whole_buckets(
 
 @pytest.mark.parametrize("since", ["2016-12-31T23:59:60Z", "2017-01-01T00:59:60%2B01:00"])
 def test_a_leap_second_is_the_second_after_it(since: str) -> None:
-    at = parameters(f"since={since}&until=2017-01-01T01:00:00Z").bounds(NOW)[0]
+    at = parameters(f"since={since}&until=2017-01-01T01:00:00Z").rounded_bounds(NOW)[0]
 
     assert at == datetime(2017, 1, 1, tzinfo=UTC)

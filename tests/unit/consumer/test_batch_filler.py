@@ -114,7 +114,7 @@ def make_filler(
 
 
 def count_records(filled: FilledBatch | None) -> int:
-    return len([*filled.batch.items()]) if filled else 0
+    return len([*filled.batch.records_with_outcomes()]) if filled else 0
 
 
 async def test_few_records_are_fetched_before_the_batch_is_due_and_when_it_is() -> None:

@@ -20,7 +20,7 @@ RECORDS = 1_000
 PARTITION = KafkaPartition("topic", 0)
 
 
-async def fill(may_normalize: asyncio.Event, builder: BatchBuilder) -> None:
+async def fill(normalizing_gate: asyncio.Event, builder: BatchBuilder) -> None:
     """Normalize RECORDS records by Python's rules, which takes many slices."""
     membership = SimpleNamespace(
         ownership=None, stopping=asyncio.Event(), note_progress=lambda _: None
@@ -32,7 +32,7 @@ async def fill(may_normalize: asyncio.Event, builder: BatchBuilder) -> None:
             cast("Any", membership),
             lambda _: contextlib.nullcontext(),
             tasks,
-            may_normalize,
+            normalizing_gate,
         )
         records = [raw_record(offset, raw_event()) for offset in range(RECORDS)]
         chunk = FetchedChunk(
@@ -44,13 +44,13 @@ async def fill(may_normalize: asyncio.Event, builder: BatchBuilder) -> None:
 
 async def test_slices_wait_for_short_statements(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(intake, "_SHORT_STATEMENTS_WAIT_S", DEADLINE_S)
-    may_normalize, builder = asyncio.Event(), BatchBuilder()
+    normalizing_gate, builder = asyncio.Event(), BatchBuilder()
 
-    filling = asyncio.create_task(fill(may_normalize, builder))
+    filling = asyncio.create_task(fill(normalizing_gate, builder))
     await moment(0.05)
 
     assert builder.rows == 0
-    may_normalize.set()
+    normalizing_gate.set()
     await filling
     assert builder.rows == RECORDS
 

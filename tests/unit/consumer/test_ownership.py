@@ -51,7 +51,7 @@ def test_a_partition_is_unclaimed_until_its_claim_and_after_its_release() -> Non
 
     ownership.note_claim(ONE, _claim(1), log_end=9)
     while_claimed = ownership.unclaimed_partitions()
-    ownership.release_claim(ONE, epoch=1)
+    ownership.release_for_new_claim(ONE, epoch=1)
 
     assert (before, while_claimed, ownership.unclaimed_partitions()) == ([ONE], [], [ONE])
 
@@ -60,7 +60,7 @@ def test_a_batch_of_an_older_claim_changes_nothing() -> None:
     ownership = _ownership()
     ownership.note_claim(ONE, newer := _claim(2), log_end=9)
 
-    ownership.release_claim(ONE, epoch=1)
+    ownership.release_for_new_claim(ONE, epoch=1)
     ownership.set_partition_aside(ONE, epoch=1)
     ownership.drop_claim(ONE, 1, FENCED)
 
@@ -71,7 +71,7 @@ def test_a_partition_that_leaves_claimed_is_neither_read_nor_a_suspect() -> None
     ownership = _ownership()
     reader = cast("Any", ownership)._reader
     leaves: tuple[Callable[[], None], ...] = (
-        lambda: ownership.release_claim(ONE, 1),
+        lambda: ownership.release_for_new_claim(ONE, 1),
         lambda: ownership.set_partition_aside(ONE, 1),
         lambda: ownership.drop_claim(ONE, 1, FENCED),
         lambda: ownership.stop_partition(ONE, MOVED),
@@ -95,7 +95,7 @@ def test_a_stopped_partition_is_claimed_again_once_an_operator_moves_its_positio
     ownership.note_claim(ONE, _claim(1), log_end=9)
     ownership.stop_partition(ONE, MOVED)
 
-    ownership.release_claim(ONE, epoch=1)
+    ownership.release_for_new_claim(ONE, epoch=1)
     after_rollback = ownership.unclaimed_partitions()
     ownership.drop_claim(ONE, 1, MOVED)
 
@@ -126,7 +126,7 @@ def test_only_a_partition_to_claim_or_verify_is_unreachable() -> None:
 
     assert to_claim == {ONE: "its leader doesn't answer"}
     assert (claimed, dict(ownership.unreachable_partitions)) == ({}, {})
-    assert ownership.fenced_for_s() == {ONE: 0.0}
+    assert ownership.fenced_s_by_partition() == {ONE: 0.0}
 
 
 def test_every_state_has_transitions() -> None:

@@ -11,10 +11,10 @@ from normalizer.core.batch import (
     BatchBuilder,
     LastRecord,
     RecordOutcomes,
+    last_record_from_raw,
     record_crc,
-    to_last_record,
 )
-from normalizer.core.raw_record import OversizedRecord
+from normalizer.core.raw_record import OversizedRecordFacts
 from normalizer.errors import RestartNeededError
 from normalizer.kafka import KafkaPartition
 from normalizer.store.claim import Claim
@@ -47,7 +47,9 @@ def test_halving_to_the_end_gives_every_record_once_and_in_order(count: int) -> 
 
     cut = pieces(batch)
 
-    assert [list(piece.items()) for piece in cut] == [[item] for item in batch.items()]
+    assert [list(piece.records_with_outcomes()) for piece in cut] == [
+        [item] for item in batch.records_with_outcomes()
+    ]
 
 
 def test_pieces_merge_on_to_each_other_and_share_out_the_holes() -> None:
@@ -95,7 +97,7 @@ def test_a_partition_of_holes_alone_stays_whole_and_is_in_one_half_only() -> Non
 def test_a_record_is_known_again_by_its_offset_time_and_crc() -> None:
     record = raw_record(7, recorded_ms=5, key=b"a", value=b"b")
 
-    assert to_last_record(record) == LastRecord(7, 5, zlib.crc32(b"a\0b"))
+    assert last_record_from_raw(record) == LastRecord(7, 5, zlib.crc32(b"a\0b"))
 
 
 def test_the_crc_tells_key_from_value() -> None:
@@ -106,7 +108,7 @@ def test_the_crc_tells_key_from_value() -> None:
 
 
 def test_a_record_that_was_cut_has_the_checksum_of_the_whole_one() -> None:
-    cut = OversizedRecord(value_bytes=9, record_bytes=9, sha256=b"s", crc=7)
+    cut = OversizedRecordFacts(value_bytes=9, record_bytes=9, sha256=b"s", crc=7)
 
     assert record_crc(raw_record(value=b"begin", cut=cut)) == 7
 

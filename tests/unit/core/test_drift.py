@@ -5,7 +5,7 @@ from typing import Any
 
 from normalizer.core.batch import Batch, PartitionBatch
 from normalizer.core.drift import (
-    MAX_EXAMPLE_LETTERS,
+    MAX_EXAMPLE_CHARS,
     MAX_FINDINGS_PER_SHAPE,
     MAX_INSPECTED_EVENTS_A_SECOND,
     DriftDetector,
@@ -91,7 +91,7 @@ def test_no_more_than_a_sample_of_a_second_is_looked_at() -> None:
 def test_made_up_keys_and_long_values_are_bounded() -> None:
     drift_detector = DriftDetector()
     keys = {
-        f"key_{number}": "x" * (MAX_EXAMPLE_LETTERS + 9)
+        f"key_{number}": "x" * (MAX_EXAMPLE_CHARS + 9)
         for number in range(MAX_FINDINGS_PER_SHAPE * 2)
     }
 
@@ -99,7 +99,7 @@ def test_made_up_keys_and_long_values_are_bounded() -> None:
     found = drift_detector.take_findings()
 
     assert len(found) == MAX_FINDINGS_PER_SHAPE
-    assert {len(one.example) for one in found} == {MAX_EXAMPLE_LETTERS}
+    assert {len(one.example) for one in found} == {MAX_EXAMPLE_CHARS}
 
 
 def test_hostile_records_are_looked_at_and_what_is_found_can_be_stored() -> None:

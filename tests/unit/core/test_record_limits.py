@@ -12,7 +12,7 @@ from normalizer.core.decode.record_limits import (
     is_slow_to_normalize,
 )
 from normalizer.core.normalize import Normalizer
-from normalizer.core.raw_record import OversizedRecord, RawRecord
+from normalizer.core.raw_record import OversizedRecordFacts, RawRecord
 from normalizer.envelope import Envelope, Normalized, Rejected
 from normalizer.jsontext import is_deeper
 
@@ -175,7 +175,7 @@ def test_a_record_is_heavy_by_its_bytes_or_by_how_much_is_in_it(
 
 def test_a_record_is_too_large_by_its_key_and_headers_too() -> None:
     held = RawRecord(b"{}", key=b"k" * MAX_RECORD_BYTES)
-    cut = OversizedRecord(value_bytes=2, record_bytes=MAX_RECORD_BYTES + 1, sha256=b"s", crc=7)
+    cut = OversizedRecordFacts(value_bytes=2, record_bytes=MAX_RECORD_BYTES + 1, sha256=b"s", crc=7)
 
     for record in (held, RawRecord(b"{}", cut=cut)):
         (rejected,) = NORMALIZE(record)

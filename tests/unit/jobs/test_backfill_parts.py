@@ -22,7 +22,7 @@ from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, ESTIMATE_ROW_COUNT_S
 from normalizer.jobs.engine.job_run import RunTotals
 from normalizer.jobs.engine.job_spec import JobSpec
 from normalizer.jobs.engine.run_progress import RunProgressPrinter
-from normalizer.jobs.engine.throttle import LiveLag, LiveLagHistory, Throttle
+from normalizer.jobs.engine.throttle import LiveLag, LogEndHistory, Throttle
 from normalizer.jobs.sources.field_defaults import FieldDefaults
 from normalizer.jobs.sources.job_source import ReadPosition, SourcePage
 from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
@@ -126,7 +126,7 @@ def test_a_page_cut_into_pieces_loses_no_offset(offsets: set[int], size: int) ->
 
 
 def test_records_wait_since_the_log_was_first_seen_beyond_them() -> None:
-    history = LiveLagHistory()
+    history = LogEndHistory()
     for now_s, end in ((0.0, 10), (1.0, 10), (2.0, 25), (3.0, 40)):
         history.add_end_offsets(now_s, {ONE: end})
 

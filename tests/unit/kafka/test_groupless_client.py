@@ -53,7 +53,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_a_group_without_the_right_to_see_it_is_a_missing_right() -> None:
     with pytest.raises(FatalError, match=f"group {GROUP}: authorization: .* --group {GROUP}$"):
-        await make_reader(GroupAuthorizationFailedError.errno).group_members(GROUP)
+        await make_reader(GroupAuthorizationFailedError.errno).group_state_and_size(GROUP)
 
 
 @pytest.mark.parametrize(
@@ -65,15 +65,18 @@ async def test_a_group_without_the_right_to_see_it_is_a_missing_right() -> None:
     ],
 )
 async def test_a_coordinator_that_is_not_ready_is_called_again(error: Any) -> None:
-    assert await make_reader(error.errno, error.errno, 0).group_members(GROUP) == ("Stable", 3)
+    assert await make_reader(error.errno, error.errno, 0).group_state_and_size(GROUP) == (
+        "Stable",
+        3,
+    )
 
     with pytest.raises(BrokerUnavailableError, match=f"group {GROUP}: {error.__name__}$"):
-        await make_reader(*[error.errno] * 100).group_members(GROUP)
+        await make_reader(*[error.errno] * 100).group_state_and_size(GROUP)
 
 
 async def test_any_other_error_of_a_group_is_named() -> None:
     with pytest.raises(BrokerUnavailableError, match=f"group {GROUP}: InvalidGroupIdError$"):
-        await make_reader(InvalidGroupIdError.errno, 0).group_members(GROUP)
+        await make_reader(InvalidGroupIdError.errno, 0).group_state_and_size(GROUP)
 
 
 async def test_settings_of_a_topic_are_none_or_a_missing_right_or_an_error_by_its_name() -> None:

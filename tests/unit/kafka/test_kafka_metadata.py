@@ -9,7 +9,7 @@ from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.consumer.subscription_state import SubscriptionState
 
 from normalizer.kafka.client_setup import RETRY_BACKOFF_S, limit_metadata_requests
-from normalizer.runtime.pause import wait_at_most
+from normalizer.runtime.backoff import wait_at_most
 from tests.support.waiting import moment
 
 ZERO = TopicPartition("t", 0)

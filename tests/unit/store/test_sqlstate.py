@@ -10,7 +10,7 @@ import pytest
 from normalizer.errors import FatalError, StoreUnavailableError
 from normalizer.store.sqlstate import (
     ErrorCause,
-    find_error_cause,
+    classify_database_error,
     find_failed_copy_line,
     translate_error,
 )
@@ -132,7 +132,7 @@ RAISED = {
 def test_an_error_is_of_its_fault_and_raised_as_that(case: Case, code: str) -> None:
     error = rejection(code, **case.fields)
 
-    assert {find_error_cause(error, copying=one) for one in case.copying} == {case.fault}
+    assert {classify_database_error(error, copying=one) for one in case.copying} == {case.fault}
     assert isinstance(translate_error(error), RAISED.get(case.fault, Exception))
 
 
@@ -158,7 +158,7 @@ def test_the_projection_that_an_error_comes_from_is_named() -> None:
     ],
 )
 def test_a_value_that_the_client_cannot_encode_is_the_records_fault(error: Exception) -> None:
-    assert find_error_cause(error, copying=True) is ErrorCause.RECORD
+    assert classify_database_error(error, copying=True) is ErrorCause.RECORD
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_a_value_that_the_client_cannot_encode_is_the_records_fault(error: Excep
     ],
 )
 def test_a_connection_that_is_gone_is_the_moments_fault(error: Exception) -> None:
-    assert find_error_cause(error, copying=True) is ErrorCause.TRANSIENT
+    assert classify_database_error(error, copying=True) is ErrorCause.TRANSIENT
     assert isinstance(translate_error(error), StoreUnavailableError)
 
 

@@ -45,7 +45,7 @@ class Log(SingleTryWriter):
         self.on_failure: Callable[[], None] = lambda: None
 
     async def write(self, batch: Batch, *, projections: bool = True) -> OutcomeTotals:
-        items = list(batch.items())
+        items = list(batch.records_with_outcomes())
         self.tried.append(len(items))
         if next(self.outages, False) or any(record.offset in self.poison for record, _ in items):
             self.on_failure()

@@ -16,7 +16,7 @@
 --     1. list the ends, claims, and starts in the log, and the known begins of attempts
 --     2. divide the log into parts, each from a known begin to the next
 --     3. find the claims and starts with which more attempts began within a part
-create or replace function projector.correct_attempt_begins(
+create or replace function projector.correct_log_positions(
     events projector.call_event[], attempts projector.call_attempt[]
 )
     returns setof projector.call_attempt
@@ -27,7 +27,7 @@ as $$
 begin
     return query
         with attempt as (
-            select * from unnest(correct_attempt_begins.attempts)
+            select * from unnest(correct_log_positions.attempts)
         ),
         -- 1. An end doesn't end its attempt if a later call ends next. find_attempts has the same
         -- rule for the order of the clocks, and has to compare the ends of each number separately.
@@ -43,7 +43,7 @@ begin
                              true
                          ) as ends_attempt,
                      null::integer as begun_attempt
-            from     unnest(correct_attempt_begins.events)
+            from     unnest(correct_log_positions.events)
             where    log_position is not null
             and      (end_slot is not null or role in ('claimed', 'started'))
             group by nth_command, role, end_slot, created_at

@@ -24,11 +24,11 @@ from normalizer.consumer.service import Service
 from normalizer.core.drift import DriftFinding
 from normalizer.errors import StoreUnavailableError
 from normalizer.monitoring.gauges import GaugeCollector
-from normalizer.monitoring.heartbeat import HeartbeatWriter
 from normalizer.monitoring.lag import LagMonitor
 from normalizer.monitoring.probes import HttpResponse, ProbeServer, probe_response
+from normalizer.monitoring.source_heartbeat import HeartbeatWriter
+from normalizer.runtime.backoff import wait_at_most
 from normalizer.runtime.logging_setup import get_logger, log_unexpected_error
-from normalizer.runtime.pause import wait_at_most
 from normalizer.runtime.version import VERSION
 from normalizer.store.reconnecting_connection import ReconnectingConnection
 from normalizer.store.sqlstate import DATA_CORRUPTED_CODES, STATEMENT_ERRORS
@@ -111,7 +111,9 @@ class Monitor:
                 "reasons": reasons,
                 "degraded": list(self.describe_degraded_partitions()),
                 "partitions": service.count_partitions_by_state(),
-                "gaps": {str(one): gap for one, gap in service.ownership.expired_ranges.items()},
+                "gaps": {
+                    str(one): gap for one, gap in service.ownership.last_expired_ranges.items()
+                },
                 "lag_records": self.lag_monitor.lag_records,
                 "version": VERSION,
             },
@@ -144,7 +146,7 @@ class Monitor:
         waiting = [one for one in ownership.unclaimed_partitions() if one not in named]
         if waiting:
             yield f"partitions assigned but not claimed: {', '.join(map(str, waiting))}"
-        for partition, age_s in service.ownership.fenced_for_s().items():
+        for partition, age_s in service.ownership.fenced_s_by_partition().items():
             if age_s >= MAX_FENCED_S:
                 yield f"partition {partition} was claimed by another process {age_s:.0f} s ago"
         yield from service.intake.describe_records_killing_helper()

@@ -18,9 +18,9 @@ from normalizer.config.settings import Settings
 from normalizer.consumer.service import Service
 from normalizer.core.previous_owner import RECORD_BLAMED
 from normalizer.errors import REJECTION_REASONS
-from normalizer.monitoring import monitor as monitor_module
+from normalizer.monitoring import monitoring_server as monitor_module
 from normalizer.monitoring.lag import SERVER_STATUS_SQL
-from normalizer.monitoring.monitor import Monitor
+from normalizer.monitoring.monitoring_server import Monitor
 from normalizer.observability.metric_catalog import METRICS
 from normalizer.store.store import Store
 from tests.integration.jobs.test_redrive import as_user
@@ -182,7 +182,7 @@ async def test_a_stopped_partition_is_a_reason_and_others_go_on(feed: Feed) -> N
         await feed.connection.execute(
             "update normalizer.source_positions set cluster_id = 'another' where partition = 1"
         )
-        service.ownership.release_claim(
+        service.ownership.release_for_new_claim(
             feed.partition(1),
             service.ownership.current_claims[feed.partition(1)].epoch,
         )

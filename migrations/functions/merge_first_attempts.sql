@@ -13,7 +13,7 @@
 -- If both have a value, the lesser one wins. Merging in any order has the same result. The values
 -- are those of project_calls and derive_calls (tests/rules/test_migrations.py,
 -- test_an_attempt_is_the_least_of_its_values_in_each_of_the_three_places).
-create or replace function projector.merge_calls(
+create or replace function projector.merge_first_attempts(
     changes projector.call_change[], rebuilt projector.call_command[],
     out to_recount projector.call_id[], out retries_and_failures projector.call_id[]
 )
@@ -32,9 +32,9 @@ begin
         select   execution_id, command_id, 0, begun_at, issued_at, claimed_at, started_at,
                  call_finished_at(outcome_ranked), outcome_ranked, duration_ranked, error_ranked,
                  step_ranked, worker_ranked, max_attempts_ranked, iteration, is_numbered
-        from     unnest(merge_calls.changes)
+        from     unnest(merge_first_attempts.changes)
         where    (execution_id, command_id) not in (
-                     select execution_id, command_id from unnest(merge_calls.rebuilt)
+                     select execution_id, command_id from unnest(merge_first_attempts.rebuilt)
                  )
         order by execution_id, command_id
         on conflict (execution_id, command_id, attempts)
@@ -72,6 +72,6 @@ begin
 end
 $$;
 
-revoke execute on function projector.merge_calls(
+revoke execute on function projector.merge_first_attempts(
     projector.call_change[], projector.call_command[]
 ) from public;

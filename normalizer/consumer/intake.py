@@ -60,7 +60,7 @@ class Intake:
         self._membership = membership
         self._ownership = membership.ownership
         self._measure_stage = measure_stage
-        self._may_normalize = normalizing_gate
+        self._normalizing_gate = normalizing_gate
         self._normalizer = normalizer
         self.normalizing_helper = NormalizingHelper(
             settings.redact_keys, normalizer.shapes, answer_s=settings.progress_timeout_s
@@ -116,8 +116,8 @@ class Intake:
     async def _make_way(self) -> None:
         """Let other tasks run, and wait for short SQL statements."""
         await asyncio.sleep(0)
-        if not self._may_normalize.is_set():
-            await wait_at_most(self._may_normalize, _SHORT_STATEMENTS_WAIT_S)
+        if not self._normalizing_gate.is_set():
+            await wait_at_most(self._normalizing_gate, _SHORT_STATEMENTS_WAIT_S)
 
     def _add(
         self,

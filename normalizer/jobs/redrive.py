@@ -226,14 +226,8 @@ class QuarantineSource:
         own, so every entry gets the record's rejection.
         """
         failures: defaultdict[EntryCoordinates, dict[int, tuple[str, str]]] = defaultdict(dict)
-        for (
-            topic,
-            incarnation,
-            partition,
-            offset,
-            index,
-        ), why in outcomes_by_kind.excluded.items():
-            failures[topic, incarnation, partition, offset][index] = ("gone", why)
+        for event, why in outcomes_by_kind.excluded.items():
+            failures[event[:4]][event[4]] = ("gone", why)
         for record, rejected in outcomes_by_kind.rejections:
             failures[_entry_coordinates(record)][rejected.index] = ("rejected", rejected.detail)
         entry_outcomes = []

@@ -215,8 +215,9 @@ class BatchPlanner:
             }
             if any(source_log_key(row) not in ours for row in write_plan.updates):
                 self.shared_batches_left = _SHARED_BATCHES
+        may_be_shared = self.shared_batches_left > 0
         self.shared_batches_left = max(self.shared_batches_left - 1, 0)
-        return self.shared_batches_left > 0
+        return may_be_shared
 
 
 def _updating_records(

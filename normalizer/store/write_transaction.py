@@ -60,8 +60,7 @@ class WriteTransaction:
     after the last one. In between, this transaction sets it while the database works on the
     inserted rows. That's the longest step, and it needs the event loop only to send the rows, so
     the loop can normalize records. Other statements would wait for a slice of that work. Most are
-    short.
-    An UPDATE of many rows isn't, because it runs the same triggers. It slows normalizing down.
+    short. An UPDATE of many rows runs the same triggers and isn't, but it's rare.
     """
 
     def __init__(
@@ -69,7 +68,7 @@ class WriteTransaction:
     ) -> None:
         self._positions = positions
         self._planner = planner
-        self._may_normalize = normalizing_gate
+        self._normalizing_gate = normalizing_gate
 
     async def write_batch(
         self, connection: asyncpg.Connection, batch: Batch, progress: WriteProgress
@@ -140,11 +139,11 @@ class WriteTransaction:
     ) -> list[Placement]:
         """Insert and change the rows of the plan. Returns the placement of each event."""
         write_plan = plan.write_plan
-        self._may_normalize.set()
+        self._normalizing_gate.set()
         try:
             await copy_rows(connection, write_plan.inserts, batch_id)
         finally:
-            self._may_normalize.clear()
+            self._normalizing_gate.clear()
         await update_rows(connection, write_plan.updates)
         await insert_merged_records(connection, plan.unstored_merges())
         return plan.final_placements()
@@ -189,15 +188,15 @@ def _count_outcomes(
 
     A rejection that isn't new counts as a duplicate, just as an event that's stored already does.
     """
-    sorted_parts = outcomes_by_kind.parts
-    placements_by_part = _split(placements, [one.events for one in sorted_parts])
-    newly_by_part = _split(newly_quarantined, [one.rejections for one in sorted_parts])
+    counted_parts = outcomes_by_kind.parts
+    placements_by_part = _split(placements, [one.events for one in counted_parts])
+    newly_by_part = _split(newly_quarantined, [one.rejections for one in counted_parts])
     totals = []
-    for part, sorted_part, placements_in_part, newly_in_part in zip(
-        parts, sorted_parts, placements_by_part, newly_by_part, strict=True
+    for part, counted_part, placements_in_part, newly_in_part in zip(
+        parts, counted_parts, placements_by_part, newly_by_part, strict=True
     ):
         counts = OutcomeCounter()
-        counts.add("ignored", sorted_part.ignored)
+        counts.add("ignored", counted_part.ignored)
         counts.add_placements(placements_in_part)
         for is_new in newly_in_part:
             counts.add("quarantined" if is_new else "duplicate")

@@ -33,9 +33,8 @@ _HOURS_AT_ONCE: Final = 1_000
 _LEAST_ID: Final = -(1 << 63)
 
 Location = datetime | int
-"""Where a projection can differ from the events: an hour, or an execution id. A variable named `at`
-holds one. A divergence is such a location that differs, in one row or in more. A `divergent` number
-counts rows."""
+"""Where a projection can differ from the events: an hour or an execution id, often called `at`. A
+divergence is one location, however many of its rows differ. `divergent` counts rows."""
 
 
 class VerifyScope(msgspec.Struct, frozen=True, kw_only=True):

@@ -144,8 +144,8 @@ async def run_self_tests(
             return 0  # its events are gone, so the next range runs them
         if (found.actual_only, found.expected_only) != (test.actual_only, test.expected_only):
             message = (
-                f"{comparison.name}: the comparison failed its self-test, because a {name} row "
-                "went unnoticed. So its verdicts can't be trusted"
+                f"{comparison.name}: the comparison failed its self-test, because it "
+                f"reported a {name} row wrongly. So its verdicts can't be trusted"
             )
             raise FatalError(message)
     return len(_SELF_TESTS)

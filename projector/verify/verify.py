@@ -123,7 +123,7 @@ class _ComparisonRun:
             verdict.repaired += differing
             found = await compare_range(self._connection, self._comparison, verify_range)
             verdict.repaired -= min(found.differing, differing)
-        archived = 0
+        archived = 0  # only for the reader, so it needn't be of the same snapshot
         if self._comparison.archived is not None:
             archived = await self._connection.fetchval(
                 self._comparison.archived, *verify_range.query_parameters

@@ -27,7 +27,7 @@ class _EachKey(KeyChecker):
 
 
 one_by_one = Sanitizer(["iban", "NAME"])
-setattr(one_by_one, "keys", _EachKey(one_by_one.texts, one_by_one.secret_members))  # noqa: B010 - Final
+setattr(one_by_one, "keys", _EachKey(one_by_one.texts, one_by_one.secrets_by_neighbor))  # noqa: B010 - Final
 
 _JWT = ".".join(base64.urlsafe_b64encode(part).decode() for part in (b'{"alg":"HS256"}', b"x" * 30))
 

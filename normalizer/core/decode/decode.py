@@ -7,7 +7,7 @@ sign, and so does everything else that mustn't be stored, so other texts aren't 
 
 The first check that fails gives the reason. The checks run in this order:
 
-1. too_large: the bytes of the value and of the record (`check_size`, before this module)
+1. too_large: the bytes of the value and of the record (`check_record_size`, before this module)
 2. unsupported_framing: what follows the header of a schema registry isn't JSON
 3. invalid_utf8
 4. invalid_json, here and below also for each text within the record

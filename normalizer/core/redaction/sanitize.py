@@ -55,8 +55,8 @@ class Sanitizer:
         self.has_sign: Final = self.prefilter.has_sign
         self.sign_search_for: Final = self.prefilter.sign_search_for
         self.texts: Final = TextRedactor(redaction.secrecy, self.has_sign)
-        self.secret_members: Final = SecretByNeighborFinder(self.texts)
-        self.keys: Final = KeyChecker(self.texts, self.secret_members)
+        self.secrets_by_neighbor: Final = SecretByNeighborFinder(self.texts)
+        self.keys: Final = KeyChecker(self.texts, self.secrets_by_neighbor)
 
     def clean(self, text: str, tree: Json, has_sign: HasSign | None = None) -> CleanedText:
         """Return `text` without its secrets, or `text` itself if nothing must change.
@@ -162,7 +162,7 @@ class _Rewriter:
         keys, at_top = self._sanitizer.keys, mode == "root"
         facts = keys.check_keys(tree, at_top=at_top)
         named = (
-            self._sanitizer.secret_members.secret_keys(tree, at_top=at_top)
+            self._sanitizer.secrets_by_neighbor.secret_keys(tree, at_top=at_top)
             if facts.may_name and mode != "untouched"
             else ()
         )
@@ -200,7 +200,7 @@ class _Rewriter:
 
     def _redact_neighbours(self, items: list[Json], *, copied: bool) -> list[Json]:
         """Return the list without the items that earlier items show to be secret."""
-        for at, kept in self._sanitizer.secret_members.secret_items(items):
+        for at, kept in self._sanitizer.secrets_by_neighbor.secret_items(items):
             if items[at] != kept:
                 items = items if copied else items.copy()
                 copied = True

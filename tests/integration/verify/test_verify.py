@@ -202,7 +202,7 @@ async def test_a_comparison_that_notices_nothing_is_not_believed(
     blind = re.sub(r"row from expected\b", "row from actual", row_comparison._COMPARE)
     monkeypatch.setattr(row_comparison, "_COMPARE", blind)
 
-    with pytest.raises(FatalError, match="went unnoticed"):
+    with pytest.raises(FatalError, match="row wrongly"):
         await verdicts(connection)
 
 

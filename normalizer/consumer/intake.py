@@ -1,7 +1,7 @@
 """Normalizes fetched records into a batch without blocking the event loop for long.
 
-A rebalance or a stop may end the claim on a partition at any time. Its records may still be in the
-batch then, and `without_lost_claims` removes them before the batch is written.
+A partition may lose its claim or be set aside at any time, for example in a rebalance. Its records
+may still be in the batch then, and `only_current_claims` removes them before the batch is written.
 """
 
 import asyncio
@@ -180,8 +180,13 @@ class Intake:
         return self._ownership.is_claimed(claim) or self._ownership.is_set_aside(claim)
 
 
-def without_lost_claims(batch: Batch, claims: Mapping[KafkaPartition, Claim]) -> Batch:
-    """Return the batch without the parts whose claim was lost. The new owner reads these again."""
+def only_current_claims(batch: Batch, claims: Mapping[KafkaPartition, Claim]) -> Batch:
+    """Return the batch with only those parts that were read under one of these claims.
+
+    Pass `PartitionOwnership.current_claims`. A part whose claim was lost is left out, because the
+    next owner reads its records again. So is a part of a partition that was set aside, because its
+    records follow a part that isn't written yet. Once it is, this process reads them again.
+    """
     return Batch(
         parts=tuple(
             part

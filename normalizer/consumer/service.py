@@ -1,16 +1,18 @@
 """The loop of the service: fetches the records of a group and writes canonical rows.
 
 Offsets    commit in PostgreSQL with the rows. Kafka's own offsets are for lag tools only.
-Rebalance  ends all claims and retries. The new owner's claim waits for a transaction in flight.
+Rebalance  ends all claims. A batch in flight may still commit, but if it fails, it isn't tried
+           again. The new owner's claim waits until its transaction has ended.
 Crash      loses nothing. The next owner reads from the stored position, a few records at first, to
            find one that kills its process (see `suspects`).
 Outage     of PostgreSQL: the batch is retried, and reading pauses when the next one is full.
            Of Kafka: claims stay valid, unless the client fails and has to join the group again.
 SIGTERM    ends the retries, writes the batches in memory (or rolls them back at a deadline), and
            leaves the group. Whatever wasn't committed is read again by the next owner.
-Relay      runs this loop on its own stores (`open_stores`). Crash and SIGTERM hold there. Offsets
-           commit in Kafka with the output, a claim aborts the transaction in flight, and a part
-           that fails is claimed again and not retried (PartsNotWrittenError).
+Relay      writes the events to Kafka instead of PostgreSQL, by this loop with its own stores
+           (`open_stores`). What's said of Crash and SIGTERM holds there too. Offsets commit in
+           Kafka with the output, a claim aborts the transaction in flight, and a part that fails is
+           claimed again and not retried (PartsNotWrittenError).
 
 `membership` claims partitions, `batch_filler` fills batches, and this module writes them one after
 the other. A batch has a part for each of its partitions. Memory holds the batch that's being
@@ -39,7 +41,7 @@ from normalizer.consumer.batch_filler import BatchFiller, FilledBatch
 from normalizer.consumer.batch_observer import BatchObserver
 from normalizer.consumer.critical_tasks import start_critical_tasks
 from normalizer.consumer.fetch_scheduler import FetchScheduler
-from normalizer.consumer.intake import Intake, without_lost_claims
+from normalizer.consumer.intake import Intake, only_current_claims
 from normalizer.consumer.lock_waits import keep_finding_lock_holders
 from normalizer.consumer.membership import GroupMembership
 from normalizer.consumer.partition_state import PartitionState
@@ -234,11 +236,11 @@ class Service:
                 await asyncio.wait([writing])
 
     async def _write(self, filled: FilledBatch, make_spans: WriteSpans) -> None:
-        """Write the batch, without the parts whose claim was lost since their records were read.
+        """Write the parts of the batch that are still claimed (see `only_current_claims`).
 
-        If it's rolled back, its partitions are claimed and read again.
+        If the batch is rolled back, its partitions are claimed and read again.
         """
-        batch = without_lost_claims(filled.batch, self.ownership.current_claims)
+        batch = only_current_claims(filled.batch, self.ownership.current_claims)
         if not batch.parts:
             return
         self.observer.count_closed(filled.closed_by)

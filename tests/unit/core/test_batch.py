@@ -4,7 +4,7 @@ import zlib
 
 import pytest
 
-from normalizer.consumer.intake import without_lost_claims
+from normalizer.consumer.intake import only_current_claims
 from normalizer.core.batch import (
     MAX_BATCH_BYTES,
     Batch,
@@ -159,8 +159,8 @@ def test_records_of_a_lost_claim_are_left_out(held: dict[KafkaPartition, Claim])
 
     add(builder, 0, first=0, after=1)
 
-    assert len(without_lost_claims(builder.build(), {ZERO: make_claim()}).parts) == 1
-    assert without_lost_claims(builder.build(), held).parts == ()
+    assert len(only_current_claims(builder.build(), {ZERO: make_claim()}).parts) == 1
+    assert only_current_claims(builder.build(), held).parts == ()
 
 
 def test_a_partition_claimed_again_begins_again() -> None:

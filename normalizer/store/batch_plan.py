@@ -31,7 +31,7 @@ from normalizer.core.encoded_events import Event
 from normalizer.core.identity.coordinates import (
     HORIZON_ABOVE_EVERY_OFFSET,
     Coordinates,
-    DedupHorizon,
+    DedupHorizons,
     SourceKey,
     source_coordinates,
     source_log_key,
@@ -52,7 +52,7 @@ that update rows would take a second commit for longer after the sharing has end
 
 
 class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """The rows that one batch writes, as planned for this `dedup_horizon` and these `exclusions`.
+    """The rows that one batch writes, as planned for these `dedup_horizons` and `exclusions`.
 
     - `outcomes_by_kind` has what the normalizer made of the batch's records, and `write_plan` the
       rows that its events insert and update.
@@ -63,7 +63,7 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
       rows.
     """
 
-    dedup_horizon: DedupHorizon
+    dedup_horizons: DedupHorizons
     exclusions: EventExclusions
     outcomes_by_kind: OutcomesByKind
     write_plan: WritePlan
@@ -116,7 +116,7 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
             for event, (placed, row) in zip(self.outcomes_by_kind.events, placements, strict=True)
         ]
 
-    def is_still_valid(self, dedup_horizon: DedupHorizon, exclusions: EventExclusions) -> bool:
+    def is_still_valid(self, dedup_horizons: DedupHorizons, exclusions: EventExclusions) -> bool:
         """Return whether a later transaction can write this plan without making a new one.
 
         It can if the same events are still excluded, and if no other writer may have written these
@@ -127,7 +127,8 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
         Before retention or an operator deletes rows, their exclusion is committed. If another event
         has taken the id of a new row, COPY fails, and the batch is planned again.
         """
-        return not (self.dedup_horizon or dedup_horizon) and self.exclusions == exclusions
+        may_have_other_writers = bool(self.dedup_horizons or dedup_horizons)
+        return not may_have_other_writers and self.exclusions == exclusions
 
 
 class WriteProgress(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,14 +164,16 @@ class BatchPlanner:
         batch: Batch,
         progress: WriteProgress,
         exclusions: EventExclusions,
-        dedup_horizon: DedupHorizon,
+        dedup_horizons: DedupHorizons,
     ) -> BatchPlan:
         """Compare the batch with the stored rows, and lock those that it changes.
 
         They stay locked until the transaction ends. Raises FatalError for expired events, unless
         they're accepted.
         """
-        outcomes_by_kind = group_outcomes(batch, progress.row_rejections, exclusions, dedup_horizon)
+        outcomes_by_kind = group_outcomes(
+            batch, progress.row_rejections, exclusions, dedup_horizons
+        )
         if outcomes_by_kind.expired and not self._accept_expired:
             raise FatalError(
                 f"{outcomes_by_kind.expired:,} of the next events can't be stored, because they "
@@ -179,10 +182,10 @@ class BatchPlanner:
                 "store the others, add --accept-expired"
             )
         events = outcomes_by_kind.events
-        write_plan = await reconcile(events, PostgresStoredEvents(connection), dedup_horizon)
-        rows_are_shared = self._note_sharing(batch, write_plan, dedup_horizon)
+        write_plan = await reconcile(events, PostgresStoredEvents(connection), dedup_horizons)
+        rows_are_shared = self._note_sharing(batch, write_plan, dedup_horizons)
         return BatchPlan(
-            dedup_horizon=dedup_horizon,
+            dedup_horizons=dedup_horizons,
             exclusions=exclusions,
             outcomes_by_kind=outcomes_by_kind,
             write_plan=write_plan,
@@ -195,7 +198,7 @@ class BatchPlanner:
         )
 
     def _note_sharing(
-        self, batch: Batch, write_plan: WritePlan, dedup_horizon: DedupHorizon
+        self, batch: Batch, write_plan: WritePlan, dedup_horizons: DedupHorizons
     ) -> bool:
         """Count this batch, and return whether its rows may be shared with other writers.
 
@@ -211,7 +214,7 @@ class BatchPlanner:
             ours = {
                 source
                 for source in sources
-                if dedup_horizon.get(source, 0) < HORIZON_ABOVE_EVERY_OFFSET
+                if dedup_horizons.get(source, 0) < HORIZON_ABOVE_EVERY_OFFSET
             }
             if any(source_log_key(row) not in ours for row in write_plan.updates):
                 self.shared_batches_left = _SHARED_BATCHES

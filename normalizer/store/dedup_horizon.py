@@ -14,7 +14,7 @@ from typing import Final
 
 import asyncpg
 
-from normalizer.core.identity.coordinates import NO_DEDUP_HORIZON, DedupHorizon
+from normalizer.core.identity.coordinates import NO_DEDUP_HORIZONS, DedupHorizons
 
 # Adds a row for each partition that has none, only so that there's a row to lock. The first claim
 # of a partition and a job that writes the partition's records both lock this row, so one of them
@@ -44,7 +44,7 @@ LOCK_DEDUP_HORIZON_SQL: Final = """
 
 async def lock_and_read_dedup_horizons(
     connection: asyncpg.Connection, rows: Sequence[asyncpg.Record]
-) -> DedupHorizon:
+) -> DedupHorizons:
     """Return the dedup horizon of each position that hasn't reached it yet.
 
     `rows` are rows of LOCK_POSITIONS_SQL. A job may be writing records below a horizon at this
@@ -53,12 +53,12 @@ async def lock_and_read_dedup_horizons(
     of the first. A position beyond its horizon is left out and locks nothing more, which is the
     normal case.
     """
-    dedup_horizon = {
+    dedup_horizons = {
         (row["topic"], row["incarnation"], row["partition"]): row["dedup_offset"]
         for row in rows
         if row["next_offset"] < row["dedup_offset"]
     }
-    if not dedup_horizon:
-        return NO_DEDUP_HORIZON
-    await connection.fetch(LOCK_DEDUP_HORIZON_SQL, *map(list, zip(*dedup_horizon, strict=True)))
-    return dedup_horizon
+    if not dedup_horizons:
+        return NO_DEDUP_HORIZONS
+    await connection.fetch(LOCK_DEDUP_HORIZON_SQL, *map(list, zip(*dedup_horizons, strict=True)))
+    return dedup_horizons

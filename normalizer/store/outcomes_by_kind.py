@@ -17,7 +17,7 @@ from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
 from normalizer.core.encoded_events import Event, recorded_or_created_at
 from normalizer.core.identity.coordinates import (
     Coordinates,
-    DedupHorizon,
+    DedupHorizons,
     is_below_horizon,
     source_coordinates,
 )
@@ -90,7 +90,7 @@ def group_outcomes(
     batch: Batch,
     row_rejections: dict[Coordinates, Rejected],
     exclusions: EventExclusions,
-    dedup_horizon: DedupHorizon,
+    dedup_horizons: DedupHorizons,
 ) -> OutcomesByKind:
     """Group the outcomes of every record.
 
@@ -117,7 +117,7 @@ def group_outcomes(
                     excluded[coordinates] = _EXPIRED
                     ignored_in_part += 1
                     expired += 1
-                    expired_unread += not is_below_horizon(coordinates, dedup_horizon)
+                    expired_unread += not is_below_horizon(coordinates, dedup_horizons)
                     continue
                 match outcome:
                     case Rejected():

@@ -13,7 +13,7 @@ import asyncpg
 import msgspec
 
 from normalizer.core.batch import Batch, PartitionBatch
-from normalizer.core.identity.coordinates import DedupHorizon
+from normalizer.core.identity.coordinates import DedupHorizons
 from normalizer.errors import PositionMovedError
 from normalizer.store.dedup_horizon import lock_and_read_dedup_horizons
 from normalizer.store.source_positions import (
@@ -78,7 +78,7 @@ class OperatorPositions:
 
     async def lock(
         self, connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
-    ) -> DedupHorizon:
+    ) -> DedupHorizons:
         """Lock the position, even while a process owns it.
 
         Raises PositionMovedError if it isn't where the operator saw it.

@@ -12,9 +12,9 @@ import asyncpg
 from normalizer.core.batch import Batch
 from normalizer.core.encoded_events import Event
 from normalizer.core.identity.coordinates import (
-    NO_DEDUP_HORIZON,
+    NO_DEDUP_HORIZONS,
     Coordinates,
-    DedupHorizon,
+    DedupHorizons,
     required_event_id,
     source_coordinates,
 )
@@ -52,12 +52,12 @@ class RejectedRowFinder:
         # If the batch was already committed after all, it doesn't matter which rows are rejected
         # here. The next transaction of the batch notices that commit and ignores the result.
         locked = await self._positions.lock(connection, batch.parts)
-        dedup_horizon = NO_DEDUP_HORIZON if isinstance(locked, AlreadyCommitted) else locked
+        dedup_horizons = NO_DEDUP_HORIZONS if isinstance(locked, AlreadyCommitted) else locked
         _, exclusions = await read_batch_id_and_exclusions(connection, batch)
-        events = group_outcomes(batch, row_rejections, exclusions, dedup_horizon).events
+        events = group_outcomes(batch, row_rejections, exclusions, dedup_horizons).events
         # Make a deferred constraint fail here, at the row that violates it, instead of at COMMIT.
         await connection.execute(_CHECK_CONSTRAINTS_NOW)
-        codes, write_plan = await self._try_rows(connection, events, dedup_horizon)
+        codes, write_plan = await self._try_rows(connection, events, dedup_horizons)
         # Several events of the batch may report the same row. They were merged into it, so find out
         # which of them to reject.
         reports: dict[int, list[Event]] = {}
@@ -74,20 +74,20 @@ class RejectedRowFinder:
                 execution_id=event.execution_id,
             )
             for row, row_reports in reports.items()
-            for event in await self._isolate_reports(connection, row_reports, dedup_horizon)
+            for event in await self._isolate_reports(connection, row_reports, dedup_horizons)
         }
 
     async def _try_rows(
         self,
         connection: asyncpg.Connection,
         events: Sequence[Event],
-        dedup_horizon: DedupHorizon,
+        dedup_horizons: DedupHorizons,
     ) -> tuple[dict[int, str | None], WritePlan]:
         """Try to write every row, and roll back. Returns the rejected rows and the plan.
 
         The rejected rows are a mapping from their event id to the SQLSTATE.
         """
-        write_plan = await reconcile(events, PostgresStoredEvents(connection), dedup_horizon)
+        write_plan = await reconcile(events, PostgresStoredEvents(connection), dedup_horizons)
 
         async def insert(rows: Sequence[Event]) -> None:
             await copy_rows(connection, rows, batch_id=0)  # never committed
@@ -102,7 +102,7 @@ class RejectedRowFinder:
         self,
         connection: asyncpg.Connection,
         reports: Sequence[Event],
-        dedup_horizon: DedupHorizon,
+        dedup_horizons: DedupHorizons,
     ) -> Sequence[Event]:
         """Return which reports to reject after the row that they were merged into was rejected.
 
@@ -115,7 +115,7 @@ class RejectedRowFinder:
         rejected_alone = [
             event
             for event in reports
-            if (await self._try_rows(connection, [event], dedup_horizon))[0]
+            if (await self._try_rows(connection, [event], dedup_horizons))[0]
         ]
         return rejected_alone or reports[-1:]
 

@@ -7,7 +7,7 @@ import asyncpg
 import msgspec
 
 from normalizer.core.batch import OutcomeTotals, PartitionBatch, last_record_from_raw
-from normalizer.core.identity.coordinates import DedupHorizon
+from normalizer.core.identity.coordinates import DedupHorizons
 from normalizer.errors import FencedError, PositionError, PositionMovedError
 from normalizer.store.claim import Claim
 from normalizer.store.dedup_horizon import lock_and_read_dedup_horizons
@@ -49,7 +49,7 @@ class BatchPositions(Protocol):
 
     async def lock(
         self, connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
-    ) -> DedupHorizon | AlreadyCommitted:
+    ) -> DedupHorizons | AlreadyCommitted:
         """Lock the positions in the order of their keys, and return their dedup horizons.
 
         They stay locked until the transaction ends, so a claim of another process waits for it. A
@@ -72,7 +72,7 @@ class SourcePositions:
 
     async def lock(
         self, connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
-    ) -> DedupHorizon | AlreadyCommitted:
+    ) -> DedupHorizons | AlreadyCommitted:
         """Lock as `BatchPositions.lock` says."""
         return await lock_positions(connection, parts)
 
@@ -96,7 +96,7 @@ LOCK_POSITIONS_SQL: Final = """
 
 async def lock_positions(
     connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
-) -> DedupHorizon | AlreadyCommitted:
+) -> DedupHorizons | AlreadyCommitted:
     """Lock and check the positions of the service, and return as `BatchPositions.lock` does."""
     rows = await connection.fetch(
         LOCK_POSITIONS_SQL,

@@ -39,7 +39,7 @@ from typing import TypeVar
 import asyncpg
 
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
-from normalizer.core.identity.coordinates import DedupHorizon, is_below_horizon
+from normalizer.core.identity.coordinates import DedupHorizons, is_below_horizon
 from normalizer.core.identity.stored_events import Placement
 from normalizer.store.batch_plan import BatchPlan, BatchPlanner, WriteProgress
 from normalizer.store.committed_batch import CommittedBatch
@@ -82,24 +82,28 @@ class WriteTransaction:
         transaction. Returns AlreadyCommitted if an earlier commit of this batch succeeded although
         its response was lost. Raises FencedError and PositionMovedError, RowRejectedError if COPY
         rejects a row, FatalError for expired events that the planner doesn't accept, and the errors
-        of asyncpg, which `Session` translates.
+        of asyncpg. `Session` translates these. For a row that an UPDATE rejects, or a deferred
+        constraint at COMMIT, it raises RowRejectedError too.
         """
-        dedup_horizon = await self._positions.lock(connection, batch.parts)
-        if isinstance(dedup_horizon, AlreadyCommitted):
-            return dedup_horizon
+        dedup_horizons = await self._positions.lock(connection, batch.parts)
+        if isinstance(dedup_horizons, AlreadyCommitted):
+            return dedup_horizons
         # If this transaction only updates rows, the id stays unused, because rows keep the id of
         # the batch that inserted them.
         batch_id, exclusions = await read_batch_id_and_exclusions(connection, batch)
         plan = progress.plan
-        if plan is None or not plan.is_still_valid(dedup_horizon, exclusions):
+        # The locks under which an earlier transaction made this plan are gone. The plan is safe all
+        # the same if no other writer can have stored these records (see `is_still_valid`). If a
+        # writer of other records has taken an id of the plan, COPY fails and rolls all of it back.
+        if plan is None or not plan.is_still_valid(dedup_horizons, exclusions):
             plan = await self._planner.plan_batch(
-                connection, batch, progress, exclusions, dedup_horizon
+                connection, batch, progress, exclusions, dedup_horizons
             )
         if plan.needs_two_transactions:
             return await self._update_stored_rows(connection, plan, progress)
         placements = await self._write_rows(connection, plan, batch_id)
         rejections = plan.outcomes_by_kind.rejections
-        newly_quarantined = await self._quarantine(connection, rejections, batch_id, dedup_horizon)
+        newly_quarantined = await self._quarantine(connection, rejections, batch_id, dedup_horizons)
         totals = _count_outcomes(batch.parts, plan.outcomes_by_kind, placements, newly_quarantined)
         moves = PositionMoves(
             parts=list(zip(batch.parts, totals, strict=True)),
@@ -153,7 +157,7 @@ class WriteTransaction:
         connection: asyncpg.Connection,
         rejections: Sequence[RejectedRecord],
         batch_id: int,
-        dedup_horizon: DedupHorizon,
+        dedup_horizons: DedupHorizons,
     ) -> list[bool]:
         """Store the rejections in quarantine, and return for each one whether it's new.
 
@@ -165,7 +169,7 @@ class WriteTransaction:
         below_horizon = {
             rejection.coordinates
             for rejection in rejections
-            if is_below_horizon(rejection.coordinates, dedup_horizon)
+            if is_below_horizon(rejection.coordinates, dedup_horizons)
         }
         row_ids = await PostgresStoredEvents(connection).find_row_ids_at(below_horizon)
         without_row = [one for one in rejections if one.coordinates not in row_ids]

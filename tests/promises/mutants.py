@@ -108,8 +108,8 @@ MUTANTS: Final = (
         name="records below the position are not looked up",
         promise="One record, taken once",
         path="normalizer/core/identity/reconcile.py",
-        old="or (dedup_horizon and "
-        "is_below_horizon(source_coordinates(events[number]), dedup_horizon))",
+        old="or (dedup_horizons and "
+        "is_below_horizon(source_coordinates(events[number]), dedup_horizons))",
         new="",
         test="test_a_position_set_back_by_hand_reads_no_record_twice",
         fails="assert again.duplicate == again.outcomes",

@@ -14,10 +14,10 @@ Coordinates = tuple[str | None, int, int, int, int]
 SourceKey = tuple[str | None, int, int]
 """Topic, incarnation, and partition of a record."""
 
-DedupHorizon = Mapping[SourceKey, int]
-"""The dedup horizon: an offset per source. Only a record below it may already be stored."""
+DedupHorizons = Mapping[SourceKey, int]
+"""The dedup horizon of each source, an offset. Only a record below it may already be stored."""
 
-NO_DEDUP_HORIZON: Final[DedupHorizon] = MappingProxyType({})
+NO_DEDUP_HORIZONS: Final[DedupHorizons] = MappingProxyType({})
 
 HORIZON_ABOVE_EVERY_OFFSET: Final = 1 << 62
 """A dedup horizon above every offset, for a source that others may be writing right now."""
@@ -47,10 +47,10 @@ def source_log_key(event: Event) -> SourceKey:
     return source_coordinates(event)[:3]
 
 
-def is_below_horizon(coordinates: Coordinates, dedup_horizon: DedupHorizon) -> bool:
+def is_below_horizon(coordinates: Coordinates, dedup_horizons: DedupHorizons) -> bool:
     """Return whether an earlier batch may have stored the record at these coordinates."""
     topic, incarnation, partition, offset, _ = coordinates
-    return offset < dedup_horizon.get((topic, incarnation, partition), 0)
+    return offset < dedup_horizons.get((topic, incarnation, partition), 0)
 
 
 def required_event_id(event: Event) -> int:

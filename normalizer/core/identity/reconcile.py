@@ -24,9 +24,9 @@ from normalizer.core.identity.collisions import (
 from normalizer.core.identity.conflicts import LosingStepsCache
 from normalizer.core.identity.coordinates import (
     DERIVED_ID_SALTS,
-    NO_DEDUP_HORIZON,
+    NO_DEDUP_HORIZONS,
     Coordinates,
-    DedupHorizon,
+    DedupHorizons,
     derive_event_id,
     has_derived_id,
     is_below_horizon,
@@ -50,7 +50,7 @@ _BY_COMMAND = 3
 
 
 async def reconcile(
-    events: Sequence[Event], stored: StoredEvents, dedup_horizon: DedupHorizon = NO_DEDUP_HORIZON
+    events: Sequence[Event], stored: StoredEvents, dedup_horizons: DedupHorizons = NO_DEDUP_HORIZONS
 ) -> WritePlan:
     """Decide for each event whether it becomes a row, is merged into one, or is a duplicate.
 
@@ -70,7 +70,7 @@ async def reconcile(
         number
         for number, event_id in enumerate(ids)
         if event_id in again
-        or (dedup_horizon and is_below_horizon(source_coordinates(events[number]), dedup_horizon))
+        or (dedup_horizons and is_below_horizon(source_coordinates(events[number]), dedup_horizons))
     ]
     if not doubtful:
         rows = dict(zip(ids, events, strict=True))
@@ -79,7 +79,7 @@ async def reconcile(
             updates=[],
             placements=[("stored", event_id) for event_id in ids],
         )
-    return await _Reconciler(stored, known, dedup_horizon).reconcile(events, ids, doubtful)
+    return await _Reconciler(stored, known, dedup_horizons).reconcile(events, ids, doubtful)
 
 
 class _Reconciler:
@@ -89,11 +89,11 @@ class _Reconciler:
     """
 
     def __init__(
-        self, stored: StoredEvents, known: dict[int, Coordinates], dedup_horizon: DedupHorizon
+        self, stored: StoredEvents, known: dict[int, Coordinates], dedup_horizons: DedupHorizons
     ) -> None:
         self._stored = stored
         self._known = known
-        self._dedup_horizon = dedup_horizon
+        self._dedup_horizons = dedup_horizons
         # The row of each record that is stored, or was reconciled in this batch.
         self._row_ids: dict[Coordinates, int] = {}
         # The rows by id, as they will be after the batch. None means that the id is free.
@@ -154,11 +154,11 @@ class _Reconciler:
         if PostgreSQL finds a deadlock there, the batch is retried.
         """
         unknown = [event for event in events if not self._is_stored(event)]
-        if self._dedup_horizon:
+        if self._dedup_horizons:
             below = {
                 coordinates
                 for coordinates in map(source_coordinates, unknown)
-                if is_below_horizon(coordinates, self._dedup_horizon)
+                if is_below_horizon(coordinates, self._dedup_horizons)
             }
             self._row_ids = await self._stored.find_row_ids_at(below) if below else {}
         again = [event for event in unknown if source_coordinates(event) not in self._row_ids]

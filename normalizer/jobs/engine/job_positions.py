@@ -15,8 +15,8 @@ import msgspec
 from normalizer.core.batch import OutcomeTotals, PartitionBatch
 from normalizer.core.identity.coordinates import (
     HORIZON_ABOVE_EVERY_OFFSET,
-    NO_DEDUP_HORIZON,
-    DedupHorizon,
+    NO_DEDUP_HORIZONS,
+    DedupHorizons,
     SourceKey,
 )
 from normalizer.jobs.engine.job_run import JobRun
@@ -102,7 +102,7 @@ class JobPositions:
 
     async def lock(
         self, connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
-    ) -> DedupHorizon | AlreadyCommitted:
+    ) -> DedupHorizons | AlreadyCommitted:
         """Lock the positions of a batch, and return its dedup horizons.
 
         A dedup horizon is an offset below which a record may have been written before, so such
@@ -210,7 +210,7 @@ async def _reached(
     connection: asyncpg.Connection,
     spans: Mapping[SourceKey, _OffsetSpan],
     cluster_id: str | None,
-) -> DedupHorizon:
+) -> DedupHorizons:
     """Return, for each partition, the offset below which a record may have been written before.
 
     The job's own position doesn't tell, because the service and other jobs read the same records.
@@ -220,7 +220,7 @@ async def _reached(
     below its horizon.
     """
     if not spans:
-        return NO_DEDUP_HORIZON
+        return NO_DEDUP_HORIZONS
     wanted = [list(column) for column in zip(*spans, strict=True)]
     ends = [span.end for span in spans.values()]
     await connection.execute(_ANNOUNCE_AHEAD, *wanted, ends, _DEDUP_HORIZON_STEP)
@@ -257,7 +257,7 @@ _READ_DEDUP_HORIZON: Final = """
 
 async def read_dedup_horizons(
     connection: asyncpg.Connection, sources: Collection[SourceKey]
-) -> DedupHorizon:
+) -> DedupHorizons:
     """Return the dedup horizons of these sources, without locking them."""
     columns = [[source[at] for source in sources] for at in range(3)]
     return _offsets(await connection.fetch(_READ_DEDUP_HORIZON, *columns))

@@ -237,6 +237,11 @@ class _EventRules(msgspec.Struct, frozen=True, gc=False):
         )
 
     def _derived_id(self, index: int) -> int | None:
+        """Return the id of an event that was sent without one, derived from where it's in the log.
+
+        Returns None for a record that isn't from a log (#g4). `index` is the event's index in its
+        record.
+        """
         record = self.record
         if record.topic is None:
             return None

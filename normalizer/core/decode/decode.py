@@ -31,11 +31,11 @@ from msgspec import Raw
 from normalizer.core.decode.decode_json import (
     MAX_EVENT_DEPTH,
     UTF8_BOM,
+    check_json_if_many_exponents,
     decode_object,
     decode_object_or_text,
     parse_suspicious_parts_or_reject,
     reject_invalid_json,
-    reject_long_numbers,
     strip_schema_header,
 )
 from normalizer.core.decode.record_layers import (
@@ -122,12 +122,11 @@ def decode_events(
     if sign_search is None and begins_an_object:
         fields = decode_object_or_text(value)
         if not isinstance(fields, str) and has_event_type(fields) and not cloudevent:
-            # This fast path must have the outcomes of `_RecordDecoder`, as compared by
-            # `test_fast_path_has_the_outcomes_of_the_slow_path`. So it does checks 4, 5, and 7 in
-            # the same order.
+            # This fast path repeats checks 4 (in decoding, above), 5, and 7 of `_RecordDecoder`,
+            # in the same order. `test_fast_path_has_the_outcomes_of_the_slow_path` compares both.
             check_depth(value, MAX_EVENT_DEPTH)
             if len(value) > NUMBER_CHECK_MIN_BYTES:  # saves a call for nearly every record
-                reject_long_numbers(value)
+                check_json_if_many_exponents(value)
             return (WireEvent.read(value, fields),)  # nothing to open, as in nearly every record
     return _RecordDecoder(sanitizer).decode(value, sign_search, cloudevent)
 
@@ -274,13 +273,17 @@ class _RecordDecoder:
         return _parse_text(text, self._sanitizer.sign_search_for(text))
 
     def _clean(self, parsed: _ParsedText) -> RecordLayer:
-        """Return a parsed object without its secrets. Raises RecordRejectedError for a string."""
-        if isinstance(parsed, _CleanText) and not isinstance(parsed.tree, str):
-            return RecordLayer(parsed.text, parsed.tree, parsed.may_be_deep, bom=parsed.bom)
-        if isinstance(parsed, _CleanText) or isinstance(parsed.tree, str):
+        """Return a parsed object as a layer without secrets.
+
+        A _CleanText is one already. A _SuspiciousText is cleaned, and its new text decoded. Raises
+        RecordRejectedError for a string, in a text of either type.
+        """
+        if isinstance(parsed.tree, str):
             raise RecordRejectedError(
                 "not_an_event", "expected an object, got a JSON string twice encoded"
             )
+        if isinstance(parsed, _CleanText):
+            return RecordLayer(parsed.text, parsed.tree, parsed.may_be_deep, bom=parsed.bom)
         cleaned = self._sanitizer.clean(parsed.text.decode(), parsed.tree, parsed.has_sign)
         text = cleaned.text.encode()
         fields = decode_object(text)
@@ -347,11 +350,14 @@ def _first_execution_id(*layers: Mapping[str, Raw]) -> Value:
 
 
 def _parse_text(text: bytes, sign_search: HasSign | None) -> _ParsedText:
-    """Parse a text and do checks 4 to 7. `reject_long_numbers` does all of them if it does any."""
+    """Parse a text and do checks 4 to 7.
+
+    If the text may have many exponents, `check_json_if_many_exponents` does all of them.
+    """
     bom = text.startswith(UTF8_BOM)
     if bom:
         text = text[len(UTF8_BOM) :]
-    reject_long_numbers(text)
+    check_json_if_many_exponents(text)
     if sign_search is None:
         clean = decode_object_or_text(text)
         return _CleanText(text, clean, _check_record_depth(text), bom)

@@ -72,8 +72,13 @@ def strip_schema_header(value: bytes) -> bytes:
     return text
 
 
-def reject_long_numbers(text: bytes) -> None:
-    """Raise RecordRejectedError for bad JSON, or for numbers that get too long when written out."""
+def check_json_if_many_exponents(text: bytes) -> None:
+    """Do checks 4 to 7 (see `decode`) if the text may have many exponents, and otherwise nothing.
+
+    Check 7 is for numbers that get too long when they're written out, which takes many exponents.
+    Checks 4 to 6 come before it, because the first check that fails gives the reason. Raises
+    RecordRejectedError.
+    """
     if may_have_many_exponents(text):
         content = decode_object_or_text(_SURROGATES.sub(rb"\\ufffd", text))
         is_event = (

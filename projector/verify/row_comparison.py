@@ -30,8 +30,8 @@ class _SelfTest(NamedTuple):
     """
 
     tampered_rows: str
-    actual_only: int
-    expected_only: int
+    actual_only_count: int
+    expected_only_count: int
     tampers_with_key: bool = False
 
 
@@ -66,27 +66,28 @@ _SELF_TESTS: Final = {
 class RowDifferences(msgspec.Struct, frozen=True):
     """The result of comparing one range in one statement.
 
-    - `expected` is how many rows the events lead to.
-    - `actual_only` is how many rows only the projection has, with these values. In a self-test, the
-      expected rows with one of them tampered with take the place of the projection's rows.
-    - `expected_only` is how many rows only the events lead to, with these values.
-    - `differing` is how many rows are missing, superfluous, or have other values. A row with other
-      values is in both of the counts above, and in this one once.
+    - `expected_count` is how many rows the events lead to.
+    - `actual_only_count` is how many rows only the projection has, with these values. In a
+      self-test, the expected rows with one of them tampered with take the place of the projection's
+      rows.
+    - `expected_only_count` is how many rows only the events lead to, with these values.
+    - `differing_count` is how many rows are missing, superfluous, or have other values. A row with
+      other values is in both of the counts above, and in this one once.
     - `examples` are sentences, each about one of the first rows that differ, by their keys.
     - `divergent_locations` are the executions or hours that differ.
     """
 
-    expected: int
-    actual_only: int
-    expected_only: int
-    differing: int
+    expected_count: int
+    actual_only_count: int
+    expected_only_count: int
+    differing_count: int
     examples: tuple[str, ...]
     divergent_locations: frozenset[Location]
 
     @property
     def compared(self) -> int:
         """Return how many rows were compared: the expected ones, and the superfluous ones."""
-        return self.expected + self.differing - self.expected_only
+        return self.expected_count + self.differing_count - self.expected_only_count
 
 
 @asynccontextmanager
@@ -140,9 +141,10 @@ async def run_self_tests(
         found = await _compare_with(
             connection, comparison, verify_range, tampered_rows, with_locations=False
         )
-        if not found.expected:
+        if not found.expected_count:
             return 0  # its events are gone, so the next range runs them
-        if (found.actual_only, found.expected_only) != (test.actual_only, test.expected_only):
+        counts = (found.actual_only_count, found.expected_only_count)
+        if counts != (test.actual_only_count, test.expected_only_count):
             message = (
                 f"{comparison.name}: the comparison failed its self-test, because it "
                 f"reported a {name} row wrongly. So its verdicts can't be trusted"
@@ -172,11 +174,13 @@ async def _compare_with(
     async with hash_join_transaction(connection, verify_range):
         row = await connection.fetchrow(statement, *verify_range.query_parameters)
     return RowDifferences(
-        expected=row["expected"],
-        actual_only=row["actual_count"],
-        expected_only=row["expected_count"],
-        differing=row["differing_count"],
-        examples=tuple(_sentences(comparison, row["actual_only"], row["expected_only"])),
+        expected_count=row["expected_count"],
+        actual_only_count=row["actual_only_count"],
+        expected_only_count=row["expected_only_count"],
+        differing_count=row["differing_count"],
+        examples=tuple(
+            _sentences(comparison, row["actual_only_examples"], row["expected_only_examples"])
+        ),
         divergent_locations=frozenset(_location(at) for at in row["locations"] or ()),
     )
 
@@ -186,12 +190,15 @@ def _location(at: Location) -> Location:
 
 
 def _sentences(
-    comparison: Comparison, actual: Sequence[str] | None, expected: Sequence[str] | None
+    comparison: Comparison, actual_only: Sequence[str] | None, expected_only: Sequence[str] | None
 ) -> Iterator[str]:
-    """Return one sentence for each differing row: its key, the actual and the expected values."""
+    """Return one sentence for each differing row: its key, the actual and the expected values.
+
+    The rows are texts of JSON, those on each side that the other one lacks.
+    """
     keys = comparison.keys
     sides: dict[tuple[Any, ...], list[dict[str, Any] | None]] = {}
-    for side, rows in enumerate((actual or (), expected or ())):
+    for side, rows in enumerate((actual_only or (), expected_only or ())):
         for text in rows:
             row = msgspec.json.decode(text, type=dict[str, Any])
             sides.setdefault(tuple(row.get(key) for key in keys), [None, None])[side] = row
@@ -225,7 +232,8 @@ def _rest(row: dict[str, Any] | None, keys: Sequence[str]) -> str:
 # A row is {"hour": "2026-07-01T09:00:00+00:00", "shape": "v3", "rule": "opaque_id",
 # "coercions": 3}. Its key is jsonb_build_array(row -> 'hour', row -> 'shape', row -> 'rule'), and
 # its location is (row ->> 'hour')::timestamptz. If only 2 of the 3 coercions were counted, then
-# actual_only has this row with 2, expected_only has it with 3, and all three counts are 1.
+# actual_only has this row with 2, expected_only has it with 3, and actual_only_count,
+# expected_only_count, and differing_count are 1.
 _COMPARE: Final = """
     with expected as materialized (
         select to_jsonb(t) as row from ({expected}) as t
@@ -250,20 +258,20 @@ _COMPARE: Final = """
         order by key
         limit {max_examples}
     )
-    select (select count(*) from expected) as expected,
-           (select count(*) from actual_only) as actual_count,
-           (select count(*) from expected_only) as expected_count,
+    select (select count(*) from expected) as expected_count,
+           (select count(*) from actual_only) as actual_only_count,
+           (select count(*) from expected_only) as expected_only_count,
            (select count(distinct jsonb_build_array({keys})) from differing) as differing_count,
            (
                select array_agg(row::text order by key)
                from   actual_only
                join   example on example.key = jsonb_build_array({keys})
-           ) as actual_only,
+           ) as actual_only_examples,
            (
                select array_agg(row::text order by key)
                from   expected_only
                join   example on example.key = jsonb_build_array({keys})
-           ) as expected_only,
+           ) as expected_only_examples,
            (
                select array_agg(distinct (row ->> '{first_key}')::{location_type})
                from   differing

@@ -50,7 +50,7 @@ class ProjectionVerdict(msgspec.Struct, kw_only=True):
     def add_range(self, found: RowDifferences, archived: int) -> None:
         """Add a range with these differences, and with this many archived events."""
         self.compared += found.compared
-        self.divergent += found.differing
+        self.divergent += found.differing_count
         self.archived += archived
         self.examples += found.examples[: MAX_EXAMPLES - len(self.examples)]
         if len(self.divergent_locations) <= MAX_STORED_LOCATIONS:

@@ -115,14 +115,14 @@ class _ComparisonRun:
         """
         verdict = self._verdict
         found = await compare_range(self._connection, self._comparison, verify_range)
-        if self._repair_range is not None and found.differing:
-            differing = found.differing
+        if self._repair_range is not None and found.differing_count:
+            differing = found.differing_count
             await self._repair_range(self._comparison, verify_range, found)
             # Count the repair already. If the second comparison times out, it's made in halves,
             # which see rows that agree and count nothing.
             verdict.repaired += differing
             found = await compare_range(self._connection, self._comparison, verify_range)
-            verdict.repaired -= min(found.differing, differing)
+            verdict.repaired -= min(found.differing_count, differing)
         archived = 0  # only for the reader, so it needn't be of the same snapshot
         if self._comparison.archived is not None:
             archived = await self._connection.fetchval(
@@ -132,7 +132,7 @@ class _ComparisonRun:
         for at in verify_range.filter_locations(self._open_by_location):
             if at not in found.divergent_locations:
                 verdict.resolved_divergence_ids.update(self._open_by_location[at])
-        if found.expected:
+        if found.expected_count:
             await self._run_self_tests(verify_range)
 
     async def _run_self_tests(self, verify_range: VerifyRange) -> None:

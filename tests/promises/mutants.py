@@ -188,7 +188,7 @@ MUTANTS: Final = (
         name="planted differences may go unnoticed",
         promise="A verdict means what it says",
         path="projector/verify/row_comparison.py",
-        old="!= (test.actual_only, test.expected_only):",
+        old="!= (test.actual_only_count, test.expected_only_count):",
         new="== (-1, -1):",
         test="test_a_comparison_that_notices_nothing_is_not_believed",
         fails="DID NOT RAISE",

@@ -396,10 +396,10 @@ async def test_ranges_that_differ_or_take_too_long_need_no_memory_each(
         assert isinstance(verify_range, ranges.ExecutionRange)
         first = verify_range.execution_ids[0] * 30_000
         return row_comparison.RowDifferences(
-            expected=0,
-            actual_only=1,
-            expected_only=0,
-            differing=1,
+            expected_count=0,
+            actual_only_count=1,
+            expected_only_count=0,
+            differing_count=1,
             examples=(str(verify_range),) if what == "sentence" else (),
             divergent_locations=frozenset(
                 range(first, first + 30_000) if what == "locations" else ()

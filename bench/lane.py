@@ -24,7 +24,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from bench.peers.comparison import ODD
-from normalizer.core.decode.event_cleaner import EventCleaner
+from normalizer.core.decode.lane_cleaner import LaneCleaner
 from normalizer.core.encoded_events import (
     MAX_LANE_CALL_RECORDS,
     EncodedEvent,
@@ -69,9 +69,7 @@ class _Cores:
     """The lane and the rules in Python, as a process of the service has them."""
 
     def __init__(self) -> None:
-        self._lane: NativeLane = import_module(NATIVE_MODULE_NAME).Lane(
-            EncodedEvent, EventCleaner()
-        )
+        self._lane: NativeLane = import_module(NATIVE_MODULE_NAME).Lane(EncodedEvent, LaneCleaner())
         self._normalizer = Normalizer()
 
     def lane(self, sent: Sequence[RawRecord]) -> list[RawRecord]:

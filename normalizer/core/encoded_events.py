@@ -107,7 +107,7 @@ class NativeLane(Protocol):
     """A faster implementation of the rules, which may leave any record to the rules in Python.
 
     The class `Lane` of the module `event_normalizer_native` implements it. Create one with
-    `Lane(EncodedEvent, EventCleaner(words))`. The lane calls EncodedEvent with its five fields by
+    `Lane(EncodedEvent, LaneCleaner(words))`. The lane calls EncodedEvent with its five fields by
     position. RULES_SHA256 in that module is the hash of the rules that the lane was built from. If
     `normalizer.core.rules_hash.rules_sha256()` returns another hash, the lane is outdated.
     """

@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Final
 
 from normalizer.config.settings import Settings
-from normalizer.core.decode.event_cleaner import EventCleaner
+from normalizer.core.decode.lane_cleaner import LaneCleaner
 from normalizer.core.encoded_events import EncodedEvent, NativeLane
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.rules_hash import rules_sha256
@@ -95,5 +95,5 @@ def open_native_lane(settings: Settings) -> GuardedLane | None:
         return None
     _log.info("core.chosen", core="native")
     return GuardedLane(
-        import_module(NATIVE_MODULE_NAME).Lane(EncodedEvent, EventCleaner(settings.redact_keys))
+        import_module(NATIVE_MODULE_NAME).Lane(EncodedEvent, LaneCleaner(settings.redact_keys))
     )

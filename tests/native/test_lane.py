@@ -12,7 +12,7 @@ from hypothesis import given
 from msgspec.structs import replace
 
 from bench.peers.comparison import ODD as NOT_OF_PEERS
-from normalizer.core.decode.event_cleaner import EventCleaner
+from normalizer.core.decode.lane_cleaner import LaneCleaner
 from normalizer.core.encoded_events import EncodedEvent, NativeLane
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.rules_hash import rules_sha256
@@ -204,7 +204,7 @@ def test_a_record_that_the_lane_cannot_read_is_left_and_the_others_are_answered(
 
 
 def test_a_record_is_left_where_the_look_for_secrets_fails() -> None:
-    class Failing(EventCleaner):
+    class Failing(LaneCleaner):
         def clean(self, text: bytes) -> bytes | None:
             raise ValueError(text)
 
@@ -222,7 +222,7 @@ def test_a_record_is_left_where_the_look_for_secrets_fails() -> None:
 
 
 def test_a_word_that_an_operator_added_is_cut() -> None:
-    with_word = native_module().Lane(EncodedEvent, EventCleaner(["iban"]))
+    with_word = native_module().Lane(EncodedEvent, LaneCleaner(["iban"]))
     (record,) = raw_records([b'{"event_type":"a.b","execution_id":7,"context":{"iban":"x"}}'])
 
     (plain,), (cut,) = native_lane().read([record]), with_word.read([record])

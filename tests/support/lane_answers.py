@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from normalizer.core.decode.event_cleaner import EventCleaner
+from normalizer.core.decode.lane_cleaner import LaneCleaner
 from normalizer.core.encoded_events import EncodedEvent
 from normalizer.core.raw_record import RawRecord
 from tests.support.native_lane import compare_answers
@@ -22,7 +22,7 @@ from tests.support.native_lane import compare_answers
 _NUMBER: Final = struct.Struct("<q")
 
 
-class _RecordingCleaner(EventCleaner):
+class _RecordingCleaner(LaneCleaner):
     """Keeps the texts that it cleans, and headers that need no cleaning."""
 
     def __init__(self) -> None:
@@ -30,14 +30,14 @@ class _RecordingCleaner(EventCleaner):
         self.cleaned: dict[bytes, bytes] = {}
 
     def suspects(self, headers: bytes) -> bool:
-        """As EventCleaner does."""
+        """As LaneCleaner does."""
         are_suspicious = super().suspects(headers)
         if not are_suspicious:
             self.cleaned[headers] = headers
         return are_suspicious
 
     def clean(self, text: bytes) -> bytes | None:
-        """As EventCleaner does."""
+        """As LaneCleaner does."""
         cleaned = super().clean(text)
         if cleaned is not None:
             self.cleaned[text] = cleaned
@@ -56,7 +56,7 @@ def write_answers(path: Path, module: ModuleType, records: Iterable[RawRecord]) 
         assert not answers.wrong, answers.wrong
         (answer,) = lane.read([record])
         parts += [*_record(record), *_events(answer or ())]
-    signs, folded, separators = cleaner.automaton()
+    signs, folded, separators = cleaner.search_tables()
     head = [_number(len(signs)), *map(_bytes, signs)]
     head += [_bytes(folded), _bytes(separators)]
     head += [_number(len(cleaner.cleaned)), *map(_bytes, chain(*cleaner.cleaned.items()))]

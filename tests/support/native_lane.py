@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from normalizer.core.decode.event_cleaner import EventCleaner
+from normalizer.core.decode.lane_cleaner import LaneCleaner
 from normalizer.core.encoded_events import (
     MAX_LANE_CALL_RECORDS,
     EncodedEvent,
@@ -63,7 +63,7 @@ def native_module() -> ModuleType:
 
 def native_lane() -> NativeLane:
     """A lane of that module."""
-    lane: NativeLane = native_module().Lane(EncodedEvent, EventCleaner())
+    lane: NativeLane = native_module().Lane(EncodedEvent, LaneCleaner())
     return lane
 
 

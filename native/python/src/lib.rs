@@ -43,7 +43,7 @@ impl Lane {
     /// removes secrets from text.
     #[new]
     fn new(encoded_event: Py<PyAny>, cleaner: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let (signs, folded, separators) = cleaner.call_method0("automaton")?.extract()?;
+        let (signs, folded, separators) = cleaner.call_method0("search_tables")?.extract()?;
         let rules = Rules::new(&Signs {
             signs,
             folded,

@@ -5,7 +5,7 @@ headers          reads the headers of a record without secrets, and the trace id
 rejected_sample  takes the first bytes of a rejected value that operators may see.
 decode           decodes bytes into wire events: opens envelopes and wrappers, splits batches.
 decode_json      decodes one JSON text.
-event_cleaner    removes the secrets of an event before the native lane reads it.
+lane_cleaner     removes the secrets of an event before the native lane reads it.
 unwrap           opens the envelopes of CloudEvents, Kafka Connect, and Debezium.
 record_layers    combines a wire event with the fields of its batch and its wrappers.
 wire_event       holds one wire event, decoded for the rules.

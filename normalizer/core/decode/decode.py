@@ -33,7 +33,7 @@ from normalizer.core.decode.decode_json import (
     UTF8_BOM,
     check_json_if_many_exponents,
     decode_object,
-    decode_object_or_text,
+    decode_object_or_string,
     parse_suspicious_parts_or_reject,
     reject_invalid_json,
     strip_schema_header,
@@ -120,7 +120,7 @@ def decode_events(
         _reject_invalid_utf8(value)
     sign_search = sanitizer.sign_search_for(value)
     if sign_search is None and begins_an_object:
-        fields = decode_object_or_text(value)
+        fields = decode_object_or_string(value)
         if not isinstance(fields, str) and has_event_type(fields) and not cloudevent:
             # This fast path repeats checks 4 (in decoding, above), 5, and 7 of `_RecordDecoder`,
             # in the same order. `test_fast_path_has_the_outcomes_of_the_slow_path` compares both.
@@ -322,7 +322,7 @@ class _RecordDecoder:
         own: Mapping[str, Raw] = {}
         inner: Mapping[str, Raw] = {}
         try:
-            content = decode_object_or_text(text)
+            content = decode_object_or_string(text)
             if isinstance(content, str):
                 layer = self._decode_string(content)
             else:
@@ -359,7 +359,7 @@ def _parse_text(text: bytes, sign_search: HasSign | None) -> _ParsedText:
         text = text[len(UTF8_BOM) :]
     check_json_if_many_exponents(text)
     if sign_search is None:
-        clean = decode_object_or_text(text)
+        clean = decode_object_or_string(text)
         return _CleanText(text, clean, _check_record_depth(text), bom)
     suspicious = parse_suspicious_parts_or_reject(text, sign_search)
     return _SuspiciousText(text, suspicious, _check_record_depth(text), bom, sign_search)

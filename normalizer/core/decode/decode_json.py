@@ -25,7 +25,7 @@ from normalizer.jsontext import (
 )
 
 
-def decode_object_or_text(text: bytes) -> dict[str, Raw] | str:
+def decode_object_or_string(text: bytes) -> dict[str, Raw] | str:
     """Return the fields of a JSON object, or the text of a JSON string.
 
     Raises RecordRejectedError for any other JSON value and for invalid JSON, which includes JSON
@@ -47,7 +47,7 @@ def decode_object_or_text(text: bytes) -> dict[str, Raw] | str:
 
 def decode_object(text: bytes) -> dict[str, Raw]:
     """Return the fields of a JSON object, in text that isn't a JSON string."""
-    content = decode_object_or_text(text)
+    content = decode_object_or_string(text)
     assert not isinstance(content, str)
     return content
 
@@ -80,7 +80,7 @@ def check_json_if_many_exponents(text: bytes) -> None:
     RecordRejectedError.
     """
     if may_have_many_exponents(text):
-        content = decode_object_or_text(_SURROGATES.sub(rb"\\ufffd", text))
+        content = decode_object_or_string(_SURROGATES.sub(rb"\\ufffd", text))
         is_event = (
             isinstance(content, dict)
             and find_batch_key(content) is None

@@ -172,7 +172,7 @@ class Prefilter:
 
         return has_sign
 
-    def automaton(self) -> tuple[list[bytes], bytes, bytes]:
+    def search_tables(self) -> tuple[list[bytes], bytes, bytes]:
         """Return the tables from which the native lane builds the same search.
 
         They're the signs, the byte that each byte is replaced by before the search, and the bytes

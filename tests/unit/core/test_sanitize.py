@@ -366,7 +366,7 @@ def test_a_list_is_read_as_a_command_whatever_it_begins_with() -> None:
 
 
 def test_parts_of_the_automaton_find_an_added_word_in_any_spelling() -> None:
-    signs, folds, removed = Prefilter(["Tax-Number"]).automaton()
+    signs, folds, removed = Prefilter(["Tax-Number"]).search_tables()
 
     looked_at = b'{"TAX_number": 7}'.translate(folds, removed)
 

@@ -31,12 +31,12 @@ MAX_CLEANED_BYTES: Final = 4_000
 as the rules in Python, and searching it here and again in Python would take longer."""
 
 
-class EventCleaner:
+class LaneCleaner:
     """Cleans events for the native lane, with the words that an operator added."""
 
     def __init__(self, redact_keys: Iterable[str] = ()) -> None:
         self._sanitizer = Sanitizer(redact_keys)
-        self.automaton: Final = self._sanitizer.prefilter.automaton
+        self.search_tables: Final = self._sanitizer.prefilter.search_tables
 
     def suspects(self, headers: bytes) -> bool:
         """Return whether headers, as JSON, may hold a secret, so that the lane must leave them."""

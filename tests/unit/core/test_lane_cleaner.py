@@ -5,9 +5,9 @@ from typing import Final
 import msgspec
 import pytest
 
-from normalizer.core.decode.event_cleaner import MAX_CLEANED_BYTES, EventCleaner
+from normalizer.core.decode.lane_cleaner import MAX_CLEANED_BYTES, LaneCleaner
 
-CLEANER: Final = EventCleaner(["iban"])
+CLEANER: Final = LaneCleaner(["iban"])
 EVENT: Final = b'{"event_type":"a","execution_id":1,"context":%b}'
 SENT: Final = EVENT % b'{"password":"p4ssw0rd-9"}'
 AS_TEXT: Final = msgspec.json.encode(SENT.decode())

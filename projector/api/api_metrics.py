@@ -128,7 +128,7 @@ _WEEK: Final = Statement(f"""
 """)  # noqa: S608 - a constant of this package
 
 
-class OutcomeMetrics:
+class CallOutcomeGauges:
     """Gauges of how calls and executions end, read from the views when Prometheus scrapes them.
 
     A scrape within ten seconds of the previous one gets the same values, without a query. Only
@@ -235,7 +235,7 @@ class ApiMetrics:
     def __init__(self, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> None:
         self._registry: Final = CollectorRegistry()
         self._named: Final = CollectorRegistry()
-        self.outcomes: Final = OutcomeMetrics(self._registry, self._named, thresholds)
+        self.outcomes: Final = CallOutcomeGauges(self._registry, self._named, thresholds)
         self.requests: Final = Counter(
             "projector_api_requests",
             "Requests by endpoint and status. If 5xx rises, read the `reason` in a response.",

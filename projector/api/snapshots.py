@@ -134,7 +134,7 @@ class Snapshot:
         )
         return records
 
-    async def count(
+    async def count_rows(
         self, statement: Statement, values: Mapping[str, Any], *, within_s: float
     ) -> int | None:
         """Return the number of rows of the statement, or None if counting takes too long."""

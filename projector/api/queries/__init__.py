@@ -1,6 +1,6 @@
 """One function per endpoint, which reads a snapshot and returns an answer.
 
-run_query          runs a statement for all rows, grouped counts, or a page of a list
+query_answers      runs a statement for all rows, grouped counts, or a page of a list
 grouping           statements that group by time and by keys
 search             finds the object that a pasted text names
 trends             sums of a window, of the window before it, and of intervals

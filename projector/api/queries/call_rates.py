@@ -24,7 +24,7 @@ from projector.api.queries.grouping import (
     ratio_column,
     sum_column,
 )
-from projector.api.queries.run_query import run_grouped
+from projector.api.queries.query_answers import run_grouped
 from projector.api.snapshots import Snapshot
 
 

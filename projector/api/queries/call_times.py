@@ -16,7 +16,7 @@ from projector.api.queries.grouping import (
     select_list,
     where_conditions,
 )
-from projector.api.queries.run_query import run_grouped
+from projector.api.queries.query_answers import run_grouped
 from projector.api.snapshots import Snapshot, Statement
 
 _KEYS = ("playbook", "step", "attempts", "status")

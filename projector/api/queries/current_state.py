@@ -6,7 +6,7 @@ from projector.api.parameters import (
     Parameters,
     Texts,
 )
-from projector.api.queries.run_query import run_paged, run_query
+from projector.api.queries.query_answers import run_paged, run_query
 from projector.api.snapshots import Snapshot, Statement
 
 

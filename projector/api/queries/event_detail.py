@@ -8,7 +8,7 @@ from normalizer.envelope import to_canonical
 from projector.api.answers import ApiAnswer, ApiRow, Timestamp
 from projector.api.api_errors import NotFoundError
 from projector.api.parameters import Parameters, parse_id
-from projector.api.queries.run_query import build_answer
+from projector.api.queries.query_answers import build_answer
 from projector.api.snapshots import Snapshot, Statement
 from projector.event_rows import ENVELOPE_SELECT_LIST, JSON_COLUMNS, to_envelope
 

@@ -21,7 +21,7 @@ from projector.api.queries.grouping import (
     sum_column,
     time_bin_column,
 )
-from projector.api.queries.run_query import run_grouped
+from projector.api.queries.query_answers import run_grouped
 from projector.api.snapshots import Snapshot
 
 

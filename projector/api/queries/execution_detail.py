@@ -16,7 +16,7 @@ from projector.api.queries.execution_lists import (
     with_stuck_reasons,
 )
 from projector.api.queries.quarantine_lists import QUARANTINED_RECORD_COLUMNS, QuarantinedRecord
-from projector.api.queries.run_query import run_paged, run_query
+from projector.api.queries.query_answers import run_paged, run_query
 from projector.api.snapshots import Snapshot, Statement
 
 _EXECUTION = Statement(f"""

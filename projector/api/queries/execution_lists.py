@@ -13,7 +13,7 @@ from projector.api.parameters import (
     Texts,
     TraceId,
 )
-from projector.api.queries.run_query import run_paged
+from projector.api.queries.query_answers import run_paged
 from projector.api.snapshots import Snapshot, Statement
 
 

@@ -6,7 +6,7 @@ from projector.api.parameters import (
     round_to_grain,
 )
 from projector.api.queries.grouping import FIRST_HOUR_WITH_CALLS_SQL
-from projector.api.queries.run_query import run_query
+from projector.api.queries.query_answers import run_query
 from projector.api.snapshots import Snapshot, Statement
 
 

@@ -2,7 +2,7 @@
 
 from projector.api.answers import ApiRow, PagedAnswer, Timestamp
 from projector.api.parameters import PagedParams, PagedWindowParams, Texts, parse_id
-from projector.api.queries.run_query import run_paged
+from projector.api.queries.query_answers import run_paged
 from projector.api.snapshots import Snapshot, Statement
 
 

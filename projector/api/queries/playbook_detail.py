@@ -7,7 +7,7 @@ from msgspec import Meta
 
 from projector.api.answers import ApiAnswer, ApiRow, Timestamp
 from projector.api.parameters import Text, Texts, WindowParams, round_to_grain
-from projector.api.queries.run_query import run_query
+from projector.api.queries.query_answers import run_query
 from projector.api.snapshots import Snapshot, Statement
 
 MAX_COUNTED_CALLS: Final = 10_000

@@ -14,7 +14,7 @@ from projector.api.parameters import (
     WindowParams,
 )
 from projector.api.queries.grouping import grouping_statement, sum_column
-from projector.api.queries.run_query import run_grouped, run_query
+from projector.api.queries.query_answers import run_grouped, run_query
 from projector.api.snapshots import Snapshot, Statement
 
 

@@ -22,7 +22,7 @@ from projector.api.parameters import (
     parse_id,
 )
 from projector.api.queries.grouping import GrainStatements, grouping_statement, sum_column
-from projector.api.queries.run_query import build_answer, run_grouped, run_paged
+from projector.api.queries.query_answers import build_answer, run_grouped, run_paged
 from projector.api.snapshots import Snapshot, Statement
 
 

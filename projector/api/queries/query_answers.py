@@ -107,7 +107,7 @@ async def run_paged(
     if params.cursor is None:
         total = len(records)
         if more:
-            total = await snapshot.count(
+            total = await snapshot.count_rows(
                 statement, values | {"limit": MOST_COUNTED_ROWS + 1}, within_s=_COUNT_WITHIN_S
             )
     return PagedAnswer[_R](

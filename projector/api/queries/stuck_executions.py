@@ -8,7 +8,7 @@ from msgspec import Meta
 from projector.api.answers import ApiAnswer, ApiRow, PagedAnswer, Timestamp
 from projector.api.parameters import Ids, PagedParams, Parameters, Texts
 from projector.api.queries.execution_lists import StuckReason, with_stuck_reasons
-from projector.api.queries.run_query import run_paged, run_query
+from projector.api.queries.query_answers import run_paged, run_query
 from projector.api.snapshots import Snapshot, Statement
 
 

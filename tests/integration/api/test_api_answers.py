@@ -663,15 +663,15 @@ async def test_the_first_page_of_a_list_says_how_long_it_is(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A count that takes longer than its limit is left out: on a busy machine any may.
-    monkeypatch.setattr("projector.api.queries.run_query._COUNT_WITHIN_S", 10)
+    monkeypatch.setattr("projector.api.queries.query_answers._COUNT_WITHIN_S", 10)
     whole = (await client.get("/api/v1/executions", params={"limit": 500, **DAY})).json()
     first = (await client.get("/api/v1/executions", params={"limit": 7, **DAY})).json()
     second = (
         await client.get("/api/v1/executions", params={"limit": 7, "cursor": first["next"], **DAY})
     ).json()
-    monkeypatch.setattr("projector.api.queries.run_query.MOST_COUNTED_ROWS", 20)
+    monkeypatch.setattr("projector.api.queries.query_answers.MOST_COUNTED_ROWS", 20)
     capped = (await client.get("/api/v1/executions", params={"limit": 8, **DAY})).json()
-    monkeypatch.setattr("projector.api.queries.run_query._COUNT_WITHIN_S", 0.001)
+    monkeypatch.setattr("projector.api.queries.query_answers._COUNT_WITHIN_S", 0.001)
     slow = (await client.get("/api/v1/calls", params={"limit": 9, **DAY})).json()
 
     assert first["total"] == whole["total"] == len(whole["rows"])

@@ -68,7 +68,7 @@ class FetchScheduler:
             chunks = await self._fetch([partition], min(size, left), 0.0)
             # If the fetch has failed, continue. The next one of this partition reports it again.
             if chunks:
-                self._ownership.suspects.note_fetched(partition)
+                self._ownership.suspects.begin_slice(partition)
                 left -= sum([len(chunk.records) for _, chunk in chunks])
                 slices += chunks
         room -= sum([len(chunk.records) for _, chunk in slices])
@@ -92,7 +92,7 @@ class FetchScheduler:
             chunks = await self._fetch([partition], size, 0.0)
             if not chunks:
                 continue
-            suspects.note_fetched(partition)
+            suspects.begin_slice(partition)
             if not suspects[partition].is_blamed:
                 (claim, _), *_ = chunks
                 with contextlib.suppress(RetryableError, PositionError):

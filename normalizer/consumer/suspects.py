@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from normalizer.core.previous_owner import RECORD_AMONG_OTHERS, RECORD_BLAMED
+from normalizer.core.previous_owner import ONE_RECORD_SLICE, RECORD_BLAMED
 from normalizer.kafka import KafkaPartition
 from normalizer.runtime.logging_setup import get_logger
 from normalizer.store.claim import Claim
@@ -94,9 +94,9 @@ class SuspectPartitions(dict[KafkaPartition, _SuspectPartition]):
         if claim.slice_records is None:
             return
         found = claim.found_slice
-        # RECORD_BLAMED, RECORD_ALONE, and RECORD_AMONG_OTHERS all mean that the last owner worked
+        # RECORD_BLAMED, RECORD_ALONE, and ONE_RECORD_SLICE all mean that the last owner worked
         # on one record at most.
-        must_be_alone = found is not None and found <= RECORD_AMONG_OTHERS
+        must_be_alone = found is not None and found <= ONE_RECORD_SLICE
         wait_s = BLAMED_RECORD_WAIT_S if claim.slice_records == RECORD_BLAMED else 0.0
         self[partition] = _SuspectPartition(
             claim=claim,
@@ -136,10 +136,10 @@ class SuspectPartitions(dict[KafkaPartition, _SuspectPartition]):
             if is_free and suspect.must_run_alone == alone:
                 yield partition, suspect.size
 
-    def note_fetched(self, partition: KafkaPartition) -> None:
-        """Note that a slice was fetched.
+    def begin_slice(self, partition: KafkaPartition) -> None:
+        """Begin the partition's next slice, which was fetched.
 
-        Nothing more of the partition is fetched until it's committed.
+        Nothing more of the partition is fetched until the slice is committed.
         """
         self._in_hand[partition] = 0
 
@@ -158,8 +158,8 @@ class SuspectPartitions(dict[KafkaPartition, _SuspectPartition]):
         if after is None:
             return None
         # After this commit the process works on the next slice, so store that one's size. A slice
-        # of two records is stored as 3, because 2 is RECORD_AMONG_OTHERS.
-        return RECORD_AMONG_OTHERS if after.size == 1 else max(after.size, RECORD_AMONG_OTHERS + 1)
+        # of two records is stored as 3, because 2 is ONE_RECORD_SLICE.
+        return ONE_RECORD_SLICE if after.size == 1 else max(after.size, ONE_RECORD_SLICE + 1)
 
     def note_commit(self, partition: KafkaPartition, records: int, next_offset: int) -> None:
         """Note that a slice with this number of records was committed."""

@@ -15,9 +15,9 @@ RECORD_ALONE: Final = 1
 """The owner works on one record, and nothing else in the whole process."""
 RECORD_BLAMED: Final = 0
 """An owner died while it worked on only the next record."""
-RECORD_AMONG_OTHERS: Final = 2
-"""The owner works on one record, or on none yet, and maybe on records of other partitions too. A
-greater number is the size of a slice, or one more."""
+ONE_RECORD_SLICE: Final = 2
+"""The owner works on one record of the partition, or on none yet, and maybe on records of other
+partitions too. A greater number is the size of a slice, or one more."""
 
 
 class PreviousOwner(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,4 +50,4 @@ class PreviousOwner(msgspec.Struct, frozen=True, kw_only=True):
             self.slice_records == RECORD_ALONE and has_ended
         ):
             return RECORD_BLAMED
-        return None if self.slice_records is None and not has_ended else RECORD_AMONG_OTHERS
+        return None if self.slice_records is None and not has_ended else ONE_RECORD_SLICE

@@ -169,7 +169,7 @@ class KafkaStore:
         """Record that the process works on the partition's next record, and on nothing else."""
         where = KafkaPartition(claim.topic, claim.partition)
         owned = self._owned_under(where, claim.epoch)
-        await self._commit(where, owned, owned.position.with_slice(RECORD_ALONE))
+        await self._commit(where, owned, owned.position.with_records_at_risk(RECORD_ALONE))
 
     async def find_lost_claims(self, claims: Sequence[Claim]) -> list[tuple[Claim, PositionError]]:  # noqa: ARG002 - a store's signature
         """Return none, because the next transaction shows whether a claim was lost."""
@@ -230,7 +230,7 @@ class KafkaStore:
         begun_s = time.monotonic()
         try:
             owned = self._owned_under(where, part.epoch)
-            position = owned.position.with_slice(part.slice_records)
+            position = owned.position.with_records_at_risk(part.slice_records)
             if part.items:
                 last = last_record_from_raw(part.items[-1][0])
                 position = msgspec.structs.replace(position, last=last)
@@ -246,7 +246,7 @@ class KafkaStore:
         where = KafkaPartition(claim.topic, claim.partition)
         owned = self._owned_under(where, claim.epoch)
         position = msgspec.structs.replace(
-            owned.position.with_slice(None),
+            owned.position.with_records_at_risk(None),
             cluster_id=moved.cluster_id,
             incarnation=moved.incarnation,
             last=moved.last_record,

@@ -31,8 +31,11 @@ class RelayPosition(msgspec.Struct, frozen=True, kw_only=True):
     last: LastRecord | None = None
     last_try: PreviousOwner = PreviousOwner()
 
-    def with_slice(self, slice_records: int | None) -> "RelayPosition":
-        """Return the position for a time in which its owner works on at most this many records."""
+    def with_records_at_risk(self, slice_records: int | None) -> "RelayPosition":
+        """Return the position for a time in which its owner works on at most this many records.
+
+        If the owner is killed, one of these may be to blame.
+        """
         last_try = msgspec.structs.replace(self.last_try, slice_records=slice_records)
         return msgspec.structs.replace(self, last_try=last_try)
 

@@ -13,8 +13,8 @@ from normalizer.consumer.suspects import (
     SuspectPartitions,
 )
 from normalizer.core.previous_owner import (
+    ONE_RECORD_SLICE,
     RECORD_ALONE,
-    RECORD_AMONG_OTHERS,
     RECORD_BLAMED,
     PreviousOwner,
 )
@@ -158,13 +158,13 @@ def test_blamed_record_waits_while_others_are_read() -> None:
 def test_one_slice_is_in_hand_at_a_time_and_the_next_turn_is_anothers() -> None:
     suspects = SuspectPartitions(lambda: 0.0)
     both = [KafkaPartition(TOPIC, 0), KafkaPartition(TOPIC, 1)]
-    claims = [make_claim(one.partition, slice_records=RECORD_AMONG_OTHERS) for one in both]
+    claims = [make_claim(one.partition, slice_records=ONE_RECORD_SLICE) for one in both]
     for where, claim in zip(both, claims, strict=True):
         suspects.add_if_suspect(where, claim, LOG_END)
 
-    suspects.note_fetched(both[0])
+    suspects.begin_slice(both[0])
     assert [where for where, _ in suspects.due_suspects(alone=False)] == [both[1]]
-    assert suspects.add_to_slice(claims[0], 1, 1) == RECORD_AMONG_OTHERS + 1
+    assert suspects.add_to_slice(claims[0], 1, 1) == ONE_RECORD_SLICE + 1
     suspects.note_commit(both[0], 1, 1)
 
     assert [*suspects.due_suspects(alone=False)] == [(both[1], 1), (both[0], 2)]
@@ -172,7 +172,7 @@ def test_one_slice_is_in_hand_at_a_time_and_the_next_turn_is_anothers() -> None:
 
 def test_holes_commit_no_record_and_make_no_slice_larger() -> None:
     suspects = SuspectPartitions(lambda: 0.0)
-    claim = make_claim(slice_records=RECORD_AMONG_OTHERS)
+    claim = make_claim(slice_records=ONE_RECORD_SLICE)
     suspects.add_if_suspect(WHERE, claim, LOG_END)
 
     suspects.note_commit(WHERE, 0, 5)
@@ -182,7 +182,7 @@ def test_holes_commit_no_record_and_make_no_slice_larger() -> None:
 
 def test_records_of_an_earlier_claim_count_for_nothing() -> None:
     suspects = SuspectPartitions(lambda: 0.0)
-    suspects.add_if_suspect(WHERE, make_claim(slice_records=RECORD_AMONG_OTHERS), LOG_END)
+    suspects.add_if_suspect(WHERE, make_claim(slice_records=ONE_RECORD_SLICE), LOG_END)
 
     assert suspects.add_to_slice(make_claim(epoch=0), 1, 1) is None
     assert [*suspects.due_suspects(alone=False)] == [(WHERE, 1)]
@@ -192,15 +192,15 @@ def test_records_of_an_earlier_claim_count_for_nothing() -> None:
     ("last_try", "next_offset", "log_end", "stored"),
     [
         (PreviousOwner(), 5, 9, None),
-        (PreviousOwner(holder="killed"), 5, 9, RECORD_AMONG_OTHERS),
+        (PreviousOwner(holder="killed"), 5, 9, ONE_RECORD_SLICE),
         (PreviousOwner(holder="killed"), 9, 9, None),  # it had nothing to read
         (PreviousOwner(holder="killed"), 5, None, None),  # a caller that doesn't judge
         (PreviousOwner(holder="me"), 5, 9, None),  # the answer to the COMMIT of its claim was lost
-        (PreviousOwner(holder="killed", slice_records=64), 5, 9, RECORD_AMONG_OTHERS),
-        (PreviousOwner(holder=None, slice_records=64), 5, 9, RECORD_AMONG_OTHERS),
+        (PreviousOwner(holder="killed", slice_records=64), 5, 9, ONE_RECORD_SLICE),
+        (PreviousOwner(holder=None, slice_records=64), 5, 9, ONE_RECORD_SLICE),
         (PreviousOwner(holder="killed", slice_records=RECORD_ALONE), 5, 9, RECORD_BLAMED),
-        (PreviousOwner(holder="me", slice_records=RECORD_ALONE), 5, 9, RECORD_AMONG_OTHERS),
-        (PreviousOwner(holder=None, slice_records=RECORD_ALONE), 5, 9, RECORD_AMONG_OTHERS),
+        (PreviousOwner(holder="me", slice_records=RECORD_ALONE), 5, 9, ONE_RECORD_SLICE),
+        (PreviousOwner(holder=None, slice_records=RECORD_ALONE), 5, 9, ONE_RECORD_SLICE),
         (PreviousOwner(holder=None, slice_records=RECORD_BLAMED), 5, 9, RECORD_BLAMED),
     ],
 )

@@ -19,7 +19,7 @@ from normalizer.core.identity.merge_flags import (
     REPORTED_ELSEWHERE_FLAG,
     coordinates_if_ordered,
 )
-from normalizer.core.previous_owner import RECORD_AMONG_OTHERS, RECORD_BLAMED, PreviousOwner
+from normalizer.core.previous_owner import ONE_RECORD_SLICE, RECORD_BLAMED, PreviousOwner
 from normalizer.envelope import to_canonical
 from normalizer.errors import BrokerUnavailableError, PartsNotWrittenError
 from normalizer.kafka import CommittedOffset, KafkaPartition, transactional_producer
@@ -208,7 +208,7 @@ async def test_partition_that_a_relay_gave_up_is_no_suspect_and_one_that_it_left
                 await store.mark_owner_idle()
 
     slices = [one.slice_records for one in claims]
-    assert slices == [None, None, None, None, RECORD_AMONG_OTHERS, RECORD_AMONG_OTHERS]
+    assert slices == [None, None, None, None, ONE_RECORD_SLICE, ONE_RECORD_SLICE]
     assert {one.next_offset for one in committed} == {0}
 
 

@@ -18,7 +18,7 @@ from normalizer.cli.exit_on_error import exit_with_error, run_or_exit
 from normalizer.config.settings import Settings
 from normalizer.errors import ConfigurationError, FatalError
 from normalizer.jobs.dry_run.backfill_dry_run import BackfillDryRun
-from normalizer.jobs.dry_run.diff import Diff
+from normalizer.jobs.dry_run.diff import DryRunDiff
 from normalizer.jobs.dry_run.rewrite_dry_run import RewriteDryRun
 from normalizer.jobs.engine.job_spec import JobSpec
 from normalizer.jobs.engine.run_progress import RunProgressPrinter, RunResult
@@ -93,7 +93,7 @@ def run_backfill_dry_run(
     """Print what would change, and end the process."""
     database_url = settings.required_database_url
 
-    async def dry_run(diff: Diff) -> tuple[Diff, bool, FatalError | None]:
+    async def dry_run(diff: DryRunDiff) -> tuple[DryRunDiff, bool, FatalError | None]:
         broken: FatalError | None = None
         stopped = False
         async with BackfillDryRun(
@@ -126,14 +126,14 @@ def run_backfill_dry_run(
 
 
 @contextlib.contextmanager
-def open_diff(path: Path | None) -> Iterator[Diff]:
+def open_diff(path: Path | None) -> Iterator[DryRunDiff]:
     """Yield a diff that also writes each changed row to the file, if one is given.
 
     The file must not exist yet, so that a dry run can't overwrite anything, for example its own
     source. If the block fails, the file is removed, so that you can repeat the same command.
     """
     if path is None:
-        yield Diff()
+        yield DryRunDiff()
         return
     try:
         opened = path.open("xb")
@@ -141,7 +141,7 @@ def open_diff(path: Path | None) -> Iterator[Diff]:
         exit_with_error(ConfigurationError(f"--changes: {path}: {error.strerror}"))
     with opened as file:
         try:
-            yield Diff(lambda change: file.write(msgspec.json.encode(change) + b"\n"))
+            yield DryRunDiff(lambda change: file.write(msgspec.json.encode(change) + b"\n"))
         except BaseException:
             path.unlink(missing_ok=True)
             raise

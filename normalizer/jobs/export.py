@@ -27,7 +27,7 @@ from normalizer.jobs.engine.id_ranges import (
     IdRangeWalk,
     read_pages,
 )
-from normalizer.runtime.progress import WorkProgress
+from normalizer.runtime.progress import JobProgress
 from normalizer.store.retrying_session import RetryingSession
 from normalizer.store.session import TRANSACTION_READ_ONLY
 from normalizer.store.stored_rows import ENVELOPE_COLUMNS_SQL
@@ -84,9 +84,9 @@ class Export:
         self._events = 0
         self._share: Callable[[], float | None] = lambda: None
 
-    def work_progress(self) -> WorkProgress:
+    def work_progress(self) -> JobProgress:
         """Return how many events were written, and the share of rows read so far."""
-        return WorkProgress("events", self._events, self._share())
+        return JobProgress("events", self._events, self._share())
 
     async def run(
         self,

@@ -23,7 +23,7 @@ import msgspec
 from normalizer.core.coercions import read_coercions
 from normalizer.errors import ConfigurationError, FatalError, StoreUnavailableError
 from normalizer.postgres.database import wait_for_table_readers
-from normalizer.runtime.progress import WorkProgress
+from normalizer.runtime.progress import JobProgress
 from normalizer.snowflake import hash_text_id
 from normalizer.store.retrying_session import RetryingSession
 
@@ -364,9 +364,9 @@ class Forget:
             application_name="normalizer forget",
             settings=_SESSION,
         )
-        self._done = WorkProgress("events found", 0)
+        self._done = JobProgress("events found", 0)
 
-    def work_progress(self) -> WorkProgress:
+    def work_progress(self) -> JobProgress:
         """Return how far the current step is."""
         return self._done
 
@@ -433,7 +433,7 @@ class Forget:
             found.event_ids.append(event_id)
             found.record_keys.append(tuple(place))
             found.names |= _opaque_names(coercions)
-        self._done = WorkProgress("events found", len(found.event_ids))
+        self._done = JobProgress("events found", len(found.event_ids))
         found.calls = (await self._session.fetch(_COUNT_CALLS, self._id))[0][0]
         return found
 
@@ -451,7 +451,7 @@ class Forget:
         while rows := await self._session.fetch(_READ_RAW, *last, sought):
             last = tuple(rows[-1])[:4]
             read += len(rows)
-            self._done = WorkProgress("rejected records read", read)
+            self._done = JobProgress("rejected records read", read)
             found |= {
                 tuple(row)[:4]
                 for row in rows
@@ -490,7 +490,7 @@ class Forget:
         while rows := await self._session.fetch(statement, *last, _ROWS_A_STEP, found.event_ids):
             reports, last = reports + rows[0][0], tuple(rows[0])[1:]
             pages += 1
-            self._done = WorkProgress("pages of merged records read", pages)
+            self._done = JobProgress("pages of merged records read", pages)
         return reports
 
     async def _delete(self, events: int) -> int:

@@ -26,7 +26,7 @@ from normalizer.core.redaction.redact_stored import (
     redact_stored_text,
 )
 from normalizer.core.redaction.sanitize import Sanitizer
-from normalizer.jobs.dry_run.diff import Diff, RowChange
+from normalizer.jobs.dry_run.diff import DryRunDiff, RowChange
 from normalizer.jobs.dry_run.rewrite_dry_run import RewriteDryRun
 from normalizer.jobs.engine.id_ranges import READ_EVENTS_IN_RANGE_SQL, Fetch
 from normalizer.jobs.engine.runner import JobRunner
@@ -79,7 +79,7 @@ class RedactDryRun(RewriteDryRun):
     """Counts the changes of a run by table and column. It only reads, and shows no content."""
 
     def __init__(self, database_url: str, sanitizer: Sanitizer) -> None:
-        super().__init__(database_url, _rewrite_plan(sanitizer), Diff(self._note))
+        super().__init__(database_url, _rewrite_plan(sanitizer), DryRunDiff(self._note))
         self._others = _OtherTables(self._session.fetch, sanitizer, self._turn, writes=False)
         self.counts: RedactedCounts = self._others.counts
 

@@ -18,7 +18,7 @@ _PRINT_PLAIN_EVERY_S: Final = 10.0
 _RATE_OVER_S: Final = 15.0
 
 
-class WorkProgress(NamedTuple):
+class JobProgress(NamedTuple):
     """How much is done, and the share of all work, or None if that isn't known."""
 
     what: str
@@ -63,7 +63,7 @@ class ProgressPrinter:
         (first_s, first, _), (last_s, last, _) = self._samples[0], self._samples[-1]
         return (last - first) / (last_s - first_s) if last_s > first_s else 0.0
 
-    def note_progress(self, done: WorkProgress) -> None:
+    def note_progress(self, done: JobProgress) -> None:
         """Note the progress. If something else is counted from now on, the rate starts over."""
         if done.what != self._what:
             self._what = done.what
@@ -84,7 +84,7 @@ class ProgressPrinter:
 
     @contextlib.contextmanager
     def print_while_running(
-        self, done: Callable[[], WorkProgress], *, every_s: float = _PRINT_EVERY_S
+        self, done: Callable[[], JobProgress], *, every_s: float = _PRINT_EVERY_S
     ) -> Iterator[None]:
         """Print the progress while the block runs, then clear the live line."""
         loop = asyncio.get_running_loop()

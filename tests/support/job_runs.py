@@ -16,7 +16,7 @@ from normalizer.config.settings import Settings
 from normalizer.core.normalize import Normalizer
 from normalizer.jobs.backfill import Backfill
 from normalizer.jobs.dry_run.backfill_dry_run import BackfillDryRun
-from normalizer.jobs.dry_run.diff import Diff, RowChange
+from normalizer.jobs.dry_run.diff import DryRunDiff, RowChange
 from normalizer.jobs.engine.job_spec import JobSpec
 from normalizer.jobs.engine.known_sources import read_known_sources
 from normalizer.jobs.engine.run_progress import RunProgressPrinter, RunResult
@@ -175,9 +175,9 @@ async def run_dry(
     *,
     note: Callable[[RowChange], None] | None = None,
     batch_rows: int = 100,
-) -> Diff:
+) -> DryRunDiff:
     """What a backfill of the source would change. Each change is noted too."""
-    diff = Diff(note)
+    diff = DryRunDiff(note)
     async with BackfillDryRun(
         database.url, source, normalize, diff, batch_rows=batch_rows
     ) as trial:

@@ -21,12 +21,16 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import RULES_VERSION, Envelope, Ignored, Rejected
 from normalizer.errors import FatalError
 from normalizer.jobs.backfill import normalize_page, to_batch_part
-from normalizer.jobs.dry_run.diff import Diff, find_changed_fields, format_rejected_coordinates
+from normalizer.jobs.dry_run.diff import (
+    DryRunDiff,
+    find_changed_fields,
+    format_rejected_coordinates,
+)
 from normalizer.jobs.dry_run.overlay import Overlay
 from normalizer.jobs.engine.job_positions import read_dedup_horizons
 from normalizer.jobs.renormalize_row import RewriteFailure, renormalize_row
 from normalizer.jobs.sources.job_source import JobSource, PartKey, ReadPosition
-from normalizer.runtime.progress import WorkProgress
+from normalizer.runtime.progress import JobProgress
 from normalizer.runtime.slices import Normalize
 from normalizer.store.outcomes_by_kind import is_expired
 from normalizer.store.quarantine_writer import RejectedRecord
@@ -57,7 +61,7 @@ class BackfillDryRun:
         database_url: str,
         source: JobSource,
         normalize: Normalize,
-        diff: Diff,
+        diff: DryRunDiff,
         *,
         batch_rows: int,
         rules_version: int = RULES_VERSION,
@@ -75,7 +79,7 @@ class BackfillDryRun:
         self._records_read = 0
         self._horizon: datetime | None = None
         self._forgotten: frozenset[int] = frozenset()
-        self.stale = Diff()
+        self.stale = DryRunDiff()
 
     async def __aenter__(self) -> Self:
         return self
@@ -83,9 +87,9 @@ class BackfillDryRun:
     async def __aexit__(self, *_: object) -> None:
         self._session.terminate()
 
-    def work_progress(self) -> WorkProgress:
+    def work_progress(self) -> JobProgress:
         """Return how far the reading is."""
-        return WorkProgress("records", self._records_read, self._source.progress_ratio())
+        return JobProgress("records", self._records_read, self._source.progress_ratio())
 
     async def run(self) -> None:
         """Read the source to its end and fill the diff. Raises the source's errors.

@@ -61,7 +61,7 @@ class _Pairs(msgspec.Struct):
     others: int = 0
 
 
-class Diff:
+class DryRunDiff:
     """Collects the changes. `sink` is called with every changed row."""
 
     def __init__(self, sink: Callable[[RowChange], object] | None = None) -> None:

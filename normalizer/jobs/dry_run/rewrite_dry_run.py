@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import asyncpg
 
 from normalizer.envelope import Envelope
-from normalizer.jobs.dry_run.diff import Diff, find_changed_fields
+from normalizer.jobs.dry_run.diff import DryRunDiff, find_changed_fields
 from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, IdRangeWalk, read_pages
 from normalizer.jobs.renormalize import ROWS_PER_CHUNK
 from normalizer.jobs.rewrite_rows import RewritePlan, rewrite_rows
-from normalizer.runtime.progress import WorkProgress
+from normalizer.runtime.progress import JobProgress
 from normalizer.store.retrying_session import RetryingSession
 from normalizer.store.session import TRANSACTION_READ_ONLY
 
@@ -21,7 +21,7 @@ from normalizer.store.session import TRANSACTION_READ_ONLY
 class RewriteDryRun:
     """Fills a diff with the changes that a run would make. It only reads."""
 
-    def __init__(self, database_url: str, plan: RewritePlan, diff: Diff) -> None:
+    def __init__(self, database_url: str, plan: RewritePlan, diff: DryRunDiff) -> None:
         self._plan = plan
         self._diff = diff
         self._session = RetryingSession(
@@ -32,9 +32,9 @@ class RewriteDryRun:
         self._id_ranges = IdRangeWalk(self._session.fetch, ROWS_PER_CHUNK)
         self._rows_read = 0
 
-    def work_progress(self) -> WorkProgress:
+    def work_progress(self) -> JobProgress:
         """Return how far the comparison is."""
-        return WorkProgress("rows", self._rows_read, self._id_ranges.progress_ratio())
+        return JobProgress("rows", self._rows_read, self._id_ranges.progress_ratio())
 
     async def run(self) -> None:
         """Rewrite every row in memory, and compare. Raises StoreUnavailableError and FatalError."""

@@ -6,7 +6,7 @@ import msgspec
 
 from normalizer.jobs.engine.job_run import RunState, RunTotals
 from normalizer.jobs.engine.throttle import ThrottleCause
-from normalizer.runtime.progress import ProgressPrinter, WorkProgress, format_duration
+from normalizer.runtime.progress import JobProgress, ProgressPrinter, format_duration
 from normalizer.store.read_only import read_only_connection
 
 _CAUSES: Final[dict[ThrottleCause, str]] = {"live_lag": "live lag", "max_rate": "--max-rate"}
@@ -99,6 +99,6 @@ class RunProgressPrinter(ProgressPrinter):
         self, totals: RunTotals, share: float | None, throttled_by: ThrottleCause | None
     ) -> None:
         """Note the progress of the run, and print it if enough time has passed."""
-        self.note_progress(WorkProgress("records", totals.records, share))
+        self.note_progress(JobProgress("records", totals.records, share))
         held = f", throttled by {_CAUSES[throttled_by]}" if throttled_by else ""
         self.print_progress(f"{held} ({_outcomes(totals) or 'nothing yet'})")

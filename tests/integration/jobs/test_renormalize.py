@@ -12,7 +12,7 @@ from normalizer.envelope import RULES_VERSION, Envelope, Normalized, Rejected
 from normalizer.jobs import renormalize
 from normalizer.jobs.dry_run import rewrite_dry_run
 from normalizer.jobs.dry_run.backfill_dry_run import BackfillDryRun
-from normalizer.jobs.dry_run.diff import Diff, RowChange, find_changed_fields
+from normalizer.jobs.dry_run.diff import DryRunDiff, RowChange, find_changed_fields
 from normalizer.jobs.dry_run.rewrite_dry_run import RewriteDryRun
 from normalizer.jobs.engine import id_ranges
 from normalizer.jobs.engine.job_spec import JobSpec
@@ -71,9 +71,9 @@ async def renormalized(
     return await RewriteJob(runner(job_settings(database), spec), plan).run()
 
 
-async def dry_run(database: Database, **selection: Any) -> tuple[Diff, list[RowChange]]:
+async def dry_run(database: Database, **selection: Any) -> tuple[DryRunDiff, list[RowChange]]:
     changes: list[RowChange] = []
-    diff = Diff(changes.append)
+    diff = DryRunDiff(changes.append)
     plan = renormalize_plan(
         RenormalizeSelection(**selection),
         changed_rules,
@@ -280,7 +280,7 @@ async def test_a_backfill_leaves_rows_of_older_rules_and_its_dry_run_says_so(
 ) -> None:
     path = write_file(tmp_path / "file.zst", events(30))
     await backfill_files(database, path)
-    diff = Diff()
+    diff = DryRunDiff()
 
     async with BackfillDryRun(
         database.url,

@@ -36,7 +36,7 @@ from normalizer.runtime.exit_codes import (
     PROBLEM_FOUND,
     RESTART_NEEDED,
 )
-from normalizer.runtime.progress import WorkProgress
+from normalizer.runtime.progress import JobProgress
 from normalizer.runtime.screen import Screen
 from projector.cli.command_runner import run_command
 from projector.cli.commands import main as projector
@@ -135,8 +135,8 @@ async def test_a_dry_run_that_was_stopped_says_so(
                 signal.raise_signal(signal.SIGINT)
                 await asyncio.Event().wait()
 
-        def work_progress(self) -> WorkProgress:
-            return WorkProgress("rows", 0)
+        def work_progress(self) -> JobProgress:
+            return JobProgress("rows", 0)
 
     stopped = await run_dry_run(cast("Any", Trial()), Screen(io.StringIO()))
     with pytest.raises(SystemExit) as ended:

@@ -296,12 +296,16 @@ async def test_row_of_the_open_event_is_in_view(browser: Browser, database: Data
     await view_rows.add(database, *rows)
     async with serving(database.url) as url, looking(browser, url, visit=False) as page:
         opened = f"{url}/?show=execution&execution={STUCK}"
-        # The list ends below the window, so the last event of a call needs the page to move, too.
-        for chosen, moves in (("28", False), ("120", False), ("200&command=c", True)):
+        for chosen in ("28", "120"):
             await show(page, f"{opened}&event={chosen}")
             await page.wait_for_selector("#as-sent")
             await page.wait_for_function(_IN_ITS_LIST)
-            assert (await page.evaluate("scrollY") > 0) is moves, chosen
+            assert await page.evaluate("scrollY") == 0, chosen
+
+        # The list ends below the window. The page stays at its top even so.
+        await show(page, f"{opened}&event=200&command=c")
+        await page.wait_for_selector("#as-sent")
+        assert await page.evaluate("scrollY") == 0
         assert await page.evaluate(CUT_OFF, ".events .status") == []
         await show(page, f"{opened}&event=120")
 
@@ -319,6 +323,40 @@ _IN_ITS_LIST: Final = """
         return row.top >= list.top && row.bottom <= bottom + 1 && list.height < innerHeight;
     }
 """
+
+
+async def test_execution_opened_from_an_error_starts_at_its_top(
+    browser: Browser, database: Database
+) -> None:
+    now = datetime.now(UTC)
+    rows = [
+        event(
+            event_id=n, execution_id=n // 200, created_at=now - timedelta(seconds=9_000 - n),
+            event_type="call.done", step="load", status="FAILED", error="disk full",
+            command_id=f"{n // 200}:load:{n}", source_topic="noetl.events",
+        )
+        for n in range(200, 600)
+    ]  # fmt: skip
+    await execute(database, HISTORY)
+    await view_rows.add(database, *rows)
+    async with (
+        serving(database.url) as url,
+        looking(browser, f"{url}/?show=error&error_class=disk+full&last=6h") as page,
+    ):
+        link = page.locator("#calls .error a").nth(20)
+        await link.scroll_into_view_if_needed()
+        before = await page.evaluate("scrollY")
+        assert before > 0
+
+        await link.click()
+        await page.wait_for_selector("#as-sent")
+        await fully_drawn(page)
+        assert await page.evaluate("scrollY") == 0
+
+        await page.go_back()
+        await page.wait_for_selector("h1 >> text=disk full")
+        await fully_drawn(page)
+        await page.wait_for_function("([before]) => Math.abs(scrollY - before) < 5", arg=[before])
 
 
 async def test_back_leads_to_where_the_reader_came_from(browser: Browser, stuck: str) -> None:

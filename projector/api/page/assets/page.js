@@ -145,17 +145,12 @@ function scrollToEvent() {
   const row = document.querySelector(".events [aria-current]");
   if (!row || listed === row) return;
   const list = row.closest(".events");
-  // Not where the reader chose another event of the same list: the page would move under the pointer.
-  const opens = !list.contains(listed);
   // What comes later above the list moves it.
   if (complete) listed = row;
   const [own, all] = [row, list].map((one) => one.getBoundingClientRect());
   // The list may end, or even begin, below the screen.
   const bottom = all.top + 2 * own.height < innerHeight ? Math.min(all.bottom, innerHeight) : all.bottom;
   if (own.top < all.top || own.bottom > bottom) list.scrollTop += (own.top + own.bottom - all.top - bottom) / 2;
-  // The last events of a list that ends below the screen. Who came for no call wants the summary instead.
-  const isBelow = list.scrollHeight > list.clientHeight && row.getBoundingClientRect().bottom > innerHeight;
-  if (complete && opens && !landing && isBelow && page.address.command) row.scrollIntoView({ block: "nearest" });
 }
 
 /** Follows a link inside the page without a reload. */

@@ -11,7 +11,7 @@ import asyncpg
 
 from normalizer.cli.check_result import CheckResult
 from normalizer.config.settings import Settings
-from normalizer.core.batch import last_record_from_columns
+from normalizer.core.batch import last_record_or_none
 from normalizer.errors import FatalError
 from normalizer.kafka import (
     GrouplessClient,
@@ -117,9 +117,7 @@ class KafkaCheck:
             partition,
             cluster_ids,
             next_offset=row["next_offset"],
-            last=last_record_from_columns(
-                row["last_offset"], row["last_recorded_ms"], row["last_crc"]
-            ),
+            last=last_record_or_none(row["last_offset"], row["last_recorded_ms"], row["last_crc"]),
         )
 
     async def _readable(

@@ -12,7 +12,7 @@ from typing import Final
 import asyncpg
 import msgspec
 
-from normalizer.core.batch import last_record_from_columns
+from normalizer.core.batch import last_record_or_none
 from normalizer.core.evidence import Evidence
 from normalizer.core.identity.collisions import alternative_ids, match_strength
 from normalizer.core.normalize import Normalizer
@@ -164,7 +164,7 @@ async def _read_from_topic(
             partition,
             (position["cluster_id"], await log.cluster_id()),
             next_offset=position["next_offset"],
-            last=last_record_from_columns(
+            last=last_record_or_none(
                 position["last_offset"], position["last_recorded_ms"], position["last_crc"]
             ),
         )

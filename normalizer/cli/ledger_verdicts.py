@@ -5,7 +5,7 @@
 
 import msgspec
 
-from normalizer.core.batch import LastRecord, OutcomeTotals, last_record_from_columns
+from normalizer.core.batch import LastRecord, OutcomeTotals, last_record_or_none
 
 PartitionKey = tuple[str, int, int]
 """(topic, incarnation, partition)."""
@@ -34,7 +34,7 @@ class LedgerPosition(OutcomeTotals, frozen=True, kw_only=True):
     @property
     def last_record(self) -> LastRecord | None:
         """Return the last record that was read, or None if none was."""
-        return last_record_from_columns(self.last_offset, self.last_recorded_ms, self.last_crc)
+        return last_record_or_none(self.last_offset, self.last_recorded_ms, self.last_crc)
 
     @property
     def partition_key(self) -> PartitionKey:

@@ -184,7 +184,7 @@ def last_record_from_raw(record: RawRecord) -> LastRecord:
     return LastRecord(record.offset, record.recorded_ms, record_crc(record))
 
 
-def last_record_from_columns(
+def last_record_or_none(
     offset: int | None, recorded_ms: int | None, crc: int | None
 ) -> LastRecord | None:
     """Return the last record from a position's columns, or None if no record was read."""

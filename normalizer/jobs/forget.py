@@ -36,7 +36,7 @@ _TIMEOUT_AN_EVENT_MS: Final = 1
 """The time limit per event. Deleting one takes a twentieth of that."""
 _LOCKED_PAUSE_S: Final = 1.0
 
-RecordKey = tuple[object, ...]
+RecordCoordinates = tuple[object, ...]
 """Topic, incarnation, partition, and offset of a record."""
 
 
@@ -96,7 +96,7 @@ class _Found(msgspec.Struct, kw_only=True):
 
     names: set[str]
     event_ids: list[int] = []
-    record_keys: list[RecordKey] = []
+    record_coordinates: list[RecordCoordinates] = []
     calls: int = 0
 
 
@@ -431,13 +431,13 @@ class Forget:
         found = _Found(names=self._execution.id_forms)
         for event_id, *place, coercions in await self._session.fetch(_FIND_EVENTS, self._id):
             found.event_ids.append(event_id)
-            found.record_keys.append(tuple(place))
+            found.record_coordinates.append(tuple(place))
             found.names |= _opaque_names(coercions)
         self._done = JobProgress("events found", len(found.event_ids))
         found.calls = (await self._session.fetch(_COUNT_CALLS, self._id))[0][0]
         return found
 
-    async def _rejected_records(self, names: set[str]) -> list[RecordKey]:
+    async def _rejected_records(self, names: set[str]) -> list[RecordCoordinates]:
         """Find the rejected records that name the execution.
 
         The name may be in the quarantine's entry, or in the record's key, value, or headers.
@@ -445,8 +445,8 @@ class Forget:
         stored = _pattern(names)
         sought = [max(_UNESCAPED.findall(name), key=len, default="").encode() for name in names]
         entries = await self._session.fetch(_FIND_ENTRIES, self._id)
-        found: set[RecordKey] = {tuple(entry) for entry in entries}
-        last: RecordKey = ("", 0, 0, 0)
+        found: set[RecordCoordinates] = {tuple(entry) for entry in entries}
+        last: RecordCoordinates = ("", 0, 0, 0)
         read = 0
         while rows := await self._session.fetch(_READ_RAW, *last, sought):
             last = tuple(rows[-1])[:4]
@@ -460,25 +460,26 @@ class Forget:
         return sorted(found)
 
     async def _empty_rejected(self, names: set[str]) -> int:
-        record_keys = await self._rejected_records(names)
+        record_coordinates = await self._rejected_records(names)
 
         async def empty(connection: asyncpg.Connection) -> None:
-            columns = [list(column) for column in zip(*record_keys, strict=True)]
+            columns = [list(column) for column in zip(*record_coordinates, strict=True)]
             await connection.execute(_EMPTY_ENTRIES, *columns, self._id)
             await connection.execute(_EMPTY_ATTEMPTS, *columns)
             emptied = await connection.fetchval(_EMPTY_RAW, *columns)
             await connection.execute(_ADD_ERASED, self._id, 0, emptied)
 
-        if record_keys:
+        if record_coordinates:
             await self._session.run(empty)
-        return len(record_keys)
+        return len(record_coordinates)
 
     async def _drop_notes(self, found: _Found, connection: asyncpg.Connection) -> None:
         """Delete the notes of the store and of the drift detector about these events."""
         ids = found.event_ids
-        record_keys = [list(column) for column in zip(*found.record_keys, strict=True)] or [[]] * 4
+        columns = [list(column) for column in zip(*found.record_coordinates, strict=True)]
+        columns = columns or [[]] * 4
         await connection.execute(_DELETE_ASSIGNED_IDS, ids)
-        await connection.execute(_DELETE_DRIFT, ids, *record_keys)
+        await connection.execute(_DELETE_DRIFT, ids, *columns)
 
     async def _each_page(self, statement: str, found: _Found) -> int:
         """Run the statement on every page of merged records.

@@ -28,7 +28,7 @@ from normalizer.core.redaction.redact_stored import (
 from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.jobs.dry_run.diff import DryRunDiff, RowChange
 from normalizer.jobs.dry_run.rewrite_dry_run import RewriteDryRun
-from normalizer.jobs.engine.id_ranges import READ_EVENTS_IN_RANGE_SQL, Fetch
+from normalizer.jobs.engine.id_ranges import READ_EVENTS_IN_RANGE_SQL, FetchRows
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.renormalize import RewriteJob
 from normalizer.jobs.rewrite_rows import RewritePlan
@@ -195,7 +195,7 @@ class _OtherTables:
 
     def __init__(
         self,
-        fetch: Fetch,
+        fetch: FetchRows,
         sanitizer: Sanitizer,
         turn: Callable[[], Awaitable[bool]],
         *,

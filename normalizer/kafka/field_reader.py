@@ -11,7 +11,7 @@ from aiokafka.errors import CorruptRecordException
 
 _LONGEST_NUMBER: Final = 10
 """The most bytes that a 64-bit varint takes."""
-_PART_BYTES: Final = 1 << 18
+_CHUNK_BYTES: Final = 1 << 18
 
 
 class FieldReader:
@@ -63,22 +63,22 @@ class FieldReader:
             raise CorruptRecordException(
                 f"a field claims to have {length} bytes, but its record ends before the field does"
             )
-        return None if length < 0 else b"".join(self.read_parts(length))
+        return None if length < 0 else b"".join(self.read_chunks(length))
 
-    def read_parts(self, length: int) -> Iterator[bytes]:
-        """Read this many bytes, and yield them in parts of at most 256 KiB."""
+    def read_chunks(self, length: int) -> Iterator[bytes]:
+        """Read this many bytes, and yield them in chunks of at most 256 KiB."""
         while length > 0:
             if not self.has_more():
                 raise CorruptRecordException(
                     f"a field can't be read, because the batch ends {length} bytes before the "
                     "field does"
                 )
-            part = self._held[self._at : self._at + min(length, _PART_BYTES)]
+            part = self._held[self._at : self._at + min(length, _CHUNK_BYTES)]
             self._at += len(part)
             length -= len(part)
             yield part
 
     def skip_bytes(self, length: int) -> None:
         """Skip this many bytes."""
-        for _ in self.read_parts(length):
+        for _ in self.read_chunks(length):
             pass

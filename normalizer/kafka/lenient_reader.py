@@ -297,13 +297,13 @@ def _read_cut(fields: FieldReader, length: int) -> tuple[bytes | None, _CutBytes
     """
     crc, key = 0, b""
     key_bytes = fields.read_varint()
-    for part in fields.read_parts(key_bytes):
+    for part in fields.read_chunks(key_bytes):
         crc = zlib.crc32(part, crc)
         key += part[: OVERSIZED_KEPT_BYTES - len(key)]
     crc = zlib.crc32(b"\0", crc)
     sha256, head = hashlib.sha256(), b""
     value_bytes = fields.read_varint()
-    for part in fields.read_parts(value_bytes):
+    for part in fields.read_chunks(value_bytes):
         crc = zlib.crc32(part, crc)
         sha256.update(part)
         head += part[: OVERSIZED_KEPT_BYTES - len(head)]

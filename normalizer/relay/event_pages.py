@@ -159,7 +159,7 @@ _REGISTER_RELAY: Final = """
 """
 
 # Returns a new transaction's number, which is above those of all transactions that have one.
-_TAKE_TRANSACTION: Final = "select pg_current_xact_id()::text::bigint"
+_ALLOCATE_TRANSACTION_ID: Final = "select pg_current_xact_id()::text::bigint"
 
 # Returns two transaction ids from one snapshot. All transactions below `oldest_running` have ended,
 # and no transaction from `next_transaction` on had begun yet. The statement also returns the
@@ -278,12 +278,12 @@ class StoredEventReader:
         """Return which transactions of the database are running."""
         return TransactionSnapshot(*(await self._session.fetch(_READ_HORIZON))[0])
 
-    async def take_transaction_number(self) -> int:
-        """Begin and end a transaction, and return its number.
+    async def allocate_transaction_id(self) -> int:
+        """Begin and end a transaction, and return its id.
 
-        Every transaction that has written anything until now has a lower number.
+        Every transaction that has written anything until now has a lower id.
         """
-        ((transaction_id,),) = await self._session.fetch(_TAKE_TRANSACTION)
+        ((transaction_id,),) = await self._session.fetch(_ALLOCATE_TRANSACTION_ID)
         return int(transaction_id)
 
     async def read_all_events(

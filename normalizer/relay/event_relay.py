@@ -209,7 +209,7 @@ class EventRelay:
         recording their changes. These events are sent by the first pass, which therefore must not
         begin before they're committed.
         """
-        later = await self._reader.take_transaction_number()
+        later = await self._reader.allocate_transaction_id()
         while not self._stopping.is_set():
             now = await self._reader.read_snapshot()
             self._heard_at_s = time.monotonic()

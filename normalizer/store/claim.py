@@ -9,7 +9,7 @@ from normalizer.core.batch import (
     PartitionBatch,
     RecordOutcomes,
     holes_between,
-    last_record_from_columns,
+    last_record_or_none,
 )
 
 
@@ -74,4 +74,4 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def last_record(self) -> LastRecord | None:
         """Return the last record that was read, or None if none was."""
-        return last_record_from_columns(self.last_offset, self.last_recorded_ms, self.last_crc)
+        return last_record_or_none(self.last_offset, self.last_recorded_ms, self.last_crc)

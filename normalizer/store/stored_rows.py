@@ -155,14 +155,14 @@ class PostgresStoredEvents:
         """
         if not coordinates_set:
             return {}
-        found = await self.find_merge_targets(coordinates_set)
+        found = await self.find_row_ids_merged_into(coordinates_set)
         for run in _runs(coordinates_set - found.keys()):
             rows = await self._connection.fetch(_FIND_BY_COORDINATES, *run)
             for event_id, *coordinates in rows:
                 found[tuple(coordinates)] = event_id
         return found
 
-    async def find_merge_targets(
+    async def find_row_ids_merged_into(
         self, coordinates_set: AbstractSet[Coordinates]
     ) -> dict[Coordinates, int]:
         """Return the id of the row that each of these records was merged into.

@@ -52,7 +52,7 @@ class MemoryLog:
             if coordinates in coordinates_set
         }
 
-    async def find_merge_targets(
+    async def find_row_ids_merged_into(
         self, coordinates_set: AbstractSet[Coordinates]
     ) -> dict[Coordinates, int]:
         assert coordinates_set

@@ -41,7 +41,7 @@ class DigestCache:
         """Return the values that `digest_for` was called for without knowing their digests."""
         return list(self._missing)
 
-    def learn(self, values: Sequence[bytes], digests: Iterable[Digest]) -> None:
+    def add(self, values: Sequence[bytes], digests: Iterable[Digest]) -> None:
         """Add the digests of these values."""
         self._known |= zip(values, digests, strict=True)
         for value in values:

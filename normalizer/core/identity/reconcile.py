@@ -131,7 +131,11 @@ class _Reconciler:
         # A batch is written in two transactions. If an earlier try stopped between them, its first
         # transaction has already merged some of these events, so merging them again changes
         # nothing. Report them as merged all the same, but don't record the merge a second time.
-        merged = await self._stored.find_merge_targets(self._unchanging) if self._unchanging else {}
+        merged = (
+            await self._stored.find_row_ids_merged_into(self._unchanging)
+            if self._unchanging
+            else {}
+        )
         merged_records = [record for record in self._merged_records if record[0] not in merged]
         for number, event in zip(doubtful, doubtful_events, strict=True):
             if (row_id := merged.pop(source_coordinates(event), None)) is not None:
@@ -202,7 +206,7 @@ class _Reconciler:
         """Load the digests that a merge was missing. Returns whether any were missing."""
         missing = self._digests.missing_values()
         if missing:
-            self._digests.learn(missing, await self._stored.jsonb_digests(missing))
+            self._digests.add(missing, await self._stored.jsonb_digests(missing))
         return bool(missing)
 
     async def _reconcile(self, event: Envelope) -> Placement:

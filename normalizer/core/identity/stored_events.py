@@ -35,7 +35,7 @@ class StoredEvents(Protocol):
         today's rules give the event.
         """
 
-    async def find_merge_targets(
+    async def find_row_ids_merged_into(
         self, coordinates_set: AbstractSet[Coordinates]
     ) -> dict[Coordinates, int]:
         """Return the id of the row that each of these records was merged into."""

@@ -124,26 +124,26 @@ _FED: Final = re.compile(
     r"""|(?:-stdin|--with-token|chpasswd)\s*<<<\s*["']?(?P<here>[^\s"';|]++)"""
 )
 
-Hides = Callable[[str, str], bool]
+IsSecretValue = Callable[[str, str], bool]
 """Returns whether the value of a name is a secret."""
 Span = tuple[int, int, int]
 """The index of a word, and where the secret in it starts and ends."""
 
 
-def find_secrets_in_words(words: Sequence[str], hides: Hides) -> Iterator[Span]:
+def find_secrets_in_words(words: Sequence[str], is_secret: IsSecretValue) -> Iterator[Span]:
     """Return where the words of a command line hold secrets."""
     programs = 0
     for at, word in enumerate(words):
         match = _NAME.fullmatch(word.rpartition("/")[2])
         if match is None or match.lastindex is None:
             continue
-        yield from _find_secrets(_COMMANDS[match.lastindex - 1], words, at + 1, hides)
+        yield from _find_secrets(_COMMANDS[match.lastindex - 1], words, at + 1, is_secret)
         programs += 1
         if programs == _MOST_PROGRAMS:
             return
 
 
-def redact_command_passwords(text: str, hides: Hides) -> str:
+def redact_command_passwords(text: str, is_secret: IsSecretValue) -> str:
     """Cut the passwords of command lines out of the text."""
     found: set[tuple[int, int]] = set()
     at = 0
@@ -151,7 +151,7 @@ def redact_command_passwords(text: str, hides: Hides) -> str:
         spans = _words_from(text, program.start())
         at = max(program.end(), spans[-1][1])
         words = [text[start:end] for start, end in spans]
-        for n, start, end in find_secrets_in_words(words, hides):
+        for n, start, end in find_secrets_in_words(words, is_secret):
             found.add((spans[n][0] + start, spans[n][0] + end))
     found.update(match.span(match.lastgroup or 0) for match in _FED.finditer(text))
     cuts = RedactedTextBuilder(text)
@@ -172,7 +172,7 @@ def _words_from(text: str, at: int) -> list[tuple[int, int]]:
 
 
 def _find_secrets(
-    command: _Command, words: Sequence[str], first: int, hides: Hides
+    command: _Command, words: Sequence[str], first: int, is_secret: IsSecretValue
 ) -> Iterator[Span]:
     for at in range(first, len(words)):
         word, before = words[at], words[at - 1]
@@ -185,7 +185,7 @@ def _find_secrets(
     for after, n in command.nth.items():
         yield from _nth(words, _behind(words, first, after), n)
     for after in command.names_after:
-        yield from _value_of_name(words, _behind(words, first, after), hides)
+        yield from _value_of_name(words, _behind(words, first, after), is_secret)
 
 
 def _password_of_user(user: Mapping[str, str], at: int, word: str, before: str) -> Iterator[Span]:
@@ -223,10 +223,10 @@ def _nth(words: Sequence[str], first: int, n: int) -> Iterator[Span]:
         yield plain[n - 1], 0, len(words[plain[n - 1]])
 
 
-def _value_of_name(words: Sequence[str], first: int, hides: Hides) -> Iterator[Span]:
+def _value_of_name(words: Sequence[str], first: int, is_secret: IsSecretValue) -> Iterator[Span]:
     """Return the value after the first word that names a secret."""
     plain = [at for at in range(first, len(words)) if not words[at].startswith("-")]
     for name, value in pairwise(plain):
-        if "=" not in words[name] and hides(words[name], words[value]):
+        if "=" not in words[name] and is_secret(words[name], words[value]):
             yield value, 0, len(words[value])
             return

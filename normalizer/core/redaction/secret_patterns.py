@@ -157,9 +157,9 @@ def redact_insert_values(text: str, is_secret: Callable[[str], bool]) -> str:
         row = _ROW.match(text, insert.end()) if any(columns) else None
         while row:
             at = row.start("values")
-            for hides in columns:
+            for is_cut in columns:
                 value = _VALUE.match(text, at, row.end("values"))
-                if value and hides and value["value"]:
+                if value and is_cut and value["value"]:
                     cuts.add(*value.span("value"))
                 at = value.end() if value else at
             row = _ROW.match(text, row.end())
@@ -175,14 +175,14 @@ def redact_form_fields(text: str, is_secret: Callable[[str], bool]) -> str:
     return cuts.text()
 
 
-def redact_secret_tuples(text: str, hides: Callable[[str, str], bool]) -> str:
+def redact_secret_tuples(text: str, is_secret: Callable[[str, str], bool]) -> str:
     """Cut x1 in `('password', 'x1')`, unless it looks like a word or a sentence."""
     cuts = RedactedTextBuilder(text)
     for pair in _TUPLE.finditer(text):
         start, end = quoted_span_at(text, pair.end()) or (0, 0)
         is_last = text[end + 1 : end + 2] in ("", ")")
         value = text[start:end]
-        if is_last and " " not in value and looks_random(value) and hides(pair["name"], value):
+        if is_last and " " not in value and looks_random(value) and is_secret(pair["name"], value):
             cuts.add(start, end)
     return cuts.text()
 

@@ -15,7 +15,7 @@ from normalizer.jobs.sources.row_pages import fetch_page
 from normalizer.store.retrying_session import RetryingSession
 from normalizer.store.stored_rows import ENVELOPE_COLUMNS_SQL
 
-Fetch = Callable[..., Awaitable[list[asyncpg.Record]]]
+FetchRows = Callable[..., Awaitable[list[asyncpg.Record]]]
 """Returns the rows of a statement, as `Session.fetch` does."""
 
 BELOW_ALL_IDS: Final = -(1 << 63) - 1
@@ -82,7 +82,7 @@ _CHUNK_END: Final = """
 class IdRangeWalk:
     """Yields ranges of ids that cover all stored events, in ascending order."""
 
-    def __init__(self, fetch: Fetch, rows: int) -> None:
+    def __init__(self, fetch: FetchRows, rows: int) -> None:
         self._fetch = fetch
         self._rows = rows
         self._rows_in_all = 0

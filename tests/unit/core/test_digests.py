@@ -26,7 +26,7 @@ def test_json_in_another_spelling_is_digested_once(value: bytes) -> None:
 
     unknown = digests.digest_for(value)
     assert digests.missing_values() == [value]
-    digests.learn([value], [(7, b"learnt")])
+    digests.add([value], [(7, b"learnt")])
 
     assert unknown != digests.digest_for(value) == (7, b"learnt")
     assert digests.missing_values() == []

@@ -277,7 +277,7 @@ async def test_a_row_that_vanishes_between_two_questions_is_stored_again() -> No
 
 async def test_a_batch_that_died_after_its_merge_merges_without_a_second_note() -> None:
     class Interrupted(MemoryLog):
-        async def find_merge_targets(
+        async def find_row_ids_merged_into(
             self, coordinates_set: AbstractSet[Coordinates]
         ) -> dict[Coordinates, int]:
             return dict.fromkeys(coordinates_set, snowflake(1))

@@ -142,7 +142,7 @@ async def _repair_range(
     found: RowDifferences,
 ) -> None:
     if comparison.bounded_by == "executions":
-        ids = [at for at in found.divergent_locations if isinstance(at, int)]
+        ids = [at for at in found.differing_by_location if isinstance(at, int)]
         await repair_executions(connection, ids)
         return
     async with hash_join_transaction(connection, verify_range):

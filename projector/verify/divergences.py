@@ -2,7 +2,8 @@
 
 A divergence is one execution or one hour for which a projection differs from the events. It stays
 open until that same execution or hour is compared again and agrees. A comparison of other
-executions or hours doesn't close it, even if its verdict is a match.
+executions or hours doesn't close it, even if its verdict is a match. A divergence without a
+location may be anywhere, so only a comparison of everything closes it.
 """
 
 from typing import Final
@@ -17,6 +18,10 @@ from projector.verify.verdict import MAX_STORED_LOCATIONS, ProjectionVerdict
 
 async def store_verdict(connection: asyncpg.Connection, verdict: ProjectionVerdict) -> bool:
     """Store the verdict and its divergences, for the view `agreement`.
+
+    Opens one divergence for each location that differs. If there are more than
+    MAX_STORED_LOCATIONS, it opens a single one without a location, which means anywhere. Of the
+    divergences that were open before, it ends those that the verdict resolves.
 
     Returns False if the user may not write, or the session is read-only.
     """

@@ -74,7 +74,8 @@ class RowDifferences(msgspec.Struct, frozen=True):
     - `differing_count` is how many rows are missing, superfluous, or have other values. A row with
       other values is in both of the counts above, and in this one once.
     - `examples` are sentences, each about one of the first rows that differ, by their keys.
-    - `divergent_locations` are the executions or hours that differ.
+    - `differing_by_location` splits `differing_count` by execution or hour. It's empty in a
+      self-test.
     """
 
     expected_count: int
@@ -82,7 +83,7 @@ class RowDifferences(msgspec.Struct, frozen=True):
     expected_only_count: int
     differing_count: int
     examples: tuple[str, ...]
-    divergent_locations: frozenset[Location]
+    differing_by_location: dict[Location, int]
 
     @property
     def compared(self) -> int:
@@ -181,8 +182,19 @@ async def _compare_with(
         examples=tuple(
             _sentences(comparison, row["actual_only_examples"], row["expected_only_examples"])
         ),
-        divergent_locations=frozenset(_location(at) for at in row["locations"] or ()),
+        differing_by_location=_sum_by_location(
+            row["locations"] or (), row["location_counts"] or ()
+        ),
     )
+
+
+def _sum_by_location(locations: Sequence[Location], counts: Sequence[int]) -> dict[Location, int]:
+    """Add up the counts, which are by minute in some projections, by execution or hour."""
+    sums: dict[Location, int] = {}
+    for at, count in zip(locations, counts, strict=True):
+        location = _location(at)
+        sums[location] = sums.get(location, 0) + count
+    return sums
 
 
 def _location(at: Location) -> Location:
@@ -257,6 +269,13 @@ _COMPARE: Final = """
         select distinct jsonb_build_array({keys}) as key from differing
         order by key
         limit {max_examples}
+    ),
+    location as (
+        select   (row ->> '{first_key}')::{location_type} as at,
+                 count(distinct jsonb_build_array({keys})) as differing_count
+        from     differing
+        where    {with_locations}
+        group by 1
     )
     select (select count(*) from expected) as expected_count,
            (select count(*) from actual_only) as actual_only_count,
@@ -272,9 +291,6 @@ _COMPARE: Final = """
                from   expected_only
                join   example on example.key = jsonb_build_array({keys})
            ) as expected_only_examples,
-           (
-               select array_agg(distinct (row ->> '{first_key}')::{location_type})
-               from   differing
-               where  {with_locations}
-           ) as locations
+           (select array_agg(at order by at) from location) as locations,
+           (select array_agg(differing_count order by at) from location) as location_counts
 """

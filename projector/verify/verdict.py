@@ -20,8 +20,7 @@ class ProjectionVerdict(msgspec.Struct, kw_only=True):
     - `compared` and `divergent` are numbers of rows.
     - `archived` is how many events aren't compared, because they're deleted. Only counters of
       events say so.
-    - `repaired` is how many rows differed before a repair and agree after it. A row counts again if
-      its range had to be repaired again in halves.
+    - `repaired` is how many rows differed before a repair and agree in a comparison after it.
     - `self_tests` is how many self-tests passed, or 0 if none ran.
     - `examples` are sentences, each about one row that differs.
     - `unproven_parts` are sentences, each about something that couldn't be compared or proven.
@@ -54,7 +53,7 @@ class ProjectionVerdict(msgspec.Struct, kw_only=True):
         self.archived += archived
         self.examples += found.examples[: MAX_EXAMPLES - len(self.examples)]
         if len(self.divergent_locations) <= MAX_STORED_LOCATIONS:
-            self.divergent_locations |= found.divergent_locations
+            self.divergent_locations.update(found.differing_by_location)
 
     def add_unproven(self, sentence: str) -> None:
         """Add a part that couldn't be compared or proven, so that the verdict is inconclusive."""

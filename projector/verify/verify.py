@@ -77,6 +77,8 @@ class _ComparisonRun:
             if one.location is not None:
                 self._open_by_location.setdefault(one.location, []).append(one.divergence_id)
         self._repair_range = repair_range
+        self._rows_to_confirm: dict[Location, int] = {}
+        """How many rows differed at each location before its repair, until it's compared again."""
         self._self_test_timeouts = 0
         self._verdict = ProjectionVerdict(
             projection=comparison.name,
@@ -115,14 +117,13 @@ class _ComparisonRun:
         """
         verdict = self._verdict
         found = await compare_range(self._connection, self._comparison, verify_range)
+        # If the comparison after a repair timed out, then this is the first one of a half.
+        self._count_repaired(verify_range, found)
         if self._repair_range is not None and found.differing_count:
-            differing = found.differing_count
+            self._rows_to_confirm.update(found.differing_by_location)
             await self._repair_range(self._comparison, verify_range, found)
-            # Count the repair already. If the second comparison times out, it's made in halves,
-            # which see rows that agree and count nothing.
-            verdict.repaired += differing
             found = await compare_range(self._connection, self._comparison, verify_range)
-            verdict.repaired -= min(found.differing_count, differing)
+            self._count_repaired(verify_range, found)
         archived = 0  # only for the reader, so it needn't be of the same snapshot
         if self._comparison.archived is not None:
             archived = await self._connection.fetchval(
@@ -130,10 +131,19 @@ class _ComparisonRun:
             )
         verdict.add_range(found, archived)
         for at in verify_range.filter_locations(self._open_by_location):
-            if at not in found.divergent_locations:
+            if at not in found.differing_by_location:
                 verdict.resolved_divergence_ids.update(self._open_by_location[at])
         if found.expected_count:
             await self._run_self_tests(verify_range)
+
+    def _count_repaired(self, verify_range: VerifyRange, found: RowDifferences) -> None:
+        """Count the rows of the range that differed before a repair and agree now.
+
+        If a range can't be compared again after its repair, its rows count as not repaired.
+        """
+        for at in verify_range.filter_locations(self._rows_to_confirm):
+            still_differing = found.differing_by_location.get(at, 0)
+            self._verdict.repaired += max(self._rows_to_confirm.pop(at) - still_differing, 0)
 
     async def _run_self_tests(self, verify_range: VerifyRange) -> None:
         """Run the self-tests once, on the range or, if they time out, on a part of it.

@@ -258,6 +258,60 @@ async def test_a_repair_counts_even_if_the_range_then_takes_too_long(
     assert (found.verdict, found.repaired) == ("match", 7)
 
 
+NOTHING: Final = "select"
+ONE_ROW: Final = (
+    "update projector.event_hours set events = events - 1 where event_type = 'playbook.failed'"
+)
+EVERY_ROW: Final = "update projector.event_hours set events = events - 1"
+
+
+@pytest.mark.parametrize(
+    ("repairs", "timeouts", "verdict", "repaired"),
+    [
+        ((NOTHING,), 1, "divergent", 0),
+        ((ONE_ROW, NOTHING), 1, "divergent", 1),
+        ((NOTHING, EVERY_ROW), 1, "match", 7),
+        ((EVERY_ROW,), 100, "inconclusive", 0),
+    ],
+)
+async def test_only_rows_that_agree_after_a_repair_count_as_repaired_despite_timeouts(
+    connection: asyncpg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    repairs: Sequence[str],
+    timeouts: int,
+    verdict: str,
+    repaired: int,
+) -> None:
+    """The comparison after the first repair times out. The last repair is made again if needed."""
+    await fill(connection)
+    await connection.execute("update projector.event_hours set events = events + 1")
+    ran: list[ranges.VerifyRange] = []
+    made: list[str] = []
+
+    async def time_out_after_the_first(
+        connection: asyncpg.Connection, comparison: Comparison, verify_range: ranges.VerifyRange
+    ) -> row_comparison.RowDifferences:
+        ran.append(verify_range)
+        if 1 < len(ran) <= 1 + timeouts:
+            raise asyncpg.QueryCanceledError
+        return await row_comparison.compare_range(connection, comparison, verify_range)
+
+    async def repair(*_: object) -> None:
+        made.append(repairs[min(len(made), len(repairs) - 1)])
+        await connection.execute(made[-1])
+
+    monkeypatch.setattr("projector.verify.verify.compare_range", time_out_after_the_first)
+    [found] = [
+        one
+        async for one in verify(
+            connection, EVERYTHING, comparisons=[EVENT_HOURS_COMPARISON], repair_range=repair
+        )
+    ]
+
+    assert made[0] == repairs[0]
+    assert (found.verdict, found.repaired) == (verdict, repaired)
+
+
 async def test_executions_that_take_too_long_are_halved(connection: asyncpg.Connection) -> None:
     for execution_id in range(1, 8):
         await view_rows.insert(
@@ -401,8 +455,8 @@ async def test_ranges_that_differ_or_take_too_long_need_no_memory_each(
             expected_only_count=0,
             differing_count=1,
             examples=(str(verify_range),) if what == "sentence" else (),
-            divergent_locations=frozenset(
-                range(first, first + 30_000) if what == "locations" else ()
+            differing_by_location=dict.fromkeys(
+                range(first, first + 30_000) if what == "locations" else (), 1
             ),
         )
 

@@ -31,7 +31,7 @@ WALKS: Final[dict[str, Walk]] = {
          r"Steps\s+insert_rows\s+\d+", r"Workers\s+worker-bad-1\s+\d+"),
         ("click .calls .error a >> nth=0", "As sent", r"Process \d+ waits for ShareLock"),
     ),
-    "which step has the most new failures, and with which errors": (
+    "which step fails most, and with which errors": (
         ("click #rate tr[data-key^=rate-] a >> nth=0", r"Errors\s.+Groups", re.escape(_ERROR)),
         (f"click #groups >> text={_ERROR}", r"Steps\s+insert_rows\s+27", r"worker-bad-1\s+27"),
     ),
@@ -55,8 +55,9 @@ WALKS: Final[dict[str, Walk]] = {
     ),
     "version 7 beside version 6, and what changed between them": (
         ("click nav.screens >> text=Playbooks",),
-        ("click #versions >> text=demo/incident/pay >> nth=0", r"v7\s+60\s+60\s+88.3%\s+66.7%",
-         r"v6\s+60\s+60\s+100%\s+100%", rf"{re.escape(_ERROR)}\s+only v7\s+all on worker-bad-1"),
+        ("click #versions >> text=demo/incident/pay >> nth=0", r"v7\s+60\s+60\s+0\s+88.3%\s+66.7%",
+         r"v6\s+60\s+60\s+0\s+100%\s+100%", rf"{re.escape(_ERROR)}\s+only v7\s+all on worker-bad-1",
+         r"27 \(33.8%\)\s+0\s"),
     ),
     "how many first attempts of a step failed, since when, and with which errors": (
         ("click #errors [data-key='step-insert_rows'] td a >> nth=0",

@@ -335,9 +335,9 @@ PANELS: Final[Mapping[str, Panel]] = {
     ),
     "error_rate": listing(
         partial(cells, table="#rate .body > .scroll"),
-        (named, percent, unseen, count, count),
+        (named, percent, unseen, unseen, count, count),
         f"""
-        select   step, sum(failed)::double precision / sum(calls), null, sum(failed)::bigint,
+        select   step, sum(failed)::double precision / sum(calls), null, null, sum(failed)::bigint,
                  sum(calls)::bigint
         from     projector.call_outcomes_by_attempt
         where    {DAY}

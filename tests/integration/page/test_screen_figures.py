@@ -34,6 +34,7 @@ _RUNS: Final = (
     "execution_id in (select execution_id from projector.executions where status = 'RUNNING')"
 )
 DASH: Final = "\N{EN DASH}"
+MINUS: Final = "\N{MINUS SIGN}"
 
 HOUR: Final = timedelta(hours=1)
 
@@ -304,6 +305,7 @@ _ONE_PLAYBOOK: Final = f"""
         group by 1
     )
     select   begun.version, count(*), count(*) filter (where status <> 'RUNNING'),
+             count(*) filter (where status = 'RUNNING'),
              count(*) filter (where status = 'COMPLETED')::double precision
                  / nullif(count(*) filter (where status <> 'RUNNING'), 0),
              max(first_rate), percentile_cont(0.5) within group (order by duration_s),
@@ -315,7 +317,7 @@ _ONE_PLAYBOOK: Final = f"""
     group by 1
 """
 _AS_VERSIONS: Final[Sequence[Write]] = (
-    lambda one: f"v{one}" if one else "(none)", count, count, unless_none(percent),
+    lambda one: f"v{one}" if one else "(none)", count, count, count, unless_none(percent),
     unless_none(percent), unless_none(span), unless_none(span), count, count, clock, clock,
 )  # fmt: skip
 _ERRORS: Final = f"""
@@ -370,7 +372,7 @@ async def figures_agree(page: Page, url: str, connection: asyncpg.Connection) ->
     await agree_as(page, "versions", connection, _AS_VERSIONS, _ONE_PLAYBOOK, playbook)
     by_error = {
         re.split(" only | all on ", error)[0].strip(): sum(
-            int(one.replace(",", "")) for one in calls
+            int(one.partition(" ")[0].replace(",", "")) for one in calls
         )
         for error, *calls in await cells(page, "#version-errors")
     }
@@ -441,6 +443,13 @@ _TRIANGLES: Final = """
 """Whether the first mark of each bin has its triangle above the chart."""
 
 
+def points(change: float) -> str:
+    if abs(change) < 0.0005:
+        return "as before"
+    # As the page: half a tenth is rounded up.
+    return f"{'+' if change > 0 else MINUS}{int(abs(change) * 1000 + 0.5) / 10:.1f} points"
+
+
 async def _rates_agree(page: Page, url: str, connection: asyncpg.Connection) -> None:
     """The error rate over time and by step, of the last full hour and the one before it."""
     until = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
@@ -464,6 +473,7 @@ async def _rates_agree(page: Page, url: str, connection: asyncpg.Connection) -> 
             named(step),
             percent(rate),
             absent if was is None else percent(was),
+            DASH if was is None else points(rate - was),
             count(bad),
             count(all_),
         ]

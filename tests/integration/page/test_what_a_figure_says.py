@@ -111,7 +111,7 @@ async def test_window_before_with_data_is_compared(browser: Browser, database: D
         assert "no data before" not in await _text(page, "main")
 
 
-async def test_steps_that_got_worse_come_before_those_without_earlier_calls(
+async def test_step_that_fails_most_is_first_and_its_change_is_beside_it(
     browser: Browser, database: Database
 ) -> None:
     async with connected(database) as connection:
@@ -131,7 +131,9 @@ async def test_steps_that_got_worse_come_before_those_without_earlier_calls(
     async with serving(database.url) as url, looking(browser, f"{url}/?last=24h") as page:
         said = await _text(page, "#rate")
         said = said[said.index("Before") :]
-        assert said.index("worse") < said.index("bad as ever") < said.index("young")
+        assert said.index("bad as ever") < said.index("young") < said.index("worse")
+        changes = await page.locator("#rate tbody tr[data-key] td:nth-child(4)").all_inner_texts()
+        assert changes == ["as before", "\N{EN DASH}", "+30.0 points"]
         young = page.locator("#rate tr:has-text('young') td").nth(1)
         assert await young.inner_text() == "new"
         title = await young.locator("span").get_attribute("title")
@@ -289,6 +291,66 @@ async def test_latest_call_of_an_error_opens_that_attempt(browser: Browser, figu
         assert "render" in await _text(page, "#event .event")
 
 
+async def test_failed_execution_says_why_and_opens_the_attempt_that_decided(
+    browser: Browser, figures: str
+) -> None:
+    where = f"{figures}/?show=execution&execution={_RETRIED}"
+    async with looking(browser, where) as page:
+        said = await _text(page, "#execution [data-key=decided]")
+        assert said == "Failed: render failed on retry 1: TemplateError: unknown field 'vat_id'"
+
+        await page.wait_for_selector("#event [data-key=fact-Attempt] >> text=retry 1")
+        assert "event=33" in page.url
+
+        # Also if the reader comes from a search for the command, which names no attempt.
+        await show(page, f"{where}&command=41%3Arender")
+        await page.wait_for_selector("#event [data-key=fact-Attempt] >> text=retry 1")
+        # A call that was clicked keeps its own attempt.
+        await show(page, f"{where}&command=41%3Arender&try=0")
+        await page.wait_for_selector("#event [data-key=fact-Attempt] >> text=first attempt")
+
+
+@pytest.mark.parametrize(
+    ("events", "why"),
+    [
+        (
+            [{"event_type": "playbook.failed", "status": "FAILED", "error": "no such step"}],
+            "Failed: playbook.failed says: no such step",
+        ),
+        (
+            [{"event_type": "playbook.failed", "status": "FAILED"}],
+            "Failed, and no call or event says why.",
+        ),
+        # A step that failed and then succeeded decided nothing.
+        (
+            [
+                {"step": "a", "status": "FAILED", "error": "lost", "command_id": "c:a"},
+                {"step": "b", "status": "FAILED", "error": "later", "command_id": "c:b"},
+                {"step": "b", "status": "COMPLETED", "attempts": 1, "command_id": "c:b"},
+                {"event_type": "playbook.failed", "status": "FAILED"},
+            ],
+            "Failed: a failed on the first attempt: lost",
+        ),
+    ],
+)
+async def test_reason_of_a_failed_execution_is_what_the_data_allow(
+    browser: Browser, database: Database, events: list[dict[str, Any]], why: str
+) -> None:
+    await execute(database, HISTORY)
+    begun = datetime.now(UTC) - timedelta(minutes=5)
+    common = {"execution_id": 60, "event_type": "call.done", "source_topic": "noetl.events"}
+    rows = [
+        event(**common | {"event_id": 70 + n, "created_at": begun + timedelta(seconds=n)} | one)
+        for n, one in enumerate(events)
+    ]
+    await view_rows.add(database, *rows)
+    async with (
+        serving(database.url) as url,
+        looking(browser, f"{url}/?show=execution&execution=60") as page,
+    ):
+        assert await _text(page, "#execution [data-key=decided]") == why
+
+
 async def test_event_of_no_call_has_no_first_attempt(browser: Browser, figures: str) -> None:
     where = f"{figures}/?show=execution&execution={_RETRIED}&event="
     async with looking(browser, f"{where}30") as page:
@@ -317,8 +379,11 @@ async def test_share_of_completed_executions_is_of_those_that_ended(
 ) -> None:
     async with looking(browser, f"{figures}/?show=playbooks&playbook=team%2Fbill") as page:
         said = await _text(page, "#versions")
-        assert "Executions Ended Completed of ended" in said
-        assert "v7 2 1 0%" in said
+        assert "Executions Ended Not ended Completed of ended" in said
+        assert "v7 2 1 1 0%" in said
+        errors = await _text(page, "#version-errors tbody")
+        assert "2 (66.7%)" in errors
+        assert "1 (33.3%)" in errors
         assert "7 days" not in await _text(page, "main")
 
         await page.goto(f"{figures}/?show=playbooks&playbook=team%2Fbill&last=30d")

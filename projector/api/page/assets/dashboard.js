@@ -41,7 +41,7 @@ export const PANELS = [
   },
   {
     id: "rate", title: "Error rate over time", width: "wide", filters: OF_RATES,
-    subtitle: "Calls that failed, had an error, or were cancelled. The step that got worse the most is first, and new steps are last",
+    subtitle: "Calls that failed, had an error, or were cancelled. The step that fails most is first, and few calls say less than many",
     queries: (address) => ({
       now: ["error-rate-by-attempt", parameters(address, OF_RATES, { by: "at", every: grain(address), limit: 5000 }), pace(address)],
       before: ["error-rate-by-attempt", parameters(address, OF_RATES, { by: "at", every: grain(address), limit: 5000, window: "before" }), SELDOM],

@@ -2,7 +2,7 @@
 
 import { link, parameters } from "./router.js";
 import { facts, flag, h, status } from "./dom.js";
-import { attempt, between, clock, count, millis, per, percent, plural, windowText } from "./format.js";
+import { attempt, between, clock, count, millis, onAttempt, per, percent, plural, windowText } from "./format.js";
 import { callList } from "./lists.js";
 import { nothing, errorClass, errorText, execution, expandButton, figures, limit, most, noBefore, novelty, some, trendTimes } from "./panel_parts.js";
 import { spark } from "./spark.js";
@@ -37,7 +37,7 @@ export function calls(address) {
 /** What a screen shows, and of which step, attempt, worker, playbook, and error. */
 function titleOf(what, address) {
   return [what, address.step !== undefined && ["of", address.step || "(no step)"],
-    address.attempts !== undefined && (Number(address.attempts) === 0 ? "on the first attempt" : `on ${attempt(address.attempts)}`),
+    address.attempts !== undefined && onAttempt(address.attempts),
     address.worker !== undefined && ["by", address.worker || "an unknown worker"], address.playbook !== undefined && ["in", address.playbook || "an unknown playbook"],
     address.error_class !== undefined && ["with the error", errorText(address)]].flat().filter(Boolean);
 }

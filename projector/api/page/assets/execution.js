@@ -4,12 +4,12 @@ import { link } from "./router.js";
 import { drawEvent } from "./event_view.js";
 import { facts, h, status } from "./dom.js";
 import { guide } from "./guides.js";
-import { attempt, clock, count, millis, offset, plural, span } from "./format.js";
+import { attempt, clock, count, millis, offset, onAttempt, plural, span } from "./format.js";
 import { ended, iterations, stuckReason, took } from "./lists.js";
 import { execution as linkTo, expandButton, limit, showing } from "./panel_parts.js";
 import { rejectedRecords } from "./quarantine.js";
 import { table, tools } from "./tables.js";
-import { callOf, drawTimeline, ofCall } from "./timeline.js";
+import { callOf, decidingCall, drawTimeline, ofCall } from "./timeline.js";
 
 export function execution(address) {
   const path = `executions/${encodeURIComponent(address.execution)}`;
@@ -22,7 +22,7 @@ export function execution(address) {
   const panels = [
     {
       id: "execution", title: "Summary", width: "full", filters: null,
-      queries: () => ({ execution: [path, query({})], rejected: [`${path}/rejected-records`, query({ limit: 50 })], tree, calls: both().calls }),
+      queries: () => ({ execution: [path, query({})], rejected: [`${path}/rejected-records`, query({ limit: 50 })], tree, ...both() }),
       render: (answers, context) => drawSummary(answers, path, context.address),
     },
     {
@@ -69,11 +69,29 @@ export function execution(address) {
 const runningChild = (row, tree, calls) => row.ended_at || row.waits_for || calls.next || calls.rows.some((call) => !call.finished_at) ? null
   : tree.rows.findLast((child) => child.depth === 1 && child.status === "RUNNING");
 
-function drawSummary({ execution: { rows: [row], read_at }, rejected, tree, calls }, path, address) {
+/** Why an execution failed: its call that decided, a child that failed, or else what an event says. */
+function whyFailed(row, { tree, calls, events }, address) {
+  if (row.status !== "FAILED") return null;
+  const call = decidingCall(row, calls);
+  if (call) {
+    const href = link(address, { show: "execution", execution: row.execution_id, command: call.command_id, try: call.command_id && call.attempts });
+    return ["Failed: ", h("a", { href }, call.step || "(no step)"), ` failed ${onAttempt(call.attempts)}`, call.error ? `: ${call.error}` : ", and sent no error text."];
+  }
+  const child = tree.rows.findLast((one) => one.depth === 1 && one.status === "FAILED");
+  if (child) return ["Failed: its child ", linkTo(address, child.execution_id), " failed."];
+  const said = events.rows.findLast((one) => one.status === "FAILED" && one.error && !ofCall(one));
+  if (said) return `Failed: ${said.event_type} says: ${said.error}`;
+  return calls.next || events.next ? "Failed. It has more calls and events than this page reads, and the first ones don't say why." : "Failed, and no call or event says why.";
+}
+
+function drawSummary(answers, path, address) {
+  const { execution: { rows: [row], read_at }, rejected, tree, calls } = answers;
   const child = runningChild(row, tree, calls);
   const reason = stuckReason(row, address);
+  const why = whyFailed(row, answers, address);
   const apart = rejected.rows.filter((one) => !one.redriven_at).length;
   return [
+    why ? h("p", { class: "stuck decided", "data-key": "decided" }, why) : null,
     reason ? h("p", { class: "stuck", "data-key": "stuck" }, `Silent for ${span(row.silent_s)}. `, reason, ". ", guide("stuck")) : null,
     apart ? h("p", { class: "stuck", "data-key": "rejected" }, h("a", { href: "#rejected" }, `${rejected.next ? "More than " : ""}${plural(apart, "record")}`),
       ` of this execution ${apart === 1 ? "was" : "were"} rejected, so ${apart === 1 ? "its event is" : "their events are"} missing here.`) : null,

@@ -30,6 +30,13 @@ export function percent(share) {
   return `${value.toFixed(1)}%`;
 }
 
+/** By how much a share changed: +1.3 points. */
+export function points(change) {
+  if (change === null || change === undefined) return "–";
+  if (Math.abs(change) < 0.0005) return "as before";
+  return `${change > 0 ? "+" : "−"}${(Math.abs(change) * 100).toFixed(1)} points`;
+}
+
 export function span(s) {
   if (s === null || s === undefined) return "–";
   if (s < 0) return `−${span(-s)}`;
@@ -84,6 +91,9 @@ export const day = (at) => `${pad(at.getDate())} ${MONTHS[at.getMonth()]}` +
 
 /** With a no-break space: a number on a line of its own says nothing. */
 export const attempt = (n) => (Number(n) === 0 ? "first\u00a0attempt" : `retry\u00a0${n}`);
+
+/** on the first attempt, on retry 2 */
+export const onAttempt = (n) => `on ${Number(n) === 0 ? "the " : ""}${attempt(n)}`;
 
 /** per minute, per 5 min, per hour, per 6 h, per day: the interval of a chart. */
 export function per(ms) {

@@ -2,8 +2,8 @@
 
 import { link } from "./router.js";
 import { h } from "./dom.js";
-import { between, clock, count, per, percent, plural, windowText } from "./format.js";
-import { STEP_MS, bins, expandButton, expectedRate, figures, knownUntil, limit, most, noBefore, nothing, rateOf, stamp, steady, sum } from "./panel_parts.js";
+import { between, clock, count, per, percent, plural, points, windowText } from "./format.js";
+import { STEP_MS, bins, expandButton, figures, knownUntil, limit, most, noBefore, nothing, rateOf, stamp, steady, sum, worstFirst } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
 
 const MARKS_SHOWN = 3;
@@ -53,6 +53,9 @@ export function drawOutcomes({ outcomes, deployments }, { address, go }) {
   };
 }
 
+/** By how much the error rate of a step changed. A new step has no rate to compare with. */
+const growth = (row) => (row.callsBefore ? row.rate - row.before : null);
+
 /** How often calls failed over time, in this window and the one before, and each step beside its own window before. */
 export function drawRate({ now, before, errors, stepsBefore, deployments }, { address, expanded }) {
   if (!now.rows.length) return nothing(now, `No call finished ${windowText(address)}.`);
@@ -75,12 +78,9 @@ export function drawRate({ now, before, errors, stepsBefore, deployments }, { ad
     const rows = errors.rows.filter((row) => row.step === name);
     const then = stepsBefore.rows.find((row) => row.step === name);
     return { step: name, calls: sum(rows, "calls"), failed: sum(rows, "failed"), rate: rateOf(rows), before: then?.error_rate ?? null,
-      callsBefore: then?.calls ?? 0, failedBefore: then?.failed ?? 0 };
+      callsBefore: then?.calls ?? 0 };
   });
-  /** How many more of its calls failed than the window before lets expect. New steps can't have got worse, so they come last. */
-  const rateOfAll = rateOf(stepsBefore.rows) ?? 0;
-  const more = (row) => row.failed - row.calls * expectedRate(row.failedBefore, row.callsBefore, rateOfAll);
-  const order = steady("rate", steps.sort((a, b) => !a.callsBefore - !b.callsBefore || more(b) - more(a)), (row) => `rate-${row.step}`);
+  const order = steady("rate", steps.sort(worstFirst(steps)), (row) => `rate-${row.step}`);
   const drawn = limit(steps, expanded, 5);
   return {
     nodes: [
@@ -100,6 +100,7 @@ export function drawRate({ now, before, errors, stepsBefore, deployments }, { ad
         { name: "Error rate", number: true, value: (row) => row.rate, cell: (row) => percent(row.rate) },
         { name: "Before", number: true, value: (row) => row.before, cell: (row) => (row.callsBefore || noBefore(now) ? percent(row.before)
           : h("span", { title: "No call of it ended in the window before" }, "new")) },
+        { name: "Change", number: true, value: growth, cell: (row) => points(growth(row)) },
         { name: "Failed", number: true, value: (row) => row.failed, cell: (row) => count(row.failed) },
         { name: "Calls", number: true, value: (row) => row.calls, cell: (row) => count(row.calls) },
       ], order, (row) => `rate-${row.step}`, { id: "rate", ...drawn }),

@@ -133,12 +133,12 @@ export function playbooks(address) {
     panel({ id: "versions", title: "Versions", subtitle: `Latest first${note}. Click a version for its executions`, width: "full",
       path: "versions-of-playbook", filters: one, none: "No execution of this playbook began", when: lastDays, key: (row) => row.version, truncated: counted,
       columns: [{ ...text("Version", "version"), cell: (row) => h("a", { href: link(page(), { show: "executions", version: row.version }) }, row.version ? `v${row.version}` : "(none)") },
-        number("Executions", "executions"), ENDED, number("Completed of ended", "completed_rate", percent), number("First attempt", "first_attempt_rate", percent),
+        number("Executions", "executions"), ENDED, NOT_ENDED, number("Completed of ended", "completed_rate", percent), number("First attempt", "first_attempt_rate", percent),
         number("Took, p50", "p50_s", span), number("Took, p95", "p95_s", span), number("Failed calls", "failed_calls"), number("Calls", "calls"),
         time("First began", "first_at"), time("Last began", "last_at")] }),
     {
       id: "version-errors", title: "Errors by version", width: "full", filters: one, truncated: counted,
-      subtitle: `Failed calls of each version${note}. An error that only one version has is marked`,
+      subtitle: `Failed calls of each version, and their share of its calls${note}. An error that only one version has is marked`,
       queries: (query) => ({ errors: ["errors-by-version", parameters(query, one), pace(query)],
         versions: ["versions-of-playbook", parameters(query, one), pace(query)] }),
       render: drawVersionErrors,
@@ -163,6 +163,9 @@ function drawVersionErrors({ errors, versions }, { expanded }) {
     return { name, of: new Map(own.map((row) => [row.version ?? null, row.calls])),
       worker: workers.size === 1 && sum(own, "calls") >= CALLS_BEYOND_CHANCE ? own[0].only_worker : null };
   }).filter((row) => latest.some((version) => row.of.has(version)));
+  const calls = new Map(versions.rows.map((row) => [row.version ?? null, row.calls]));
+  const failed = (row, version) => row.of.get(version) ?? 0;
+  const withShare = (n, version) => count(n) + (n && calls.get(version) ? ` (${percent(n / calls.get(version))})` : "");
   const only = (row) => {
     const having = latest.filter((version) => row.of.has(version));
     return latest.length > 1 && having.length === 1 ? flag("warn", `only ${having[0] ? `v${having[0]}` : "(none)"}`) : null;
@@ -172,7 +175,7 @@ function drawVersionErrors({ errors, versions }, { expanded }) {
     table("Failed calls by error and version", [
       { name: "Error", value: (row) => row.name, cell: (row) => [h("a", { href: link(page(), { show: "error", error_class: row.name }) }, errorText({ error_class: row.name })), " ", only(row),
         row.worker ? [" ", flag("warn", `all on ${row.worker}`)] : null] },
-      ...latest.map((version) => ({ name: `Version ${version ?? "(none)"}`, number: true, value: (row) => row.of.get(version) ?? 0, cell: (row) => count(row.of.get(version) ?? 0) })),
+      ...latest.map((version) => ({ name: `Version ${version ?? "(none)"}`, number: true, value: (row) => failed(row, version), cell: (row) => withShare(failed(row, version), version) })),
     ], rows, (row) => `error-${row.name}`, { id: "version-errors", ...drawn }),
     h("div", { class: "under" }, tools("version-errors"), expandButton("version-errors", rows, expanded, "error")),
   ];

@@ -9,6 +9,7 @@ import { knownUntil } from "./panel_parts.js";
 const CALL_EVENT = /^(command|call|action)[._]/;
 /** Calls beyond those that are listed, and events that name no call. */
 const OTHER = Symbol("other calls");
+const FAILURES = ["FAILED", "ERROR"];
 const DRAG_PX = 8;
 /** Round times between two ticks. */
 const STEPS_MS = [1, 10, 100, 1000, 60000, 3600000, 86400000].flatMap((unit, n, all) => [1, 2, 5, 10, 15, 30].map((some) => some * unit)
@@ -38,7 +39,7 @@ export function drawTimeline({ execution, calls, events, own }, { address, go })
   const ended = Boolean(execution.rows[0].ended_at);
   const callRows = calls.rows;
   if (!events.rows.length) return [h("p", { class: "empty" }, "No event of this execution is stored. None was read yet, or they were deleted.")];
-  const opened = address.event ?? firstError(own ?? events, callRows, address)?.event_id;
+  const opened = address.event ?? eventToOpen(own ?? events, calls, execution.rows[0], address)?.event_id;
   if (opened && !address.event) queueMicrotask(() => go(link(address, { event: opened, cursor: address.cursor ?? null }), { replace: true }));
   const happened = wholeRange(events.rows, callRows);
   const whole = [happened[0], ended ? happened[1] : Math.max(happened[1], knownUntil(execution))];
@@ -92,17 +93,33 @@ function ticks(from, to, begin) {
 }
 
 /**
- * The event to open: an error, preferably the end of the call that was clicked, or one of the step and the attempt of the filters; else the
- * last one that is known to be it. Only the time of its end leads to a call that nobody numbered.
+ * The call that decided that an execution failed: of the steps and iterations whose last call failed, the one that ended last before the
+ * execution did. Null if it didn't fail, or if the answer lacks calls, which may have decided.
  */
-function firstError({ rows, next }, callRows, { command, step, attempts, try: tried = attempts }) {
+export function decidingCall(execution, { rows, next }) {
+  if (execution.status !== "FAILED" || next) return null;
+  const latest = new Map(rows.map((call) => [`${call.step}~${call.iteration}`, call]));
+  const failed = [...latest.values()].filter((call) => FAILURES.includes(call.status) && call.finished_at)
+    .sort((a, b) => millis(a.finished_at) - millis(b.finished_at));
+  return failed.findLast((call) => millis(call.finished_at) <= millis(execution.ended_at)) ?? failed.at(-1) ?? null;
+}
+
+/**
+ * The event to open: an error, preferably the end of the call that was clicked, or one of the step and the attempt of the filters, or of the
+ * call that decided; else the last one that is known to be it. Only the time of its end leads to a call that nobody numbered.
+ */
+function eventToOpen({ rows, next }, calls, execution, { command, step, attempts, try: tried = attempts }) {
   const here = rows.filter((row) => {
-    const call = callOf(row, callRows) ?? row;
+    const call = callOf(row, calls.rows) ?? row;
     return (step === undefined || call.step === step) && (tried === undefined || call.attempts === Number(tried));
   });
-  const clicked = callRows.find((call) => command && call.command_id === command && call.attempts === Number(tried));
-  const ends = rows.filter((row) => clicked && row.command_id === command && row.created_at === clicked.finished_at);
-  const wrong = (some) => some.find((row) => row.error) ?? some.find((row) => ["FAILED", "ERROR"].includes(row.status));
+  const isChosen = [command, step, tried].some((one) => one !== undefined);
+  const clicked = isChosen ? calls.rows.find((call) => command && call.command_id === command && call.attempts === Number(tried))
+    : decidingCall(execution, calls);
+  const ends = rows.filter((row) => clicked && row.command_id === clicked.command_id && row.created_at === clicked.finished_at);
+  // The last one decided. What isn't of a call often only repeats the error.
+  const lastWrong = (some) => some.findLast((row) => row.error) ?? some.findLast((row) => FAILURES.includes(row.status));
+  const wrong = (some) => lastWrong(some.filter(ofCall)) ?? lastWrong(some);
   return wrong(ends) ?? wrong(here) ?? (command ? here.at(-1) : null) ?? wrong(rows) ?? (next ? null : rows.at(-1));
 }
 

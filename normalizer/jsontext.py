@@ -84,7 +84,7 @@ quote: Callable[[str], str] = encode_basestring
 of an escape if there is one."""
 
 
-def checked_number(text: str) -> JsonNumber:
+def parse_json_number(text: str) -> JsonNumber:
     """Return the number as written. Raises ValueError if it's beyond the limits (#l3)."""
     if (known := _SMALL.get(text)) is not None:
         return known
@@ -103,7 +103,7 @@ def jsonb_number(text: str) -> JsonNumber:
 
     Source: docs/spec/envelope.md#c7.
     """
-    checked_number(text)
+    parse_json_number(text)
     if "e" in text or "E" in text:
         text = format(Decimal(text), "f")
     if text.startswith("-") and not text.strip("-0."):
@@ -227,8 +227,8 @@ def object_from_pairs(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
 
 
 _decoder: Final = json.JSONDecoder(
-    parse_int=checked_number,
-    parse_float=checked_number,
+    parse_int=parse_json_number,
+    parse_float=parse_json_number,
     parse_constant=reject_nan,
     object_pairs_hook=object_from_pairs,
 )

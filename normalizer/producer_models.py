@@ -39,7 +39,7 @@ from normalizer.core.decode.wire_fields import FIELD_ALIASES
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Ignored, Rejected, to_canonical
-from normalizer.jsontext import Json, JsonNumber, checked_number, write_json
+from normalizer.jsontext import Json, JsonNumber, parse_json_number, write_json
 
 _TOO_DEEP: Final = "too_deep: expected JSON of fewer levels"
 
@@ -57,7 +57,7 @@ class _WrittenFloat(float):
 def _id_text(value: object) -> object:
     """Return an id as text, because 7 and "7" are the same id (#i1). Raises ValueError (#l3)."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return str(checked_number(str(value)))
+        return str(parse_json_number(str(value)))
     return value
 
 

@@ -23,7 +23,7 @@ from pyflink.table import DataTypes, EnvironmentSettings, TableEnvironment
 from pyflink.table.udf import FunctionContext, TableFunction, udtf
 
 from normalizer import Envelope, Ignored, Normalizer, RawRecord, Rejected, to_canonical
-from normalizer.cli.exit_on_error import load_settings_or_exit, read_settings_or_exit
+from normalizer.cli.exit_on_error import call_or_exit, load_settings_or_exit
 from normalizer.config.configured_rules import read_shapes
 from normalizer.core.decode.shape_table import ShapeTable
 
@@ -93,7 +93,7 @@ def main() -> None:
     """Submit the job, and wait for it."""
     options = _options()
     settings = load_settings_or_exit()
-    shapes = read_settings_or_exit(lambda: read_shapes(settings))
+    shapes = call_or_exit(lambda: read_shapes(settings))
     tables = TableEnvironment.create(EnvironmentSettings.in_batch_mode())
     events_of = udtf(
         EventsOf(settings.redact_keys, shapes),

@@ -14,8 +14,8 @@ import click
 
 from normalizer.cli.exit_on_error import (
     build_normalizer_or_exit,
+    call_or_exit,
     load_settings_or_exit,
-    read_settings_or_exit,
     run_or_exit,
 )
 from normalizer.cli.job_execution import (
@@ -216,7 +216,7 @@ def backfill_file(
     its input again. Save the stream to a file first.
     """
     settings = load_settings_or_exit("database_url")
-    given = read_settings_or_exit(lambda: parse_field_defaults(defaults))
+    given = call_or_exit(lambda: parse_field_defaults(defaults))
     options = {f"set {name}": value for name, value in given.items()}
     options |= {} if form == "auto" else {"format": form}
     options |= {} if incarnation is None else {"incarnation": str(incarnation)}
@@ -294,7 +294,7 @@ def backfill_table(
             "expected either the name of a table, such as noetl.event, or --query, but not both"
         )
     settings = load_settings_or_exit("database_url")
-    given = read_settings_or_exit(lambda: parse_field_defaults(defaults))
+    given = call_or_exit(lambda: parse_field_defaults(defaults))
     url = source_url or settings.required_database_url
     options = {f"set {field}": value for field, value in given.items()}
     table_options = {"query": query, "name": name, "key": key}

@@ -133,7 +133,7 @@ class KafkaCheck:
             return
         partition = filled[0]
         try:
-            await self._log.first_record(partition, *bounds[partition])
+            await self._log.first_record_in_range(partition, *bounds[partition])
         except FatalError as error:
             yield CheckResult(f"topic {topic}", str(error), acl_grant_command("topic", topic))
         else:

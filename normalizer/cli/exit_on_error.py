@@ -32,20 +32,20 @@ def load_settings_or_exit(*needs: str) -> Settings:
     until the command configures it.
     """
     logging_setup.configure_logging(level="critical")
-    return read_settings_or_exit(lambda: environment.load_settings(os.environ, needs=needs))
+    return call_or_exit(lambda: environment.load_settings(os.environ, needs=needs))
 
 
-def read_settings_or_exit(read: Callable[[], _T]) -> _T:
-    """Return the result of `read`, and end the process if a setting is wrong."""
+def call_or_exit(function: Callable[[], _T]) -> _T:
+    """Return the function's result, and end the process with an error if it fails."""
     try:
-        return read()
+        return function()
     except NormalizerError as error:
         exit_with_error(error)
 
 
 def build_normalizer_or_exit(settings: Settings) -> Normalizer:
     """Return the configured rules, and end the process if the table of shapes is invalid."""
-    return read_settings_or_exit(lambda: configured_normalizer(settings))
+    return call_or_exit(lambda: configured_normalizer(settings))
 
 
 def run_or_exit(work: Coroutine[Any, Any, _T]) -> _T:

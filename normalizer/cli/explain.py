@@ -14,7 +14,7 @@ import msgspec
 
 from normalizer.core.batch import last_record_or_none
 from normalizer.core.evidence import Evidence
-from normalizer.core.identity.collisions import alternative_ids, match_strength
+from normalizer.core.identity.collisions import match_strength, substitute_ids
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.record_address import (
@@ -226,7 +226,7 @@ async def _outcome_lines(
 async def _reported_before(connection: asyncpg.Connection, event: Envelope) -> list[str]:
     """Find the row of another record that this record's event was merged into or repeats."""
     assert event.event_id is not None
-    ids = [event.event_id, *alternative_ids(event.event_id, event.execution_id)]
+    ids = [event.event_id, *substitute_ids(event.event_id, event.execution_id)]
     rows = [row for one in ids if (row := await connection.fetchrow(_EVENT_BY_ID, one))]
     best = max(rows, key=lambda row: match_strength(_named(row), event), default=None)
     if best is None or not match_strength(_named(best), event):

@@ -58,7 +58,7 @@ class PartitionPosition(OutcomeTotals, frozen=True, kw_only=True):
         return KafkaPartition(self.topic, self.partition)
 
 
-class MovedPosition(msgspec.Struct, frozen=True, kw_only=True):
+class PositionChangeResult(msgspec.Struct, frozen=True, kw_only=True):
     """A change of a position that was made, or in a dry run would be made."""
 
     change: PositionChange
@@ -124,7 +124,7 @@ async def skip_records(
     to: int | None,
     change: PositionChange,
     dry_run: bool,
-) -> MovedPosition:
+) -> PositionChangeResult:
     """Skip the record at the position, or all records before `to`.
 
     Raises the errors of `change_position`.
@@ -157,7 +157,7 @@ async def rewind_position(
     *,
     change: PositionChange,
     dry_run: bool,
-) -> MovedPosition:
+) -> PositionChangeResult:
     """Set the position back. Stored records that are read again are duplicates.
 
     Raises as `skip_records` does.
@@ -189,7 +189,7 @@ async def retire_partition(
     *,
     change: PositionChange,
     dry_run: bool,
-) -> MovedPosition:
+) -> PositionChangeResult:
     """Exclude the partition from the view freshness. Raises the errors of `change_position`."""
     position = (await read_positions(settings, log, *at))[0]
     part = _part(position, position.next_offset, position.next_offset)
@@ -198,9 +198,9 @@ async def retire_partition(
 
 async def _done(
     settings: Settings, change: PositionChange, part: PartitionBatch, *, dry_run: bool
-) -> MovedPosition:
+) -> PositionChangeResult:
     epoch = None if dry_run else await change_position(settings.required_database_url, change, part)
-    return MovedPosition(change=change, part=part, epoch=epoch)
+    return PositionChangeResult(change=change, part=part, epoch=epoch)
 
 
 async def _passed(

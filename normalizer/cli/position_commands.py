@@ -15,7 +15,7 @@ import msgspec
 from normalizer.cli.exit_on_error import load_settings_or_exit, run_or_exit
 from normalizer.cli.job_options import OFFSET_TYPE
 from normalizer.cli.partition_positions import (
-    MovedPosition,
+    PositionChangeResult,
     format_positions,
     read_positions,
     retire_partition,
@@ -208,7 +208,7 @@ def _run(
     action: PositionAction,
     who: str | None,
     why: str,
-    move: Callable[..., Coroutine[Any, Any, MovedPosition]],
+    move: Callable[..., Coroutine[Any, Any, PositionChangeResult]],
 ) -> None:
     settings = load_settings_or_exit("database_url")
     if not why.strip():
@@ -218,7 +218,7 @@ def _run(
         )
     change = PositionChange(action=action, who=who or user_at_host(), why=why.strip())
 
-    async def moved() -> MovedPosition | PositionMovedError:
+    async def moved() -> PositionChangeResult | PositionMovedError:
         async with optional_groupless_client(settings) as log:
             try:
                 return await move(settings, log, change=change)

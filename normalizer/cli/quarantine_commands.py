@@ -11,8 +11,8 @@ import click
 
 from normalizer.cli.exit_on_error import (
     build_normalizer_or_exit,
+    call_or_exit,
     load_settings_or_exit,
-    read_settings_or_exit,
     run_or_exit,
 )
 from normalizer.cli.job_execution import (
@@ -223,7 +223,7 @@ def redrive(
     """
     first, after = parse_time_range(from_time, to_time)
     settings = load_settings_or_exit("database_url")
-    given = read_settings_or_exit(lambda: parse_field_defaults(defaults))
+    given = call_or_exit(lambda: parse_field_defaults(defaults))
     max_rate = options.pop("max_rate")
     selection = RedriveSelection(from_time=first, to_time=after, **options)
     source = QuarantineSource(

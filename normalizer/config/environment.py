@@ -182,7 +182,7 @@ def describe_settings(settings: Settings) -> str:
     return "\n".join(parts)
 
 
-def is_utf8(text: str) -> bool:
+def is_utf8_encodable(text: str) -> bool:
     """Return whether the bytes that the operating system passed were UTF-8."""
     try:
         text.encode()
@@ -206,7 +206,7 @@ def _field(name: str) -> FieldInfo:
 
 def _converted(field: FieldInfo, text: str) -> Any:
     """Convert the value of one variable. Raises ValueError, whose message never has a secret."""
-    if not is_utf8(text):
+    if not is_utf8_encodable(text):
         raise ValueError("expected UTF-8, but got other bytes")
     if len(text) > 1 and text[0] == text[-1] in "\"'" and not is_secret_field(field):
         # A password may begin and end with a quote.

@@ -21,7 +21,7 @@ from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized
 from normalizer.kafka import FetchedChunk, KafkaPartition
-from normalizer.runtime.backoff import back_off_s, wait_at_most
+from normalizer.runtime.backoff import backoff_delay_s, wait_at_most
 from normalizer.runtime.logging_setup import get_logger
 from normalizer.runtime.native_lane import open_native_lane
 from normalizer.runtime.normalizing_helper import NormalizingHelper, NormalizingHelperDiedError
@@ -159,7 +159,7 @@ class Intake:
                     outcomes = await self.normalizing_helper.normalize(record)
                 except NormalizingHelperDiedError as died:
                     tries += 1
-                    wait_s = back_off_s(tries, longest_s=_LONGEST_RETRY_WAIT_S)
+                    wait_s = backoff_delay_s(tries, longest_s=_LONGEST_RETRY_WAIT_S)
                     self._dying_records[record.coordinates] = (tries, str(died))
                     _log.warning(
                         "helper.died",

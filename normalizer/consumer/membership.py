@@ -34,7 +34,7 @@ from normalizer.errors import (
     RetryableError,
 )
 from normalizer.kafka import FetchedChunk, GrouplessClient, GroupReader, KafkaPartition
-from normalizer.runtime.backoff import back_off_s, wait_at_most
+from normalizer.runtime.backoff import backoff_delay_s, wait_at_most
 from normalizer.runtime.logging_setup import OutageLogger, ServiceCounters, get_logger
 from normalizer.store.claim_checks import ShapesFingerprint
 
@@ -247,7 +247,7 @@ class GroupMembership:
             if not (error or is_cancelled) and self._outage.count_success():
                 self._watchdog.restart_clock()
             failures = max([tries, *self._rollbacks.values()])
-            wait_s = back_off_s(failures) if failures else _CLAIM_EVERY_S
+            wait_s = backoff_delay_s(failures) if failures else _CLAIM_EVERY_S
             await wait_at_most(self._wake_claims, wait_s)
 
     async def _join_and_claim(self) -> RetryableError | None:

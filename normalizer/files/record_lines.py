@@ -104,7 +104,7 @@ def _split_lines(number: int, text: bytes, longest_bytes: int) -> list[tuple[int
     ]
 
 
-def topic_for_file(first_bytes: bytes, known: Collection[str]) -> str:
+def topic_from_content_hash(first_bytes: bytes, known: Collection[str]) -> str:
     """Return the topic that the records of a file get: a hash of the file's first bytes.
 
     `first_bytes` are the first 64 KiB, uncompressed, or the whole file if it's shorter. If such a

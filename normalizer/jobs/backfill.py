@@ -33,7 +33,7 @@ from normalizer.jobs.sources.job_source import (
     SourcePage,
     SourcePart,
 )
-from normalizer.runtime.backoff import back_off_s, wait_at_most
+from normalizer.runtime.backoff import backoff_delay_s, wait_at_most
 from normalizer.runtime.logging_setup import OutageLogger, get_logger
 from normalizer.runtime.slices import Normalize, normalize_in_slices
 from normalizer.store.quarantine_reader import RejectionLogger
@@ -187,7 +187,9 @@ class Backfill:
                             if after is not None:
                                 self._share_read = before + (after - before) * _passed(whole, page)
             except RetryableError as error:
-                await wait_at_most(self._stopping, back_off_s(self._outage.count_failure(error)))
+                await wait_at_most(
+                    self._stopping, backoff_delay_s(self._outage.count_failure(error))
+                )
                 if self._stopping.is_set():
                     return
             else:

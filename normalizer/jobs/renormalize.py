@@ -40,7 +40,7 @@ from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.renormalize_row import renormalize_row
 from normalizer.jobs.rewrite_rows import RewritePlan, RewrittenPage, rewrite_rows
 from normalizer.jobs.sources.job_source import PartKey, ReadPosition, SourcePart
-from normalizer.runtime.backoff import back_off_s, wait_at_most
+from normalizer.runtime.backoff import backoff_delay_s, wait_at_most
 from normalizer.runtime.logging_setup import OutageLogger, get_logger
 from normalizer.runtime.slices import Normalize
 from normalizer.store.event_rows import RowRejectedError, update_rows
@@ -148,7 +148,7 @@ class RewriteJob:
             except RetryableError as error:
                 if finishing or not self._give_way(error):
                     await wait_at_most(
-                        self._stopping, back_off_s(self._outage.count_failure(error))
+                        self._stopping, backoff_delay_s(self._outage.count_failure(error))
                     )
                 # A commit may have succeeded although its response was lost.
                 at = await self._stored_position(run, at)

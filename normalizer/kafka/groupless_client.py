@@ -184,9 +184,9 @@ class GrouplessClient(LazyKafkaClients):
 
     async def record_at(self, partition: KafkaPartition, offset: int) -> RawRecord | None:
         """Return the record at this offset, or None if the log doesn't have it (any more)."""
-        return await self.first_record(partition, offset, offset + 1)
+        return await self.first_record_in_range(partition, offset, offset + 1)
 
-    async def first_record(
+    async def first_record_in_range(
         self, partition: KafkaPartition, offset: int, next_offset: int
     ) -> RawRecord | None:
         """Return the first committed record from `offset` on and below `next_offset`, or None.

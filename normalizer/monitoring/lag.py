@@ -245,7 +245,7 @@ class LagMonitor:
                 for partition in sorted(unknown, key=lambda one: self._polled_at_s.get(one, 0.0)):
                     self._polled_at_s[partition] = time.monotonic()
                     at, end = unknown[partition], self._bounds[partition].end
-                    record = await self._log.first_record(partition, at, end)
+                    record = await self._log.first_record_in_range(partition, at, end)
                     recorded_ms = record.recorded_ms if record else None
                     if recorded_ms is None:
                         # The batch can't be decoded, so nobody knows when the record was written.

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import click
 
-from normalizer.config.environment import is_utf8, unknown_variables
+from normalizer.config.environment import is_utf8_encodable, unknown_variables
 from normalizer.runtime.exit_codes import FAILED, INTERRUPTED
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
@@ -40,7 +40,7 @@ class RootCommandGroup(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Reject arguments that aren't valid text. No database, log, or broker accepts them."""
         for argument in args:
-            if not is_utf8(argument):
+            if not is_utf8_encodable(argument):
                 raise click.UsageError(f"{argument!r} is not UTF-8", ctx)
         return super().parse_args(ctx, args)
 

@@ -23,7 +23,7 @@ class ReconnectingConnection:
 
     Each new connection is passed to `prepare` before its first use, and is closed if `prepare`
     raises. A failure isn't followed by a pause here, because the caller decides how long to back
-    off (`runtime.backoff.back_off_s`).
+    off (`runtime.backoff.backoff_delay_s`).
     """
 
     def __init__(

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 import asyncpg
 
 from normalizer.errors import FatalError, RetryableError, StoreUnavailableError
-from normalizer.runtime.backoff import back_off_s
+from normalizer.runtime.backoff import backoff_delay_s
 from normalizer.runtime.logging_setup import OutageLogger, get_logger
 from normalizer.store.event_rows import RowRejectedError
 from normalizer.store.session import RetryTransactionError, Session
@@ -83,7 +83,7 @@ class RetryingSession(Session):
                         "takes longer than its time limit"
                     )
                     raise FatalError(message, remedy=if_slow) from error
-                await asyncio.sleep(back_off_s(self._outage.count_failure(failed)))
+                await asyncio.sleep(backoff_delay_s(self._outage.count_failure(failed)))
             else:
                 self._has_answered = True
                 self._outage.count_success()

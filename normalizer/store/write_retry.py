@@ -25,7 +25,7 @@ from normalizer.errors import (
     RetryableError,
     SignInRetryLimit,
 )
-from normalizer.runtime.backoff import back_off_s, wait_at_most
+from normalizer.runtime.backoff import backoff_delay_s, wait_at_most
 from normalizer.runtime.logging_setup import get_logger
 from normalizer.store.sqlstate import LOCK_NOT_AVAILABLE, is_server_outage
 
@@ -38,7 +38,7 @@ _BLOCKED_REPORT_EVERY_S: Final = 60.0
 _SET_ASIDE_AFTER_S: Final = 10.0
 """After this long, write a waiting batch without the part that waits."""
 
-SetAside = Callable[[PartitionBatch], bool]
+SetPartAside = Callable[[PartitionBatch], bool]
 """Takes over a waiting part, to write it on its own. Returns False if that isn't possible."""
 
 _log: Final = get_logger()
@@ -140,7 +140,7 @@ async def write_with_retry(
     draw: Callable[[], float] = random.random,
     in_flight: InFlightBatch | None = None,
     on_failure: Callable[[RetryableError], None] = lambda _: None,
-    set_aside: SetAside | None = None,
+    set_aside: SetPartAside | None = None,
 ) -> OutcomeTotals:
     """Write the batch, and retry until it's written or `stop` is set.
 
@@ -178,7 +178,7 @@ class _Retries:
         draw: Callable[[], float],
         in_flight: InFlightBatch,
         on_failure: Callable[[RetryableError], None],
-        set_aside: SetAside | None,
+        set_aside: SetPartAside | None,
     ) -> None:
         self._store = store
         self._stop = stop
@@ -286,9 +286,9 @@ class _Retries:
             # The try without projections failed too, so the projections may not be to blame. The
             # database may have been unreachable or slow all along. Turn the projections on again.
             self._restart()
-            await wait_at_most(self._stop, back_off_s(TRIES_BEFORE_HALVING, self._draw))
+            await wait_at_most(self._stop, backoff_delay_s(TRIES_BEFORE_HALVING, self._draw))
         else:
-            await wait_at_most(self._stop, back_off_s(self._tries, self._draw))
+            await wait_at_most(self._stop, backoff_delay_s(self._tries, self._draw))
 
 
 class _WaitReporter:

@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import example, given, strategies as st
 
-from normalizer.core.redaction.key_checker import KeyChecker, ObjectKeyFacts
+from normalizer.core.redaction.key_classifier import KeyClassifier, ObjectKeyFacts
 from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.core.redaction.secret_names import REDACTED, SECRET_WORDS
 from normalizer.core.redaction.suspicious_parts import parse_whole_json
@@ -19,10 +19,10 @@ sanitizer = Sanitizer(["iban", "NAME"])
 redact_text = Sanitizer().texts.redact_text
 
 
-class _EachKey(KeyChecker):
+class _EachKey(KeyClassifier):
     """Finds no keys plain, and remembers nothing about them."""
 
-    def check_keys(self, names: Collection[str], *, at_top: bool) -> ObjectKeyFacts:  # noqa: ARG002 - as its base
+    def classify_keys(self, names: Collection[str], *, at_top: bool) -> ObjectKeyFacts:  # noqa: ARG002 - as its base
         return ObjectKeyFacts(partial(self._secrecy, at_top=at_top), are_plain=False, may_name=True)
 
 

@@ -12,7 +12,7 @@ from normalizer.consumer.suspects import (
 )
 from normalizer.jobs.engine.job_run import RunState
 from normalizer.observability.metric_catalog import PARTITION_STATES
-from normalizer.runtime.backoff import FIRST_BACK_OFF_S, LONGEST_BACK_OFF_S
+from normalizer.runtime.backoff import INITIAL_BACKOFF_S, MAX_BACKOFF_S
 from normalizer.store.sqlstate import ErrorCause
 from normalizer.store.write_retry import TRIES_BEFORE_HALVING
 from tests.support.doc_pages import DOCS, blocks
@@ -57,7 +57,7 @@ def test_every_state_is_explained() -> None:
 
 
 def test_the_numbers_are_those_of_the_code() -> None:
-    assert f"after {FIRST_BACK_OFF_S} s, then up to {LONGEST_BACK_OFF_S:.0f} s" in BATCH
+    assert f"after {INITIAL_BACKOFF_S} s, then up to {MAX_BACKOFF_S:.0f} s" in BATCH
     assert TRIES_BEFORE_HALVING == 3
     assert BATCH.count("three failures") == 2
     assert f"twice as many records, {MAX_SLICE_RECORDS} at most" in SUSPECT

@@ -61,7 +61,7 @@ def share_execution_and_class(row: Envelope, event: Envelope) -> bool:
     return row.execution_id == event.execution_id and _is_same_class(row, event)
 
 
-def alternative_ids(event_id: int, execution_id: int) -> list[int]:
+def substitute_ids(event_id: int, execution_id: int) -> list[int]:
     """Return the ids to try for an event whose own id is taken by another event, in order.
 
     Each id is 2^62 | 2^61 | the low 61 bits of BLAKE2b over the id, the execution, and a number

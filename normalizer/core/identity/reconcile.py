@@ -16,9 +16,9 @@ import msgspec
 from normalizer.core.encoded_events import Event, to_envelope
 from normalizer.core.identity.collisions import (
     MIN_HASHED_ID,
-    alternative_ids,
     match_strength,
     share_execution_and_class,
+    substitute_ids,
     with_event_id,
 )
 from normalizer.core.identity.conflicts import LosingStepsCache
@@ -175,7 +175,7 @@ class _Reconciler:
             one
             for event, row in zip(again, rows, strict=True)
             if self._may_have_siblings(row, event) and not has_derived_id(event)
-            for one in alternative_ids(required_event_id(event), event.execution_id)
+            for one in substitute_ids(required_event_id(event), event.execution_id)
         }
         await self._lock(
             {event_id for event_id in taken_ids if event_id >= MIN_HASHED_ID}
@@ -232,7 +232,7 @@ class _Reconciler:
         """Decide what to do with an event whose id already belongs to a row.
 
         Producers may send different events with the same id. The first one gets the id, and each of
-        the others is stored under a substitute for it (see `alternative_ids`). So this compares the
+        the others is stored under a substitute for it (see `substitute_ids`). So this compares the
         event with the row of its id and, if that row may be about another event, with the rows of
         the substitutes. The event is merged into the row that most surely is about the same event.
         If no row is, it becomes a row of its own under the first free substitute. If none is free,
@@ -247,7 +247,7 @@ class _Reconciler:
         assert holder is not None
         ids = [required_event_id(event)]
         if self._may_have_siblings(holder, event):
-            ids += alternative_ids(required_event_id(event), event.execution_id)
+            ids += substitute_ids(required_event_id(event), event.execution_id)
             await self._lock({*ids} - self._rows.keys())
         rows = [row for one in ids if (row := self._row(one)) is not None]
         for row in rows:

@@ -3,7 +3,7 @@
 prefilter         searches text fast for signs of secrets, unstorable text, and extreme numbers.
 suspicious_parts  parses only the parts of a text that have such a sign.
 json_in_text      finds JSON inside other text.
-key_checker       finds out fast which keys and values need no further search.
+key_classifier    finds out fast which keys and values need no further search.
 sanitize          removes the secrets and the unstorable text.
 unstorable        replaces text that PostgreSQL can't store.
 redact_stored     removes secrets from a stored row.

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from normalizer.core.redaction.json_in_text import json_spans
-from normalizer.core.redaction.key_checker import KeyChecker, needs_no_cleaning
+from normalizer.core.redaction.key_classifier import KeyClassifier, needs_no_cleaning
 from normalizer.core.redaction.prefilter import HasSign, Prefilter
 from normalizer.core.redaction.secret_by_neighbor import SecretByNeighborFinder
 from normalizer.core.redaction.secret_names import REDACTED, SecrecyLevel, SecretKeyWords
@@ -56,7 +56,7 @@ class Sanitizer:
         self.sign_search_for: Final = self.prefilter.sign_search_for
         self.texts: Final = TextRedactor(redaction.secrecy, self.has_sign)
         self.secrets_by_neighbor: Final = SecretByNeighborFinder(self.texts)
-        self.keys: Final = KeyChecker(self.texts, self.secrets_by_neighbor)
+        self.keys: Final = KeyClassifier(self.texts, self.secrets_by_neighbor)
 
     def clean(self, text: str, tree: Json, has_sign: HasSign | None = None) -> CleanedText:
         """Return `text` without its secrets, or `text` itself if nothing must change.
@@ -160,7 +160,7 @@ class _Rewriter:
         # value, and that value may be a secret.
         self.changed |= isinstance(tree, RepeatedKeyObject)
         keys, at_top = self._sanitizer.keys, mode == "root"
-        facts = keys.check_keys(tree, at_top=at_top)
+        facts = keys.classify_keys(tree, at_top=at_top)
         named = (
             self._sanitizer.secrets_by_neighbor.secret_keys(tree, at_top=at_top)
             if facts.may_name and mode != "untouched"
@@ -169,7 +169,7 @@ class _Rewriter:
         members = tree
         if not facts.are_plain:
             members = dict(zip(self._keys(tree, path, mode), tree.values(), strict=True))
-            facts = keys.check_keys(members, at_top=at_top)
+            facts = keys.classify_keys(members, at_top=at_top)
         kept_tree = members
         find_secrecy = facts.secrecy
         for key, value in members.items():

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from normalizer.core.redaction.secret_values import (
     RedactedTextBuilder,
-    end_of_match_at,
+    match_end,
     may_be_secret,
 )
 
@@ -167,7 +167,7 @@ def _words_from(text: str, at: int) -> list[tuple[int, int]]:
     while len(spans) < _REACH_WORDS and (word := _WORD.match(text, at)):
         start = word.start() + len(word[0]) - len(word[0].lstrip(_AROUND))
         spans.append((start, max(start, word.start() + len(word[0].rstrip(_AROUND)))))
-        at = end_of_match_at(_BLANKS, text, word.end())
+        at = match_end(_BLANKS, text, word.end())
     return spans
 
 

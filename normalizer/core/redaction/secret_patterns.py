@@ -15,10 +15,10 @@ from normalizer.core.redaction.secret_tokens import (
 from normalizer.core.redaction.secret_values import (
     MIN_TOKEN_CHARS,
     RedactedTextBuilder,
-    end_of_match_at,
     looks_like_basic_auth,
     looks_like_token,
     looks_random,
+    match_end,
     may_be_secret,
     quoted_span_at,
     reads_as_word,
@@ -113,7 +113,7 @@ def redact_url_passwords(text: str) -> str:
 
 def _cut_user(cuts: RedactedTextBuilder, url: str, at: int) -> None:
     """Cut the secret of a URL. `at` is where the URL begins, after its `://`."""
-    authority = url[: end_of_match_at(_AUTHORITY, url, 0)]
+    authority = url[: match_end(_AUTHORITY, url, 0)]
     user, has_user, host = authority.rpartition("@")
     name, has_password, password = user.partition(":")
     if has_user and has_password:
@@ -191,7 +191,7 @@ def redact_dsn_passwords(text: str) -> str:
     """Cut the password in `user:x@tcp(host)` and in Oracle's `thin:user/x@host`."""
     cuts = RedactedTextBuilder(text)
     for match in _ADDRESS.finditer(text):
-        cuts.add(match.end(), end_of_match_at(_UP_TO_AT, text, match.end()))
+        cuts.add(match.end(), match_end(_UP_TO_AT, text, match.end()))
     return cuts.text()
 
 

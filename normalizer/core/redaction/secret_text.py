@@ -33,8 +33,8 @@ from normalizer.core.redaction.secret_prose import SECRET_SECOND_WORDS, redact_p
 from normalizer.core.redaction.secret_values import (
     MAX_PLACEHOLDER_CHARS,
     RedactedTextBuilder,
-    end_of_match_at,
     is_harmless_word,
+    match_end,
     may_be_secret,
     quoted_span_at,
     reads_as_word,
@@ -231,7 +231,7 @@ class TextRedactor:
         elif is_authorization and (scheme := _SCHEME.match(text, at)) and _is_scheme(scheme, match):
             at = scheme.end()
             end = (
-                end_of_match_at(_REST_OF_LINE, text, at)
+                match_end(_REST_OF_LINE, text, at)
                 if scheme["all"]
                 else unquoted_value_end(text, at)
             )
@@ -279,7 +279,7 @@ def _cut_bare(cuts: RedactedTextBuilder, match: re.Match[str], secrecy: SecrecyL
     spaced = match[0][-1].isspace()
     is_prose = sign == ":" and spaced and not _IDENTIFIER.search(match["name"])
     tight = sign is not None and sign != ":" and not spaced
-    end = end_of_match_at(_WITH_BLANKS, text, at) if tight else at
+    end = match_end(_WITH_BLANKS, text, at) if tight else at
     if end == at:
         end = unquoted_value_end(text, at)
     if end - at > MAX_PLACEHOLDER_CHARS:

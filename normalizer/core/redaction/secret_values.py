@@ -86,7 +86,7 @@ def quoted_span_at(text: str, at: int) -> tuple[int, int] | None:
     return match.span("value") if match else None
 
 
-def end_of_match_at(pattern: re.Pattern[str], text: str, at: int) -> int:
+def match_end(pattern: re.Pattern[str], text: str, at: int) -> int:
     """Return the end of the match at `at`, or `at` itself without a match."""
     match = pattern.match(text, at)
     return match.end() if match else at

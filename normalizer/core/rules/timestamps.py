@@ -11,7 +11,12 @@ from typing import Final, TypeAlias
 from normalizer.core.decode.wire_event import WireEvent
 from normalizer.core.decode.wire_values import RecordRejectedError, Value
 from normalizer.core.evidence import TIME_FROM_ID, TIME_FROM_LOG, TIME_FROM_PRODUCER, Rank
-from normalizer.jsontext import MAX_NUMBER_DIGITS, MAX_NUMBER_EXPONENT, NumberError, checked_number
+from normalizer.jsontext import (
+    MAX_NUMBER_DIGITS,
+    MAX_NUMBER_EXPONENT,
+    NumberError,
+    parse_json_number,
+)
 from normalizer.snowflake import decode_id
 
 TIME_FIELDS: Final = ("created_at", "timestamp", "event_time", "ingest_time")
@@ -142,7 +147,7 @@ def _parse_text(text: str) -> datetime | None:
 
 def _parse_number(text: str) -> datetime | None:
     try:
-        number = Decimal(checked_number(text))
+        number = Decimal(parse_json_number(text))
     except NumberError:
         return None
     shift = next((shift for above, shift in _UNITS if number > above), _SECONDS)

@@ -27,7 +27,7 @@ from normalizer.jobs.engine.job_run import JobRun, RunHeartbeat, RunState
 from normalizer.jobs.engine.job_spec import JobSpec
 from normalizer.jobs.engine.run_progress import RunProgressPrinter, RunResult
 from normalizer.jobs.engine.throttle import Throttle
-from normalizer.runtime.backoff import back_off_s, wait_at_most
+from normalizer.runtime.backoff import backoff_delay_s, wait_at_most
 from normalizer.runtime.logging_setup import OutageLogger, get_logger
 from normalizer.runtime.signals import stop_on_signals
 
@@ -119,7 +119,7 @@ class JobRunner:
                         f"the result could not be stored ({error}), so the run stays interrupted. "
                         "Run the same command to resume from the last commit"
                     ) from error
-                await wait_at_most(self.stopping, back_off_s(outage.count_failure(error)))
+                await wait_at_most(self.stopping, backoff_delay_s(outage.count_failure(error)))
             else:
                 outage.count_success()
                 return RunResult(

@@ -74,7 +74,7 @@ class LogEndHistory:
         )
 
 
-ReadLag = Callable[[], Awaitable[LiveLag]]
+ReadLiveLag = Callable[[], Awaitable[LiveLag]]
 """Returns the lag of live traffic. Raises RetryableError if that can't be measured now."""
 
 
@@ -169,7 +169,7 @@ class Throttle:
         self,
         logger: FilteringBoundLogger,
         *,
-        read_lag: ReadLag | None,
+        read_lag: ReadLiveLag | None,
         max_rate: float | None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -259,7 +259,7 @@ class Throttle:
         else:
             self._log.info("job.throttled", by="--max-rate", max_rate=self._max_rate)
 
-    async def _check_lag(self, read_lag: ReadLag) -> None:
+    async def _check_lag(self, read_lag: ReadLiveLag) -> None:
         try:
             self._lag = await read_lag()
         except RetryableError as error:

@@ -29,7 +29,7 @@ from normalizer.files.record_lines import (
     looks_like_complete_json,
     parse_record_lines,
     read_line_chunks,
-    topic_for_file,
+    topic_from_content_hash,
 )
 from normalizer.jobs.sources.field_defaults import FieldDefaults
 from normalizer.jobs.sources.job_source import PartKey, ReadPosition, SourcePage, SourcePart
@@ -147,7 +147,7 @@ class FileSource:
             if not first:
                 _log.info("file.skipped", file=str(path), why="it is empty")
                 continue
-            topic = topic_for_file(first, self._known)
+            topic = topic_from_content_hash(first, self._known)
             file = _File(
                 path=path,
                 topic=topic,

@@ -310,8 +310,8 @@ async def test_the_first_record_is_found_beyond_rolled_back_ones(
 
     async with GrouplessClient(settings) as log:
         end = (await log.offset_bounds([partition]))[partition].end
-        found = [await log.first_record(partition, offset, end) for offset in range(end)]
-        before_it = await log.first_record(partition, 0, 4)
+        found = [await log.first_record_in_range(partition, offset, end) for offset in range(end)]
+        before_it = await log.first_record_in_range(partition, 0, 4)
 
     assert [record and (record.offset, record.value) for record in found] == [
         *[(4, b"4")] * 5,

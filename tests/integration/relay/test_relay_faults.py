@@ -15,7 +15,7 @@ from normalizer.config.settings import Settings
 from normalizer.errors import BrokerUnavailableError
 from normalizer.kafka import KafkaPartition, TransactionalProducer
 from normalizer.relay.kafka_store import KafkaStore, relay_stores
-from normalizer.runtime.backoff import LONGEST_BACK_OFF_S
+from normalizer.runtime.backoff import MAX_BACKOFF_S
 from tests.support.factories import raw_event
 from tests.support.relay_runs import (
     PARTITIONS,
@@ -157,7 +157,7 @@ async def test_a_partition_whose_output_refuses_at_once_is_claimed_less_and_less
         await send(producer, topic, range(1))
         await until_relayed(settings, {0: 1})
 
-    assert refused_at_s[5] - refused_at_s[4] > LONGEST_BACK_OFF_S / 2
+    assert refused_at_s[5] - refused_at_s[4] > MAX_BACKOFF_S / 2
 
 
 @ONE_PARTITION

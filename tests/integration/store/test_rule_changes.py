@@ -11,7 +11,7 @@ import pytest
 
 from normalizer.core.batch import OutcomeTotals
 from normalizer.core.decode.wire_values import RecordRejectedError
-from normalizer.core.identity.collisions import alternative_ids
+from normalizer.core.identity.collisions import substitute_ids
 from normalizer.core.raw_record import RawRecord
 from normalizer.snowflake import derive_id, hash_event_id
 from normalizer.store.store import Store
@@ -73,8 +73,8 @@ def opaque(patch: pytest.MonkeyPatch) -> None:
 def rekeyed(patch: pytest.MonkeyPatch) -> None:
     """An event whose id is another's gets another id."""
     patch.setattr(
-        "normalizer.core.identity.reconcile.alternative_ids",
-        lambda event_id, execution_id: alternative_ids(event_id + 1, execution_id),
+        "normalizer.core.identity.reconcile.substitute_ids",
+        lambda event_id, execution_id: substitute_ids(event_id + 1, execution_id),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from normalizer.core.identity.collisions import alternative_ids, match_strength, with_event_id
+from normalizer.core.identity.collisions import match_strength, substitute_ids, with_event_id
 from normalizer.core.identity.merge_flags import SHARES_ID_FLAG
 from tests.support.factories import envelope
 from tests.support.merging import merge
@@ -47,11 +47,11 @@ def test_a_producers_own_value_of_that_name_names_no_step(own: bytes) -> None:
 def test_the_ids_of_siblings_never_change_between_versions() -> None:
     digest = hashlib.blake2b(struct.pack(">Qqq", 5, -6, 2), digest_size=8).digest()
 
-    assert alternative_ids(5, -6)[1] == 3 << 61 | int.from_bytes(digest, "big") & (1 << 61) - 1
+    assert substitute_ids(5, -6)[1] == 3 << 61 | int.from_bytes(digest, "big") & (1 << 61) - 1
 
 
 def test_siblings_of_other_ids_and_executions_have_other_ids() -> None:
-    ids = [*alternative_ids(5, 1), *alternative_ids(5, 2), *alternative_ids(6, 1)]
+    ids = [*substitute_ids(5, 1), *substitute_ids(5, 2), *substitute_ids(6, 1)]
 
     assert len(set(ids)) == 24
     assert {one >> 61 for one in ids} == {0b11}

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from normalizer.core.encoded_events import to_envelope
-from normalizer.core.identity.collisions import MAX_SUBSTITUTE_IDS, alternative_ids
+from normalizer.core.identity.collisions import MAX_SUBSTITUTE_IDS, substitute_ids
 from normalizer.core.identity.coordinates import Coordinates, source_coordinates
 from normalizer.core.identity.merge_flags import REPORTED_ELSEWHERE_FLAG, SHARES_ID_FLAG
 from normalizer.core.identity.reconcile import reconcile
@@ -31,7 +31,7 @@ def first_rule(row: Envelope) -> Any:
 
 def sibling(event_id: int = 5, number: int = 1) -> int:
     """The id of the event of that number beside the holder of an id."""
-    return alternative_ids(event_id, EXECUTION_ID)[number - 1]
+    return substitute_ids(event_id, EXECUTION_ID)[number - 1]
 
 
 def derived(offset: int, salt: int = 0, **fields: Any) -> Envelope:
@@ -165,7 +165,7 @@ async def test_many_events_with_one_id_are_that_many_rows_and_stay_so() -> None:
 
     assert outcomes == ["stored"] * 9
     assert again == reported_again == ["duplicate"] * 9
-    assert log.rows_by_id.keys() == {5, *alternative_ids(5, EXECUTION_ID)}
+    assert log.rows_by_id.keys() == {5, *substitute_ids(5, EXECUTION_ID)}
 
 
 async def test_an_id_of_more_events_than_nine_names_none_of_the_others() -> None:
@@ -236,7 +236,7 @@ async def test_an_id_without_a_salt_left_is_assigned_and_found_again(*, id_taken
     """Whether eight events share the id, or it has no id and its derived ids are taken."""
     event = envelope(9, event_id=5, step="z") if id_taken else derived(9)
     taken = [row_id(derived(9, salt)) for salt in range(4)]
-    taken += [5, *alternative_ids(5, EXECUTION_ID)] if id_taken else []
+    taken += [5, *substitute_ids(5, EXECUTION_ID)] if id_taken else []
     log = MemoryLog(
         *(envelope(50 + at, event_id=one, step=f"s{at}") for at, one in enumerate(taken))
     )

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from normalizer.core.identity.collisions import alternative_ids, match_strength
+from normalizer.core.identity.collisions import match_strength, substitute_ids
 from normalizer.envelope import Envelope, to_canonical
 from normalizer.snowflake import decode_id, derive_id, hash_text_id
 from tests.support.merging import merge
@@ -132,7 +132,7 @@ def test_two_events_with_one_id_are_kept_apart() -> None:
             continue
         events = vector_reports(vector)
         assert events[0].event_id is not None
-        ids = alternative_ids(events[0].event_id, events[1].execution_id)
+        ids = substitute_ids(events[0].event_id, events[1].execution_id)
         if any(match_strength(a, b) for a, b in itertools.permutations(events, 2)):
             found.append(f"{vector['id']} ({vector['about']})")
         if len(set(ids)) < len(ids):

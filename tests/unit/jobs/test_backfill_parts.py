@@ -14,7 +14,7 @@ from hypothesis import given, strategies as st
 from normalizer.config.settings import Settings
 from normalizer.core.identity.coordinates import source_coordinates
 from normalizer.errors import BrokerUnavailableError
-from normalizer.files.record_lines import TOPIC_HASH_INPUT_BYTES, topic_for_file
+from normalizer.files.record_lines import TOPIC_HASH_INPUT_BYTES, topic_from_content_hash
 from normalizer.jobs.backfill import split_page
 from normalizer.jobs.dry_run.diff import find_changed_fields
 from normalizer.jobs.dry_run.overlay import Overlay
@@ -321,12 +321,15 @@ def test_progress_says_rate_and_time_left(stream: Callable[[], io.StringIO], sai
 def test_a_file_keeps_the_topic_that_it_was_first_read_by(sizes: tuple[int, ...]) -> None:
     content = random.Random(7).randbytes(90_000)
     known = {
-        topic_for_file(content[500:900], ()),
-        topic_for_file(b"x" * TOPIC_HASH_INPUT_BYTES, ()),
+        topic_from_content_hash(content[500:900], ()),
+        topic_from_content_hash(b"x" * TOPIC_HASH_INPUT_BYTES, ()),
     }
-    first = topic_for_file(content[: min(sizes[0], TOPIC_HASH_INPUT_BYTES)], ())
+    first = topic_from_content_hash(content[: min(sizes[0], TOPIC_HASH_INPUT_BYTES)], ())
     known.add(first)
 
-    topics = {topic_for_file(content[: min(size, TOPIC_HASH_INPUT_BYTES)], known) for size in sizes}
+    topics = {
+        topic_from_content_hash(content[: min(size, TOPIC_HASH_INPUT_BYTES)], known)
+        for size in sizes
+    }
 
     assert topics == {first}

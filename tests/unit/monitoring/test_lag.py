@@ -147,7 +147,7 @@ async def test_a_batch_that_nobody_can_read_is_unread_since_it_was_first_seen(
     async def nothing(*_: object) -> None:
         """What the reader finds of it."""
 
-    monkeypatch.setattr(lag_monitor._log, "first_record", nothing)
+    monkeypatch.setattr(lag_monitor._log, "first_record_in_range", nothing)
     lag_monitor._bounds, lag_monitor._bounds_at_s = (
         {PARTITION: OffsetBounds(3, 9)},
         {PARTITION: time.monotonic()},

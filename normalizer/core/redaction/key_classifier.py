@@ -1,4 +1,4 @@
-"""Checks all keys of an object at once, so that most values needn't be searched for secrets.
+"""Classifies all keys of an object at once, so that most values needn't be searched for secrets.
 
 Most events have the same keys, so the results are cached by the keys of the object.
 """
@@ -34,15 +34,15 @@ class ObjectKeyFacts(NamedTuple):
     may_name: bool
 
 
-class KeyChecker:
-    """Checks the keys of objects."""
+class KeyClassifier:
+    """Finds out which values of an object may be secret, by its keys."""
 
     def __init__(self, texts: TextRedactor, members: SecretByNeighborFinder) -> None:
         self._texts = texts
         self._members = members
         self._remembered: Final = lru_cache(maxsize=2048)(self._remember)
 
-    def check_keys(self, names: Collection[str], *, at_top: bool) -> ObjectKeyFacts:
+    def classify_keys(self, names: Collection[str], *, at_top: bool) -> ObjectKeyFacts:
         """Return what the keys of an object say about which of its values may be secret.
 
         Pass `at_top` if the object is an event. An event's own fields, such as `name`, are never

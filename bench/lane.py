@@ -29,7 +29,7 @@ from normalizer.core.encoded_events import (
     MAX_LANE_CALL_RECORDS,
     EncodedEvent,
     NativeLane,
-    encode_columns,
+    encode_envelope,
 )
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
@@ -86,7 +86,7 @@ class _Cores:
         for record in sent:
             for event in self._normalizer.normalize(record):
                 if isinstance(event, Envelope):
-                    encode_columns(event)
+                    encode_envelope(event)
 
     def both(self, sent: Sequence[RawRecord]) -> None:
         """Let the lane read the records, and Python what it leaves."""

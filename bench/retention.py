@@ -29,7 +29,7 @@ import msgspec
 
 from bench.history import make_history
 from normalizer.cli.ledger_check import verify_ledger
-from normalizer.core.batch import Batch, PartitionBatch, RecordOutcomes
+from normalizer.core.batch import Batch, PartitionBatch, RecordWithOutcomes
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.embedded import PostgresServer, remove_server_folder
@@ -111,7 +111,7 @@ class Writer:
     def _batch(self, claim: Claim) -> Batch:
         now_ms = time.time_ns() // 1_000_000
         self._batches += 1
-        items: list[RecordOutcomes] = []
+        items: list[RecordWithOutcomes] = []
         for number in range(EVENTS_A_BATCH):
             call = number // len(_ROLES)
             execution_id = (1 << 60) + self._batches * 5 + call // 5

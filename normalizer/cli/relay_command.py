@@ -9,8 +9,8 @@ from msgspec.structs import replace
 
 from normalizer.cli.exit_on_error import run_or_exit
 from normalizer.cli.service_commands import (
+    accept_reset_option,
     load_settings_and_configure_log,
-    reset_option,
     run_service,
     run_service_or_exit,
     shapes_option,
@@ -26,7 +26,7 @@ FROM_POSTGRES_GROUP_SUFFIX: Final = "relay-from-postgres"
 
 
 @click.command()
-@reset_option
+@accept_reset_option
 @shapes_option
 @click.option(
     "--from-postgres",

@@ -34,7 +34,7 @@ from normalizer.store.psql_script import psql_script
 from normalizer.up import UpOptions, up as run_stack
 from normalizer.up.service_processes import ServiceProcesses
 
-reset_option: Final = click.option(
+accept_reset_option: Final = click.option(
     "--accept-reset",
     is_flag=True,
     help="Read a topic from its beginning if it was recreated, or if it now comes from another "
@@ -52,7 +52,7 @@ shapes_option: Final = click.option(
 
 
 @click.command()
-@reset_option
+@accept_reset_option
 @shapes_option
 @click.option(
     "--processes",

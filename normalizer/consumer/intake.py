@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from normalizer.config.settings import Settings
 from normalizer.consumer.membership import GroupMembership
 from normalizer.consumer.slow_records import SlowRecords
-from normalizer.core.batch import Batch, BatchBuilder, RecordOutcomes
+from normalizer.core.batch import Batch, BatchBuilder, RecordWithOutcomes
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized
@@ -125,7 +125,7 @@ class Intake:
         claim: Claim,
         from_offset: int,
         next_offset: int,
-        items: list[RecordOutcomes],
+        items: list[RecordWithOutcomes],
     ) -> None:
         part = claim.make_part(from_offset, next_offset, items)
         if claim.slice_records is not None:

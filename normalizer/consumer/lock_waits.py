@@ -12,12 +12,12 @@ from normalizer.store.write_retry import BLOCKED_AFTER_S, InFlightBatch
 
 _ASK_EVERY_S: Final = 1.0
 
-Writers = Callable[[], Sequence[tuple[InFlightBatch, RecordStore]]]
+ListInFlightWrites = Callable[[], Sequence[tuple[InFlightBatch, RecordStore]]]
 """Returns what is being written now, each with its store."""
 
 
 async def keep_finding_lock_holders(
-    stopping: asyncio.Event, claims_store: RecordStore, writers: Writers
+    stopping: asyncio.Event, claims_store: RecordStore, writers: ListInFlightWrites
 ) -> None:
     """Find out every second what the slow batches are waiting for, until the service stops.
 

@@ -10,7 +10,7 @@ from normalizer.config.settings import Settings
 from normalizer.core.batch import Batch, OutcomeTotals
 from normalizer.errors import OtherGroupError, PositionError
 from normalizer.store.claim import Claim
-from normalizer.store.claim_checks import NO_SHAPES, ShapesFingerprint
+from normalizer.store.claim_checks import NO_SHAPES_FINGERPRINT, ShapesFingerprint
 from normalizer.store.committed_batch import CommittedBatch
 from normalizer.store.store import Store
 
@@ -60,7 +60,7 @@ class RecordStore(Protocol):
         log_start: int,
         log_end: int | None = None,
         group_id: str = "",
-        shapes: ShapesFingerprint = NO_SHAPES,
+        shapes: ShapesFingerprint = NO_SHAPES_FINGERPRINT,
         accept_reset: bool = False,
     ) -> Claim:
         """Claim a partition."""

@@ -11,11 +11,11 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from normalizer.core.decode.record_limits import record_size
-from normalizer.core.encoded_events import ReadOutcome
+from normalizer.core.encoded_events import EventOutcome
 from normalizer.core.raw_record import RawRecord
 from normalizer.errors import RestartNeededError
 
-RecordOutcomes = tuple[RawRecord, tuple[ReadOutcome, ...]]
+RecordWithOutcomes = tuple[RawRecord, tuple[EventOutcome, ...]]
 """A record and its outcomes, of which there's at least one."""
 
 MAX_BATCH_BYTES: Final = 16 << 20
@@ -42,7 +42,7 @@ class PartitionBatch(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     from_offset: int
     next_offset: int
-    items: list[RecordOutcomes]
+    items: list[RecordWithOutcomes]
     holes: tuple[tuple[int, int], ...] = ()
     slice_records: int | None = None
 
@@ -60,7 +60,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
 
     parts: tuple[PartitionBatch, ...]
 
-    def records_with_outcomes(self) -> Iterator[RecordOutcomes]:
+    def records_with_outcomes(self) -> Iterator[RecordWithOutcomes]:
         """Yield every record of the batch with its outcomes, one partition after the other."""
         for part in self.parts:
             yield from part.items
@@ -225,7 +225,7 @@ class _OpenPart(msgspec.Struct):
     epoch: int
     from_offset: int
     next_offset: int
-    items: list[RecordOutcomes] = []
+    items: list[RecordWithOutcomes] = []
     holes: list[tuple[int, int]] = []
     slice_records: int | None = None
 

@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from normalizer.core.batch import Batch, RecordOutcomes
+from normalizer.core.batch import Batch, RecordWithOutcomes
 from normalizer.core.decode.decode import UndecodableItem, decode_events
 from normalizer.core.decode.wire_event import WireEvent
 from normalizer.core.decode.wire_values import first_byte
@@ -133,7 +133,7 @@ class DriftDetector:
         """Take back findings that couldn't be stored. `take_findings` returns them again."""
         self._new = [*findings, *self._new]
 
-    def _findings(self, item: RecordOutcomes, shape: str) -> list[DriftFinding]:
+    def _findings(self, item: RecordWithOutcomes, shape: str) -> list[DriftFinding]:
         record, outcomes = item
         assert record.value is not None
         execution_ids = {event.execution_id for event in select_events(outcomes)}

@@ -92,7 +92,7 @@ class EncodedEvent(msgspec.Struct, frozen=True, gc=False):
 
 Event = Envelope | EncodedEvent
 
-ReadOutcome = Event | Rejected | Ignored
+EventOutcome = Event | Rejected | Ignored
 """The result for one event of a record, or for a record without events."""
 
 MAX_LANE_CALL_RECORDS: Final = 50
@@ -126,14 +126,14 @@ class NativeLane(Protocol):
         """
 
 
-def select_events(outcomes: Iterable[ReadOutcome]) -> list[Event]:
+def select_events(outcomes: Iterable[EventOutcome]) -> list[Event]:
     """Return the events among the outcomes."""
     return [one for one in outcomes if isinstance(one, (Envelope, EncodedEvent))]
 
 
 def to_envelope(event: Event) -> Envelope:
     """Return the event as an Envelope."""
-    return event if isinstance(event, Envelope) else decode_columns(event.columns)
+    return event if isinstance(event, Envelope) else decode_envelope(event.columns)
 
 
 def recorded_or_created_at(event: Event) -> datetime | None:
@@ -149,8 +149,8 @@ def recorded_or_created_at(event: Event) -> datetime | None:
 
 
 def to_encoded_columns(event: Event) -> bytes:
-    """Return the event as the columns of its row. Raises ValueError as `encode_columns` does."""
-    return encode_columns(event) if isinstance(event, Envelope) else event.columns
+    """Return the event as the columns of its row. Raises ValueError as `encode_envelope` does."""
+    return encode_envelope(event) if isinstance(event, Envelope) else event.columns
 
 
 def decode_coordinates(columns: bytes) -> tuple[str, int, int, int, int]:
@@ -161,7 +161,7 @@ def decode_coordinates(columns: bytes) -> tuple[str, int, int, int, int]:
     return topic, incarnation, partition, offset, index
 
 
-def encode_columns(event: Envelope) -> bytes:
+def encode_envelope(event: Envelope) -> bytes:
     """Encode an event of a log. Raises ValueError for a value that its column can't hold."""
     try:
         return _encode(event)
@@ -169,8 +169,8 @@ def encode_columns(event: Envelope) -> bytes:
         raise ValueError(f"the event has a value that its column can't hold: {error}") from error
 
 
-def decode_columns(columns: bytes) -> Envelope:
-    """Decode what `encode_columns` or the lane encoded."""
+def decode_envelope(columns: bytes) -> Envelope:
+    """Decode what `encode_envelope` or the lane encoded."""
     fixed = _FIXED_VALUES.unpack_from(columns)
     values: dict[str, Any] = dict(zip(FIXED_LENGTH_COLUMNS, fixed, strict=True))
     values["created_at"] = _time(values["created_at"])

@@ -33,7 +33,7 @@ def parse_record_address(text: str) -> RecordAddress | None:
     return RecordAddress(found["topic"], _number(found), int(found["offset"]))
 
 
-def parse_partition(text: str) -> tuple[str, int] | None:
+def parse_topic_partition(text: str) -> tuple[str, int] | None:
     """Parse a topic and partition, or return None. The topic may contain colons."""
     found = _PARTITION_ALONE.fullmatch(text.strip())
     return None if found is None else (found["topic"], _number(found))

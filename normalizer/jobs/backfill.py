@@ -18,7 +18,7 @@ from normalizer.core.batch import (
     Batch,
     BatchBuilder,
     PartitionBatch,
-    RecordOutcomes,
+    RecordWithOutcomes,
     offset_after_records,
 )
 from normalizer.errors import FatalError, RetryableError
@@ -210,7 +210,7 @@ class Backfill:
 
 async def normalize_page(
     page: SourcePage, normalize: Normalize, *, room: int | None = None
-) -> AsyncGenerator[tuple[SourcePage, list[RecordOutcomes]], None]:
+) -> AsyncGenerator[tuple[SourcePage, list[RecordWithOutcomes]], None]:
     """Yield the page in pieces, each with the outcomes of its records.
 
     Other tasks can run between two pieces.
@@ -263,7 +263,7 @@ def split_page_at(page: SourcePage, record_count: int) -> tuple[SourcePage, Sour
 
 
 def to_batch_part(
-    page: SourcePage, outcomes: list[RecordOutcomes], *, epoch: int = 0
+    page: SourcePage, outcomes: list[RecordWithOutcomes], *, epoch: int = 0
 ) -> PartitionBatch:
     """Return the page as a part of a batch, with the outcomes of its records."""
     topic, incarnation, partition = page.part

@@ -29,7 +29,7 @@ from normalizer.jobs.engine.id_ranges import (
 )
 from normalizer.runtime.progress import JobProgress
 from normalizer.store.retrying_session import RetryingSession
-from normalizer.store.session import TRANSACTION_READ_ONLY
+from normalizer.store.session import READ_ONLY_TRANSACTION_SETTINGS
 from normalizer.store.stored_rows import ENVELOPE_COLUMNS_SQL
 
 ROWS_PER_CHUNK: Final = 5_000
@@ -79,7 +79,7 @@ class Export:
         self._session = RetryingSession(
             database_url,
             application_name="normalizer export",
-            settings=TRANSACTION_READ_ONLY,
+            settings=READ_ONLY_TRANSACTION_SETTINGS,
         )
         self._events = 0
         self._share: Callable[[], float | None] = lambda: None

@@ -280,7 +280,7 @@ class RewriteJob:
         if what.may_change:
             # The rows were read without a lock. Lock those that may change, and read them again.
             ids = [row.event_id or 0 for row in rows if what.may_change(row)]
-            rows = list((await PostgresStoredEvents(connection).lock_rows(ids)).values())
+            rows = list((await PostgresStoredEvents(connection).select_for_update(ids)).values())
         found = await rewrite_rows(rows, what.rewrite, self._rejected)
         found.rows = len(records)
         self._changing = [row.event_id or 0 for row in found.changed]

@@ -46,7 +46,11 @@ from normalizer.relay.relay_positions import (
     parse_relay_position,
 )
 from normalizer.store.claim import Claim
-from normalizer.store.claim_checks import NO_SHAPES, ShapesFingerprint, check_same_shapes
+from normalizer.store.claim_checks import (
+    NO_SHAPES_FINGERPRINT,
+    ShapesFingerprint,
+    check_same_shapes,
+)
 from normalizer.store.committed_batch import CommittedBatch
 
 
@@ -94,7 +98,7 @@ class KafkaStore:
         log_start: int,
         log_end: int | None = None,
         group_id: str = "",  # noqa: ARG002 - a store's signature
-        shapes: ShapesFingerprint = NO_SHAPES,
+        shapes: ShapesFingerprint = NO_SHAPES_FINGERPRINT,
         accept_reset: bool = False,
     ) -> Claim:
         """Claim the partition: fence every earlier owner, and abort its open transaction.

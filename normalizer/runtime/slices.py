@@ -9,13 +9,13 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from typing import Final
 
-from normalizer.core.batch import RecordOutcomes
+from normalizer.core.batch import RecordWithOutcomes
 from normalizer.core.decode.record_limits import is_slow_to_normalize
 from normalizer.core.encoded_events import (
     MAX_LANE_CALL_BYTES,
     MAX_LANE_CALL_RECORDS,
+    EventOutcome,
     NativeLane,
-    ReadOutcome,
 )
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized
@@ -39,7 +39,7 @@ async def normalize_in_slices(
     heavy: NormalizeHeavy | None = None,
     room: int | None = None,
     lane: NativeLane | None = None,
-) -> AsyncGenerator[list[RecordOutcomes], None]:
+) -> AsyncGenerator[list[RecordWithOutcomes], None]:
     """Yield records with their outcomes, in order, in slices of a few milliseconds of work.
 
     Between two slices the caller may await something, so that other tasks can run. A slice also
@@ -50,7 +50,7 @@ async def normalize_in_slices(
     `heavy` if it would take long, and to `normalize` otherwise. The iteration ends if `heavy`
     returns None.
     """
-    items: list[RecordOutcomes] = []
+    items: list[RecordWithOutcomes] = []
     rows = 0
     room_rows = sys.maxsize if room is None else room
     due_s = time.perf_counter() + SLICE_DURATION_S
@@ -77,7 +77,7 @@ async def normalize_in_slices(
 
 def _read(
     records: Sequence[RawRecord], lane: NativeLane | None
-) -> Iterator[tuple[Sequence[RawRecord], Sequence[tuple[ReadOutcome, ...] | None]]]:
+) -> Iterator[tuple[Sequence[RawRecord], Sequence[tuple[EventOutcome, ...] | None]]]:
     """Yield records, with the outcomes from the lane, or None if Python must normalize a record."""
     if lane is None:
         yield records, [None] * len(records)

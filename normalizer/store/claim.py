@@ -7,7 +7,7 @@ import msgspec
 from normalizer.core.batch import (
     LastRecord,
     PartitionBatch,
-    RecordOutcomes,
+    RecordWithOutcomes,
     holes_between,
     last_record_or_none,
 )
@@ -54,7 +54,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     found_slice: int | None = None
 
     def make_part(
-        self, from_offset: int, next_offset: int, items: list[RecordOutcomes]
+        self, from_offset: int, next_offset: int, items: list[RecordWithOutcomes]
     ) -> PartitionBatch:
         """Return a batch's part with these offsets and records, read under this claim.
 

@@ -106,7 +106,7 @@ class ShapesFingerprint(NamedTuple):
     accepted: bool = False
 
 
-NO_SHAPES: Final = ShapesFingerprint()
+NO_SHAPES_FINGERPRINT: Final = ShapesFingerprint()
 
 
 def check_same_shapes(topic: str, partition: int, stored: str, fingerprint: str) -> None:

@@ -59,7 +59,7 @@ class OutcomeCounter:
         )
 
 
-class PartCounts(msgspec.Struct, frozen=True, kw_only=True):
+class PartOutcomeCounts(msgspec.Struct, frozen=True, kw_only=True):
     """How many outcomes of each kind one partition's part of a batch has."""
 
     events: int
@@ -80,7 +80,7 @@ class OutcomesByKind(msgspec.Struct, frozen=True, kw_only=True):
 
     events: Sequence[Event]
     rejections: Sequence[RejectedRecord]
-    parts: Sequence[PartCounts]
+    parts: Sequence[PartOutcomeCounts]
     excluded: Mapping[Coordinates, str]
     expired: int
     expired_unread: int
@@ -99,7 +99,7 @@ def group_outcomes(
     """
     events: list[Event] = []
     rejections: list[RejectedRecord] = []
-    parts: list[PartCounts] = []
+    parts: list[PartOutcomeCounts] = []
     excluded: dict[Coordinates, str] = {}
     expired = expired_unread = 0
     retention_horizon, forgotten = exclusions.retention_horizon, exclusions.forgotten
@@ -137,7 +137,7 @@ def group_outcomes(
                     case event:
                         events.append(event)
         parts.append(
-            PartCounts(
+            PartOutcomeCounts(
                 events=len(events) - events_before,
                 rejections=len(rejections) - rejections_before,
                 ignored=ignored_in_part,

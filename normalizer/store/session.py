@@ -44,7 +44,7 @@ _SETTINGS: Final = {
     "search_path": "normalizer, public",
 }
 
-TRANSACTION_READ_ONLY: Final = {"transaction_read_only": "on"}
+READ_ONLY_TRANSACTION_SETTINGS: Final = {"transaction_read_only": "on"}
 """Settings of a session that only reads."""
 
 _JSONB_VERSION: Final = b"\x01"

@@ -23,7 +23,7 @@ from normalizer.postgres.database import COMMAND_TIMEOUT_S
 from normalizer.store.batch_plan import BatchPlanner, WriteProgress
 from normalizer.store.claim import Claim, PartitionOwner
 from normalizer.store.claim_checks import (
-    NO_SHAPES,
+    NO_SHAPES_FINGERPRINT,
     ShapesFingerprint,
     check_or_set_topic_cluster,
     find_other_group_errors,
@@ -136,7 +136,7 @@ class Store:
         log_start: int,
         log_end: int | None = None,
         group_id: str = "",
-        shapes: ShapesFingerprint = NO_SHAPES,
+        shapes: ShapesFingerprint = NO_SHAPES_FINGERPRINT,
         accept_reset: bool = False,
     ) -> Claim:
         """Claim the partition by raising its epoch, which fences every earlier owner.

@@ -135,7 +135,7 @@ class PostgresStoredEvents:
         rows = await self._connection.fetch(_FIND_COORDINATES, event_ids)
         return {row[0]: tuple(row)[1:] for row in rows}
 
-    async def lock_rows(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
+    async def select_for_update(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
         """Lock and return the stored rows of these ids, in ascending order.
 
         Ids without a row are left out.

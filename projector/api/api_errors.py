@@ -4,7 +4,7 @@ ApiError
 ├── InvalidParameterError     400  a parameter is wrong
 ├── BadCursorError            400  the cursor is damaged or from another list
 ├── AmbiguousLengthError      400  two headers say how long the request is
-├── UnauthorisedError         401  the token is missing or wrong
+├── UnauthorizedError         401  the token is missing or wrong
 ├── NotFoundError             404  there is no such path or id
 ├── MethodNotAllowedError     405  only GET and HEAD are served
 ├── MisdirectedError          421  the host name is not one of this server
@@ -81,7 +81,7 @@ class AmbiguousLengthError(ApiError):
     reason = "ambiguous_length"
 
 
-class UnauthorisedError(ApiError):
+class UnauthorizedError(ApiError):
     """The token is missing or wrong."""
 
     status = 401
@@ -147,7 +147,7 @@ API_ERRORS = (
     InvalidParameterError,
     BadCursorError,
     AmbiguousLengthError,
-    UnauthorisedError,
+    UnauthorizedError,
     NotFoundError,
     MethodNotAllowedError,
     MisdirectedError,

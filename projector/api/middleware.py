@@ -13,7 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from projector.api.api_errors import AmbiguousLengthError, MisdirectedError, UnauthorisedError
+from projector.api.api_errors import AmbiguousLengthError, MisdirectedError, UnauthorizedError
 from projector.api.page import inline_script_hash
 from projector.api.responses import CLOCK_FIELDS_HEADER, problem_response
 
@@ -88,7 +88,7 @@ class SecurityMiddleware:
                 )
         elif not (_is_open(scope["path"]) or trusted):
             app = problem_response(
-                UnauthorisedError(
+                UnauthorizedError(
                     "the request has no valid token. Send the header Authorization: Bearer TOKEN"
                 ),
                 {"WWW-Authenticate": "Bearer"},

@@ -12,7 +12,7 @@ import msgspec
 
 from normalizer.errors import ConfigurationError
 
-Tile = Literal[
+TileName = Literal[
     "executions_completed",
     "first_attempt_success",
     "error_rate",
@@ -20,7 +20,7 @@ Tile = Literal[
     "stuck",
     "rejected",
 ]
-TILE_NAMES: Final[tuple[Tile, ...]] = get_args(Tile)
+TILE_NAMES: Final[tuple[TileName, ...]] = get_args(TileName)
 TILES_WHERE_LOWER_IS_WORSE: Final = frozenset({"executions_completed", "first_attempt_success"})
 
 Level = Literal["ok", "warn", "critical"]
@@ -35,7 +35,7 @@ class Threshold(msgspec.Struct, frozen=True):
     critical: float
 
 
-Thresholds = dict[Tile, Threshold]
+Thresholds = dict[TileName, Threshold]
 
 DEFAULT_THRESHOLDS: Final[Thresholds] = {
     "executions_completed": Threshold(0.95, 0.8),
@@ -71,7 +71,7 @@ def parse_thresholds(texts: Iterable[str]) -> Thresholds:
     return thresholds
 
 
-def level_for(tile: Tile, value: float | None, thresholds: Thresholds) -> Level | None:
+def level_for(tile: TileName, value: float | None, thresholds: Thresholds) -> Level | None:
     """Return how bad a value is, or None without a value."""
     if value is None:
         return None

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from projector.api.thresholds import DEFAULT_THRESHOLDS, TILES_WHERE_LOWER_IS_WORSE, Tile
+from projector.api.thresholds import DEFAULT_THRESHOLDS, TILES_WHERE_LOWER_IS_WORSE, TileName
 from tests.support.dashboards import DASHBOARDS, VARIABLES
 from tests.support.short_json import short_json
 
-STATS: dict[str, Tile] = {
+STATS: dict[str, TileName] = {
     "Executions completed": "executions_completed",
     "First-attempt success": "first_attempt_success",
     "Error rate": "error_rate",

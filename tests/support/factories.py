@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import msgspec
 
-from normalizer.core.batch import Batch, PartitionBatch, RecordOutcomes
-from normalizer.core.encoded_events import EncodedEvent, Event, encode_columns
+from normalizer.core.batch import Batch, PartitionBatch, RecordWithOutcomes
+from normalizer.core.encoded_events import EncodedEvent, Event, encode_envelope
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import RULES_VERSION, Envelope, Ignored, Normalized, Rejected
 from normalizer.snowflake import EPOCH_MS
@@ -142,7 +142,7 @@ def make_batch(
     """
     claim = claim or make_claim()
     gaps = dict(holes)
-    items: list[RecordOutcomes] = []
+    items: list[RecordWithOutcomes] = []
     offset = claim.next_offset
     for one in outcomes_of_each:
         while offset in gaps:
@@ -165,7 +165,7 @@ def after(claim: Claim, batch: Batch) -> Claim:
     return msgspec.structs.replace(claim, next_offset=part.next_offset)
 
 
-def batch_of_records(claim: Claim, items: Iterable[RecordOutcomes]) -> Batch:
+def batch_of_records(claim: Claim, items: Iterable[RecordWithOutcomes]) -> Batch:
     """Records with the outcomes that the core gave them, in the order of their offsets."""
     kept = list(items)
     return _batch(claim, claim.next_offset + len(kept), kept)
@@ -174,7 +174,7 @@ def batch_of_records(claim: Claim, items: Iterable[RecordOutcomes]) -> Batch:
 def _batch(
     claim: Claim,
     next_offset: int,
-    items: list[RecordOutcomes],
+    items: list[RecordWithOutcomes],
     holes: tuple[tuple[int, int], ...] = (),
 ) -> Batch:
     part = PartitionBatch(
@@ -190,7 +190,7 @@ def _batch(
     return Batch(parts=(part,))
 
 
-def _item(claim: Claim, offset: int, outcomes: tuple[Normalized, ...]) -> RecordOutcomes:
+def _item(claim: Claim, offset: int, outcomes: tuple[Normalized, ...]) -> RecordWithOutcomes:
     record = raw_record(
         offset,
         topic=claim.topic,
@@ -201,7 +201,7 @@ def _item(claim: Claim, offset: int, outcomes: tuple[Normalized, ...]) -> Record
     return half_encoded((record, tuple(made)))
 
 
-def half_encoded(item: RecordOutcomes) -> RecordOutcomes:
+def half_encoded(item: RecordWithOutcomes) -> RecordWithOutcomes:
     """The item with encoded events, as those of the lane, where its offset is odd."""
     record, outcomes = item
     if record.offset % 2 == 0:
@@ -212,7 +212,7 @@ def half_encoded(item: RecordOutcomes) -> RecordOutcomes:
 def encoded(event: Envelope) -> Event:
     """The event as the lane gives it, or as it is where its columns cannot hold it."""
     try:
-        columns = encode_columns(event)
+        columns = encode_envelope(event)
     except ValueError:
         return event
     assert event.event_id is not None

@@ -34,7 +34,7 @@ class MemoryLog:
             if one in self.rows_by_id
         }
 
-    async def lock_rows(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
+    async def select_for_update(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
         assert list(event_ids) == sorted(set(event_ids))
         self.questions += 1
         found = {one: self.rows_by_id[one] for one in event_ids if one in self.rows_by_id}

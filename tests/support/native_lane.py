@@ -17,8 +17,8 @@ from normalizer.core.encoded_events import (
     MAX_LANE_CALL_RECORDS,
     EncodedEvent,
     NativeLane,
-    decode_columns,
-    encode_columns,
+    decode_envelope,
+    encode_envelope,
 )
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
@@ -101,7 +101,7 @@ def _difference(record: RawRecord, answer: tuple[EncodedEvent, ...]) -> str | No
     expected = [_encoded(one) for one in outcomes if isinstance(one, Envelope)]
     if len(expected) == len(outcomes) and list(answer) == expected:
         return None
-    said = [decode_columns(event.columns) for event in answer]
+    said = [decode_envelope(event.columns) for event in answer]
     differing = Counter(
         f"{name}: {getattr(native, name)!r} instead of {getattr(python, name, python)!r}"
         for native, python in zip(said, outcomes, strict=False)
@@ -113,7 +113,7 @@ def _difference(record: RawRecord, answer: tuple[EncodedEvent, ...]) -> str | No
 
 def _encoded(event: Envelope) -> EncodedEvent:
     assert event.event_id is not None
-    columns = encode_columns(event)
+    columns = encode_envelope(event)
     return EncodedEvent(event.event_id, event.execution_id, event.shape, event.coercions, columns)
 
 

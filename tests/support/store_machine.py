@@ -15,7 +15,7 @@ import msgspec
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from normalizer.core.batch import Batch, PartitionBatch, RecordOutcomes
+from normalizer.core.batch import Batch, PartitionBatch, RecordWithOutcomes
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Rejected
@@ -50,7 +50,7 @@ class PartitionModel:
     """One partition: its log, how far it was read, and what was counted of it."""
 
     def __init__(self) -> None:
-        self.log: list[RecordOutcomes] = []
+        self.log: list[RecordWithOutcomes] = []
         self.next_offset = 0
         self.read_before = 0
         """Every record below was read before."""
@@ -338,7 +338,7 @@ class StoreMachine(RuleBasedStateMachine):
         model.read_before = max(model.read_before, at + 1)
 
     def _change_position(
-        self, action: Any, partition: int, to: int, items: list[RecordOutcomes]
+        self, action: Any, partition: int, to: int, items: list[RecordWithOutcomes]
     ) -> None:
         model = self.models[partition]
         part = PartitionBatch(
@@ -444,5 +444,5 @@ class StoreMachine(RuleBasedStateMachine):
         )
 
 
-def _event_ids(items: list[RecordOutcomes]) -> set[int | None]:
+def _event_ids(items: list[RecordWithOutcomes]) -> set[int | None]:
     return {one.event_id for _, outcomes in items for one in outcomes if isinstance(one, Envelope)}

@@ -191,7 +191,7 @@ class _Reconciler:
 
     async def _lock(self, event_ids: Collection[int]) -> None:
         if event_ids:
-            found = await self._stored.lock_rows(sorted(event_ids))
+            found = await self._stored.select_for_update(sorted(event_ids))
             self._rows |= {event_id: found.get(event_id) for event_id in event_ids}
 
     def _current_rows(self, events: Sequence[Envelope]) -> list[Envelope]:
@@ -331,7 +331,7 @@ class _Reconciler:
     async def _load_row(self, event_id: int) -> Envelope | None:
         """Return the row of this id. Queries it only if the batch hasn't loaded it."""
         if event_id not in self._rows:
-            self._rows[event_id] = (await self._stored.lock_rows([event_id])).get(event_id)
+            self._rows[event_id] = (await self._stored.select_for_update([event_id])).get(event_id)
         return self._row(event_id)
 
     def _row(self, event_id: int) -> Envelope | None:

@@ -15,12 +15,12 @@ Placement = tuple[Literal["stored", "duplicate", "merged"], int]
 
 
 class StoredEvents(Protocol):
-    """Reads the stored rows. Only `lock_rows` locks them."""
+    """Reads the stored rows. Only `select_for_update` locks them."""
 
     async def find_coordinates(self, event_ids: Sequence[int]) -> dict[int, Coordinates]:
         """Return the coordinates of those of these ids that are stored. The ids are ascending."""
 
-    async def lock_rows(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
+    async def select_for_update(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
         """Return the complete rows of those of these ids that are stored. The ids are ascending.
 
         The rows stay locked until the transaction ends.

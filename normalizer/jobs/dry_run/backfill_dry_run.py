@@ -35,7 +35,7 @@ from normalizer.runtime.slices import Normalize
 from normalizer.store.outcomes_by_kind import is_expired
 from normalizer.store.quarantine_writer import RejectedRecord
 from normalizer.store.retrying_session import RetryingSession
-from normalizer.store.session import TRANSACTION_READ_ONLY
+from normalizer.store.session import READ_ONLY_TRANSACTION_SETTINGS
 from normalizer.store.stored_rows import READ_EVENTS_SQL, PostgresStoredEvents
 
 _FIND_QUARANTINED: Final = """
@@ -74,7 +74,7 @@ class BackfillDryRun:
         self._session = RetryingSession(
             database_url,
             application_name="normalizer dry run",
-            settings=TRANSACTION_READ_ONLY,
+            settings=READ_ONLY_TRANSACTION_SETTINGS,
         )
         self._records_read = 0
         self._horizon: datetime | None = None
@@ -251,7 +251,7 @@ class _StoredAndPending(PostgresStoredEvents):
         self._known |= await super().find_coordinates(event_ids)
         return self._known | self._overlay.find_coordinates(event_ids)
 
-    async def lock_rows(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
+    async def select_for_update(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
         rows = await self._read(event_ids) | self._overlay.get_rows(event_ids)
         self.before |= rows
         return rows

@@ -15,7 +15,7 @@ from normalizer.jobs.renormalize import ROWS_PER_CHUNK
 from normalizer.jobs.rewrite_rows import RewritePlan, rewrite_rows
 from normalizer.runtime.progress import JobProgress
 from normalizer.store.retrying_session import RetryingSession
-from normalizer.store.session import TRANSACTION_READ_ONLY
+from normalizer.store.session import READ_ONLY_TRANSACTION_SETTINGS
 
 
 class RewriteDryRun:
@@ -27,7 +27,7 @@ class RewriteDryRun:
         self._session = RetryingSession(
             database_url,
             application_name="normalizer dry run",
-            settings=TRANSACTION_READ_ONLY,
+            settings=READ_ONLY_TRANSACTION_SETTINGS,
         )
         self._id_ranges = IdRangeWalk(self._session.fetch, ROWS_PER_CHUNK)
         self._rows_read = 0

@@ -184,7 +184,7 @@ async def defaults_by_shape(
     return await run_grouped(snapshot, _DEFAULTS, params, ShapeDefaults)
 
 
-Latenesses = Annotated[
+LatenessBuckets = Annotated[
     tuple[
         Literal[
             "unknown",
@@ -211,7 +211,7 @@ class LateArrivalsParams(GroupedParams, frozen=True, kw_only=True):
     every: HourOrDay = "hour"
     shape: Shapes | None = None
     worker: Texts | None = None
-    lateness: Latenesses | None = None
+    lateness: LatenessBuckets | None = None
 
 
 class LateArrivals(ApiRow, frozen=True, kw_only=True, omit_defaults=True):

@@ -20,7 +20,7 @@ from projector.api.queries.outcome_counts import EXECUTION_OUTCOMES_BY_MINUTE_SO
 from projector.api.queries.quarantine_lists import REJECTED_RECORDS_SOURCE
 from projector.api.queries.trends import TrendAnswer, TrendWindow, trend_statement, trend_window
 from projector.api.snapshots import Snapshot, Statement
-from projector.api.thresholds import DEFAULT_THRESHOLDS, Level, Thresholds, Tile, level_for
+from projector.api.thresholds import DEFAULT_THRESHOLDS, Level, Thresholds, TileName, level_for
 
 
 class TilesParams(CountsParams, frozen=True, kw_only=True):
@@ -49,7 +49,7 @@ class TileRow(ApiRow, frozen=True, kw_only=True):
     numerator / denominator.
     """
 
-    tile: Tile
+    tile: TileName
     value: float | None
     numerator: int
     denominator: int | None
@@ -97,7 +97,7 @@ async def tiles(
 
 
 class _Figure(msgspec.Struct, frozen=True, kw_only=True):
-    tile: Tile
+    tile: TileName
     value: float | None
     numerator: int
     denominator: int | None
@@ -106,7 +106,7 @@ class _Figure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _ratio(
-    tile: Tile, sums: Mapping[str, Any], window: TrendWindow, part: str, whole: str
+    tile: TileName, sums: Mapping[str, Any], window: TrendWindow, part: str, whole: str
 ) -> _Figure:
     parts, wholes = window.interval_sums(sums, part), window.interval_sums(sums, whole)
     return _Figure(
@@ -120,7 +120,7 @@ def _ratio(
 
 
 def _number(
-    tile: Tile,
+    tile: TileName,
     sums: Mapping[str, Any],
     window: TrendWindow,
     *,

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 import zstandard
 
-from normalizer.core.batch import Batch, RecordOutcomes
+from normalizer.core.batch import Batch, RecordWithOutcomes
 from normalizer.envelope import Envelope
 from normalizer.jobs.sources.file_source import FileSource
 from normalizer.snowflake import EPOCH_MS
@@ -288,7 +288,7 @@ async def test_an_event_goes_only_once_it_is_older_than_horizon_and_margin(
 
 def batch_now(claim: Claim, *events: Envelope) -> Batch:
     """One record for each, which the log got just now."""
-    items: list[RecordOutcomes] = []
+    items: list[RecordWithOutcomes] = []
     for offset, original in enumerate(events, claim.next_offset):
         record = raw_record(
             offset,

@@ -10,7 +10,7 @@ from normalizer.core.batch import (
     Batch,
     BatchBuilder,
     LastRecord,
-    RecordOutcomes,
+    RecordWithOutcomes,
     last_record_from_raw,
     record_crc,
 )
@@ -117,7 +117,9 @@ ZERO = KafkaPartition(TOPIC, 0)
 
 
 def add(builder: BatchBuilder, *offsets: int, first: int, after: int, epoch: int = 1) -> None:
-    items: list[RecordOutcomes] = [(raw_record(offset), (envelope(offset),)) for offset in offsets]
+    items: list[RecordWithOutcomes] = [
+        (raw_record(offset), (envelope(offset),)) for offset in offsets
+    ]
     builder.add(make_claim(epoch=epoch).make_part(first, after, items))
 
 

@@ -9,8 +9,8 @@ from normalizer.core.encoded_events import (
     ENCODED_COLUMNS,
     FIXED_LENGTH_COLUMNS,
     EncodedEvent,
-    decode_columns,
-    encode_columns,
+    decode_envelope,
+    encode_envelope,
     recorded_or_created_at,
     to_encoded_columns,
     to_envelope,
@@ -45,7 +45,7 @@ FULL = envelope(
 
 @pytest.mark.parametrize("event", [envelope(), FULL, envelope(recorded_at=None, worker_id="w")])
 def test_decoded_columns_are_the_event(event: Envelope) -> None:
-    assert decode_columns(encode_columns(event)) == event
+    assert decode_envelope(encode_envelope(event)) == event
 
 
 def test_every_field_of_an_envelope_is_a_column() -> None:
@@ -53,7 +53,7 @@ def test_every_field_of_an_envelope_is_a_column() -> None:
 
 
 def test_fixed_columns_lie_at_fixed_places() -> None:
-    columns = encode_columns(FULL)
+    columns = encode_envelope(FULL)
 
     assert columns[:24] == struct.pack(">iqiq", 8, FULL.execution_id, 8, FULL.event_id)[:24]
     assert struct.unpack_from(">iq", columns, 32) == (8, -63_082_281_600_000_000)
@@ -76,11 +76,11 @@ def test_fixed_columns_lie_at_fixed_places() -> None:
 )
 def test_value_that_no_column_can_hold_is_named_as_such(fields: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"column|surrogates"):
-        encode_columns(envelope(**fields))
+        encode_envelope(envelope(**fields))
 
 
 def test_encoded_event_and_envelope_give_the_same_columns() -> None:
-    encoded = EncodedEvent(1, 2, "executor", None, encode_columns(FULL))
+    encoded = EncodedEvent(1, 2, "executor", None, encode_envelope(FULL))
 
     assert to_encoded_columns(encoded) == to_encoded_columns(FULL)
     assert to_envelope(encoded) == to_envelope(FULL) == FULL
@@ -88,7 +88,7 @@ def test_encoded_event_and_envelope_give_the_same_columns() -> None:
 
 @pytest.mark.parametrize("event", [FULL, envelope(recorded_at=None, worker_id="w")])
 def test_time_of_an_encoded_event_is_that_of_its_envelope(event: Envelope) -> None:
-    encoded = EncodedEvent(1, 2, "executor", None, encode_columns(event))
+    encoded = EncodedEvent(1, 2, "executor", None, encode_envelope(event))
 
     assert recorded_or_created_at(encoded) == recorded_or_created_at(event)
     assert recorded_or_created_at(event) == (event.recorded_at or event.created_at)
@@ -99,5 +99,5 @@ def test_microseconds_are_exact_on_both_sides_of_the_epoch() -> None:
 
     for microseconds in (-86_400_000_001, -1, 0, 1, 999_999, 86_400_000_001):
         event = envelope(created_at=epoch + timedelta(microseconds=microseconds))
-        assert struct.unpack_from(">q", encode_columns(event), 36) == (microseconds,)
-        assert decode_columns(encode_columns(event)) == event
+        assert struct.unpack_from(">q", encode_envelope(event), 36) == (microseconds,)
+        assert decode_envelope(encode_envelope(event)) == event

@@ -265,7 +265,7 @@ async def test_an_id_that_was_assigned_and_whose_row_is_not_there_takes_the_even
 
 async def test_a_row_that_vanishes_between_two_questions_is_stored_again() -> None:
     class Vanishing(MemoryLog):
-        async def lock_rows(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
+        async def select_for_update(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
             return dict.fromkeys(event_ids[:0], envelope())
 
     log = Vanishing(envelope(1))

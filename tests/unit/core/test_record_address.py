@@ -4,7 +4,7 @@ import pytest
 from click.testing import CliRunner
 
 from normalizer.cli.position_commands import position
-from normalizer.core.record_address import parse_partition, parse_record_address
+from normalizer.core.record_address import parse_record_address, parse_topic_partition
 
 
 @pytest.mark.parametrize("text", ["noetl.events:3:1042", "noetl.events[3]@1042", " a:3:1042 "])
@@ -18,7 +18,7 @@ def test_a_record_is_named_in_either_notation(text: str) -> None:
 def test_a_topic_may_contain_what_separates() -> None:
     assert parse_record_address("a:b:3:1042") == ("a:b", 3, 1042)
     assert parse_record_address("a[1]@2[3]@1042") == ("a[1]@2", 3, 1042)
-    assert parse_partition("a:1:3") == ("a:1", 3)
+    assert parse_topic_partition("a:1:3") == ("a:1", 3)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_anything_else_names_no_record(text: str) -> None:
     ],
 )
 def test_a_partition_is_named_in_either_notation(text: str, place: tuple[str, int] | None) -> None:
-    assert parse_partition(text) == place
+    assert parse_topic_partition(text) == place
 
 
 def test_a_command_names_both_notations_where_it_takes_neither() -> None:

@@ -22,7 +22,7 @@ from opentelemetry.trace import StatusCode
 from structlog.testing import capture_logs
 
 from normalizer.config.settings import Settings
-from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch, RecordOutcomes
+from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch, RecordWithOutcomes
 from normalizer.errors import FencedError, StoreUnavailableError
 from normalizer.observability.batch_spans import BatchTracer
 from normalizer.observability.producer_spans import link_producer_spans
@@ -63,7 +63,7 @@ def parent(trace: int, span: int = 1, flags: str = "01") -> str:
 
 
 def make_part(partition: int, sent: Sequence[str | None], topic: str = "noetl.events") -> Any:
-    items: list[RecordOutcomes] = [
+    items: list[RecordWithOutcomes] = [
         (
             raw_record(
                 offset,

@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from normalizer.config.settings import Settings
-from normalizer.core.batch import RecordOutcomes
+from normalizer.core.batch import RecordWithOutcomes
 from normalizer.core.encoded_events import (
     MAX_LANE_CALL_BYTES,
     MAX_LANE_CALL_RECORDS,
@@ -177,12 +177,12 @@ def _decoded(outcome: Any) -> Any:
     return outcome if isinstance(outcome, (Rejected, Ignored)) else to_envelope(outcome)
 
 
-async def _items(read: Sequence[RawRecord], lane: NativeLane | None) -> list[RecordOutcomes]:
+async def _items(read: Sequence[RawRecord], lane: NativeLane | None) -> list[RecordWithOutcomes]:
     return [item for items in await _slices(read, lane) for item in items]
 
 
 async def _slices(
     read: Sequence[RawRecord], lane: NativeLane | None, room: int | None = None
-) -> list[list[RecordOutcomes]]:
+) -> list[list[RecordWithOutcomes]]:
     normalize = partial(Normalizer.normalize, Normalizer())
     return [items async for items in normalize_in_slices(read, normalize, lane=lane, room=room)]

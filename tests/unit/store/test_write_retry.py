@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
-from normalizer.core.encoded_events import ReadOutcome
+from normalizer.core.encoded_events import EventOutcome
 from normalizer.errors import FatalError, FencedError, ProjectionFailedError, StoreUnavailableError
 from normalizer.store import write_retry
 from normalizer.store.write_retry import (
@@ -40,7 +40,7 @@ class Log(SingleTryWriter):
         self.without: list[int] = []
         self.outages = iter(outages)
         self.position: dict[int, int] = {}
-        self.outcomes: list[tuple[int, ReadOutcome]] = []
+        self.outcomes: list[tuple[int, EventOutcome]] = []
         self.tried: list[int] = []
         self.on_failure: Callable[[], None] = lambda: None
 

@@ -114,7 +114,7 @@ create function projector.to_hour(moment timestamptz) returns timestamptz
 -- three layouts, with an example of each, in which spaces separate the parts, and what reads them:
 --     outcome_ranked, error_ranked: 20 characters of rank (end_rank)
 --         0 0 10002f93cbbf3060a 0 HTTP 500
---         | |                 | | 21 the value: call_error, call_attribution
+--         | |                 | | 21 the value: call_error, attempt_number_source
 --         | |                 | 20 outcome: call_outcome
 --         | |                 3 to 19 end time: call_finished_at
 --         | 2 reporter

@@ -19,7 +19,7 @@ from   (
                   projector.call_error(error_ranked) as error,
                   coalesce(projector.ranked_value(worker_ranked), '') as worker_id,
                   projector.ranked_value_as_bigint(max_attempts_ranked) as max_attempts,
-                  projector.call_attribution(outcome_ranked, is_numbered, may_be_retried)
+                  projector.attempt_number_source(outcome_ranked, is_numbered, may_be_retried)
                       as attribution
            from   projector.call_facts
        ) as reported

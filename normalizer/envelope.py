@@ -31,7 +31,7 @@ RULES_VERSION: Final = 6
 changes a result."""
 
 
-CALL_DONE: Final = ("call.done", "action_done", "call_done")
+CALL_END_EVENT_TYPES: Final = ("call.done", "action_done", "call_done")
 """The event types that end a call."""
 CALL_OUTCOMES: Final = ("COMPLETED", "FAILED", "ERROR", "CANCELLED")
 """The statuses that such an event can have."""
@@ -39,7 +39,7 @@ CALL_OUTCOMES: Final = ("COMPLETED", "FAILED", "ERROR", "CANCELLED")
 MAX_ID: Final = 2**63 - 1
 MAX_ATTEMPTS: Final = 32_767
 
-Rule = Literal[
+CoercionRule = Literal[
     "bom_stripped",
     "unstorable_text",
     "alias_conflict",
@@ -77,7 +77,7 @@ duration_invalid        the duration was negative, or too long for its event
 
 Source: docs/spec/wire-shapes.md#v2."""
 
-COERCION_RULES: Final[tuple[Rule, ...]] = get_args(Rule)
+COERCION_RULES: Final[tuple[CoercionRule, ...]] = get_args(CoercionRule)
 
 
 class Envelope(msgspec.Struct, frozen=True, gc=False):
@@ -212,7 +212,10 @@ def _check(event: Envelope) -> None:
     for field, is_allowed in (
         ("execution_id", 0 < event.execution_id <= MAX_ID),
         ("event_type", event.event_type != ""),
-        ("status", status in CALL_OUTCOMES if event.event_type in CALL_DONE else status != ""),
+        (
+            "status",
+            status in CALL_OUTCOMES if event.event_type in CALL_END_EVENT_TYPES else status != "",
+        ),
         ("attempts", 0 <= event.attempts <= MAX_ATTEMPTS),
         ("duration", seconds is None or 0 <= seconds < math.inf),
     ):

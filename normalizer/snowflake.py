@@ -34,7 +34,7 @@ _DOUBLED_SHIFT: Final = 23
 _DOUBLED_MASK: Final = 0x7FFC00
 _DOUBLED_MARK: Final = 0x040000
 
-Layout = Literal["application", "doubled", "derived"]
+SnowflakeLayout = Literal["application", "doubled", "derived"]
 """How an id holds its time. NoETL's database function makes `doubled` ids, which are twice the
 application id of that moment."""
 
@@ -45,7 +45,7 @@ class DecodedId(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     A derived id has no node and no sequence.
     """
 
-    layout: Layout
+    layout: SnowflakeLayout
     time_ms: int
     node: int | None = None
     sequence: int | None = None

@@ -39,7 +39,7 @@ class ChunkRunner:
         self._most_failures = most_failures
         self._failures = 0
 
-    async def run(
+    async def run_yielding_failures(
         self, items: Sequence[T], work: Callable[[Sequence[T]], Awaitable[None]]
     ) -> AsyncIterator[T]:
         """Call `work` on one chunk after another, and yield each item that fails even on its own.

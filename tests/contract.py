@@ -29,7 +29,14 @@ from normalizer.core.shapes import (
     is_feed_wrapper,
     may_be_foreign_envelope,
 )
-from normalizer.envelope import CALL_DONE, Envelope, Ignored, Rejected, Rule, to_canonical
+from normalizer.envelope import (
+    CALL_END_EVENT_TYPES,
+    CoercionRule,
+    Envelope,
+    Ignored,
+    Rejected,
+    to_canonical,
+)
 from tests.vectors.corpus import (
     SINGLE,
     Members,
@@ -48,7 +55,7 @@ FOLDER: Final = Path(__file__).parents[1] / "contract"
 
 _normalize: Final = Normalizer().normalize
 
-JUDGED: Final[frozenset[Rule]] = frozenset(("opaque_id", "unstorable_text"))
+JUDGED: Final[frozenset[CoercionRule]] = frozenset(("opaque_id", "unstorable_text"))
 """The repairs that only the rules make. Other coercions say how a field was read."""
 
 _OF_THE_LOG: Final = re.compile("(event_id|created_at): .*, got None")
@@ -176,7 +183,11 @@ def vector_level(raw: bytes, gives: list[str | dict[str, str]]) -> str:
     coerced = {entry["rule"] for entry in parse_json(outcome.coercions or b"[]")}
     status = parse_json(raw.removeprefix(UTF8_BOM)).get("status")
     declared = status.upper() if isinstance(status, str) else ""
-    stands = outcome.event_type in CALL_DONE or declared in ("", "UNKNOWN", outcome.status)
+    stands = outcome.event_type in CALL_END_EVENT_TYPES or declared in (
+        "",
+        "UNKNOWN",
+        outcome.status,
+    )
     return "shapes" if stands and not coerced & JUDGED and "[REDACTED" not in gives[0] else "rules"
 
 

@@ -13,7 +13,7 @@ suspects           finds the record that kills the processes which read it.
 group_offsets      commits positions to the consumer group, for lag tools only.
 fetch_scheduler    decides which partitions the next fetch reads.
 batch_filler       fetches until a batch is full or due.
-intake             normalizes records into a batch.
+chunk_normalizer   normalizes records into a batch.
 slow_records       sees that a slow record delays no partition except its own.
 set_aside          writes the part of a batch that waits for a lock apart from the rest.
 lock_waits         finds out what a slow batch is waiting for in PostgreSQL.

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Final, Literal, NamedTuple
 
 from normalizer.config.settings import Settings
+from normalizer.consumer.chunk_normalizer import ChunkNormalizer
 from normalizer.consumer.fetch_scheduler import ClaimedChunk, FetchScheduler
-from normalizer.consumer.intake import Intake
 from normalizer.core.batch import Batch, BatchBuilder
 from normalizer.runtime.backoff import wait_at_most
 
@@ -52,13 +52,13 @@ class BatchFiller:
         self,
         settings: Settings,
         scheduler: FetchScheduler,
-        intake: Intake,
+        chunk_normalizer: ChunkNormalizer,
         stopping: asyncio.Event,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
         self._scheduler = scheduler
-        self._intake = intake
+        self._chunk_normalizer = chunk_normalizer
         self._stopping = stopping
         self._clock = clock
         self._left: list[ClaimedChunk] = []
@@ -158,7 +158,7 @@ class BatchFiller:
         Returns the chunks, or parts of them, for which it has no room.
         """
         for at, (claim, chunk) in enumerate(chunks, 1):
-            rest = await self._intake.normalize_chunk(builder, claim, chunk)
+            rest = await self._chunk_normalizer.normalize_chunk(builder, claim, chunk)
             if rest or builder.is_full(self._settings.batch_rows):
                 return ([(claim, rest)] if rest else []) + chunks[at:]
         return []

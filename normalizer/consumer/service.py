@@ -39,9 +39,9 @@ from normalizer.config.configured_rules import configured_normalizer
 from normalizer.config.settings import Settings
 from normalizer.consumer.batch_filler import BatchFiller, FilledBatch
 from normalizer.consumer.batch_observer import BatchObserver
+from normalizer.consumer.chunk_normalizer import ChunkNormalizer, only_current_claims
 from normalizer.consumer.critical_tasks import start_critical_tasks
 from normalizer.consumer.fetch_scheduler import FetchScheduler
-from normalizer.consumer.intake import Intake, only_current_claims
 from normalizer.consumer.lock_waits import keep_finding_lock_holders
 from normalizer.consumer.membership import GroupMembership
 from normalizer.consumer.partition_state import PartitionState
@@ -115,7 +115,7 @@ class Service:
         self._stopping = self._membership.stopping
         self._deadline = asyncio.timeout(None)
         self._tasks = asyncio.TaskGroup()
-        self.intake = Intake(
+        self.chunk_normalizer = ChunkNormalizer(
             settings,
             normalizer,
             self._membership,
@@ -126,7 +126,9 @@ class Service:
         scheduler = FetchScheduler(
             self._membership, self._stores.batches, self.observer.measure_stage
         )
-        self._filler = BatchFiller(settings, scheduler, self.intake, self._stopping, clock)
+        self._filler = BatchFiller(
+            settings, scheduler, self.chunk_normalizer, self._stopping, clock
+        )
         self._in_flight = InFlightBatch(clock)
         self._parts_set_aside = PartsSetAside(
             self._stores.set_aside,
@@ -159,7 +161,7 @@ class Service:
             for store in (self._stores.claims, self._stores.batches):
                 await opened.enter_async_context(store)
             await opened.enter_async_context(self._membership)
-            opened.push_async_callback(self.intake.stop_helper)
+            opened.push_async_callback(self.chunk_normalizer.stop_helper)
             try:
                 async with self._deadline, self._tasks as tasks:
                     self._membership.start_tasks(tasks)
@@ -224,7 +226,7 @@ class Service:
         await self._wait_for_write(writing)
         # A slow record is another task of the task group, which wouldn't end before that record is
         # done. So stop the helper process here. `run` stops it too, for the case of an error.
-        await self.intake.stop_helper()
+        await self.chunk_normalizer.stop_helper()
 
     async def _wait_for_write(self, writing: asyncio.Task[None] | None) -> None:
         """Wait until this batch is written, so that at most two batches are ever in memory.

@@ -58,7 +58,7 @@ class SlowRecords:
                 "partition.set_aside",
                 partition=str(partition),
                 why=f"a record of {record.value_bytes} bytes is slow in the helper process",
-                piece=record.coordinates,
+                piece=record.coordinates_text,
             )
         return None
 
@@ -67,7 +67,7 @@ class SlowRecords:
     ) -> asyncio.Task[Outcomes]:
         """Return the task for the record. It may have been started under an earlier claim."""
         coordinates, incarnation, task = self._tasks.get(partition, ("", 0, None))
-        if task and (coordinates, incarnation) == (record.coordinates, record.incarnation):
+        if task and (coordinates, incarnation) == (record.coordinates_text, record.incarnation):
             # A task without outcomes ended because its claim was lost. Start a new task for the
             # record in that case.
             if not task.done() or task.result() is not None:
@@ -75,7 +75,7 @@ class SlowRecords:
         elif task:
             task.cancel()
         task = self._group.create_task(self._normalize(claim, record), name=f"slow {partition}")
-        self._tasks[partition] = (record.coordinates, record.incarnation, task)
+        self._tasks[partition] = (record.coordinates_text, record.incarnation, task)
         return task
 
     async def abandon_unfinished(self) -> None:

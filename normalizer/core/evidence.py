@@ -8,7 +8,7 @@ docs/spec/wire-shapes.md#v3.
 
 from typing import Final, Literal, NamedTuple, TypeAlias, cast
 
-Rank: TypeAlias = Literal[0, 1, 2]
+EvidenceRank: TypeAlias = Literal[0, 1, 2]
 """How well a value is known. If two reports differ, the value with the higher rank is stored."""
 
 ATTEMPTS_NOT_SENT: Final = 0
@@ -26,14 +26,14 @@ class Evidence(NamedTuple):
     - `created_at`: TIME_FROM_LOG, TIME_FROM_ID, or TIME_FROM_PRODUCER
     """
 
-    attempts: Rank
-    status: Rank
-    created_at: Rank
+    attempts: EvidenceRank
+    status: EvidenceRank
+    created_at: EvidenceRank
 
     @classmethod
     def unpack(cls, packed: int) -> "Evidence":
         """Return the ranks in the column `evidence` of a row."""
-        return cls(*(cast("Rank", packed // digit % 10) for digit in (100, 10, 1)))
+        return cls(*(cast("EvidenceRank", packed // digit % 10) for digit in (100, 10, 1)))
 
     def pack(self) -> int:
         """Return the number for the column `evidence` of a row."""

@@ -22,7 +22,7 @@ from normalizer.core.evidence import Evidence
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.core.rules.attempt_numbers import (
-    meta_has_attempts,
+    meta_attempts_equal,
     resolve_attempts,
     resolve_max_attempts,
 )
@@ -257,7 +257,7 @@ class _EventRules(msgspec.Struct, frozen=True, gc=False):
 
 def _encode_meta(event: WireEvent, attempts: int) -> bytes:
     meta = bytes(event.meta_sent)
-    return meta if meta_has_attempts(event, attempts) else meta_with_attempts(meta, attempts)
+    return meta if meta_attempts_equal(event, attempts) else meta_with_attempts(meta, attempts)
 
 
 def _encode_coercions(coercions: list[dict[str, object]]) -> bytes:
@@ -283,7 +283,7 @@ def _rejected(
     item = f" events[{index}]" if index else ""
     return Rejected(
         reason=reason,
-        detail=f"{record.coordinates}{item}: {detail}",
+        detail=f"{record.coordinates_text}{item}: {detail}",
         shape=shape,
         index=record.index + index,
         execution_id=parse_execution_id(execution_id),

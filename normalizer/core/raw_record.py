@@ -47,7 +47,7 @@ class RawRecord(msgspec.Struct, frozen=True, gc=False):
         return len(self.value or b"") if self.cut is None else self.cut.value_bytes
 
     @property
-    def coordinates(self) -> str:
+    def coordinates_text(self) -> str:
         """Return `topic[partition]@offset`, which names a record in errors and logs."""
         if self.topic is None:
             return f"line {self.offset}"

@@ -24,7 +24,7 @@ from normalizer.core.rules.attempt_numbers import resolve_attempts
 from normalizer.core.rules.durations import resolve_duration
 from normalizer.core.rules.status import resolve_status
 from normalizer.core.rules.timestamps import TIME_FIELDS, to_recorded_ms
-from normalizer.envelope import Envelope, Rule
+from normalizer.envelope import CoercionRule, Envelope
 from normalizer.jsontext import parse_json, write_json
 from normalizer.snowflake import decode_id, derive_id, hash_text_id
 
@@ -63,10 +63,10 @@ class _Coercions:
     def __init__(self, coercions: bytes | None) -> None:
         self._all: Final = read_coercions(coercions)
 
-    def has(self, rule: Rule) -> bool:
+    def has(self, rule: CoercionRule) -> bool:
         return any(each.rule == rule for each in self._all)
 
-    def originals(self, *rules: Rule, field: str) -> list[Raw]:
+    def originals(self, *rules: CoercionRule, field: str) -> list[Raw]:
         """Return the original values of a field, except those that are in `extra`."""
         return [
             each.original
@@ -74,7 +74,7 @@ class _Coercions:
             if each.rule in rules and each.field == field and each.original
         ]
 
-    def fields(self, rule: Rule) -> set[str]:
+    def fields(self, rule: CoercionRule) -> set[str]:
         return {each.field for each in self._all if each.rule == rule}
 
     def marks(self, path: KeyPath) -> bool:
@@ -219,7 +219,7 @@ def _put_fitting(
     _put(fields, name, value)
 
 
-def _agree(read: WireEvent, coercions: _Coercions, rule: Rule) -> bool:
+def _agree(read: WireEvent, coercions: _Coercions, rule: CoercionRule) -> bool:
     found = {coercion["field"] for coercion in read.coercions if coercion["rule"] == rule}
     return found == coercions.fields(rule)
 

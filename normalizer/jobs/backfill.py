@@ -95,7 +95,9 @@ class Backfill:
             self._build_positions(run)
             if self._build_positions
             else JobPositions(
-                run, keyed=self._source.positions_need_row_key, cluster_id=self._source.cluster_id
+                run,
+                needs_cursor=self._source.positions_need_cursor,
+                cluster_id=self._source.cluster_id,
             )
         )
         async with Store(
@@ -182,7 +184,7 @@ class Backfill:
                             positions[page.part] = _after(
                                 page,
                                 positions[page.part],
-                                keyed=self._source.positions_need_row_key,
+                                needs_cursor=self._source.positions_need_cursor,
                             )
                             if after is not None:
                                 self._share_read = before + (after - before) * _passed(whole, page)
@@ -225,8 +227,8 @@ async def normalize_page(
     yield page, []
 
 
-def _after(page: SourcePage, at: ReadPosition, *, keyed: bool) -> ReadPosition:
-    key = page.records[-1].key if keyed and page.records else None
+def _after(page: SourcePage, at: ReadPosition, *, needs_cursor: bool) -> ReadPosition:
+    key = page.records[-1].key if needs_cursor and page.records else None
     cursor = at.cursor if key is None else key.decode()
     return msgspec.structs.replace(at, next_offset=page.next_offset, cursor=cursor)
 

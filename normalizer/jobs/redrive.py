@@ -124,7 +124,7 @@ class QuarantineSource:
     Attempts are recorded for the job and run in `_run`.
     """
 
-    positions_need_row_key = False
+    positions_need_cursor = False
     cluster_id = None
     truncation_reason = None
 

@@ -44,7 +44,7 @@ class GaugeCollector(Collector):
     def collect(self) -> Iterator[Family]:
         """Yield every metric."""
         service, lag_monitor = self._service, self._lag_monitor
-        lane = service.intake.lane
+        lane = service.chunk_normalizer.lane
         core = "native" if lane and lane.is_on() else "python"
         values_by_name: _ValuesByName = {
             **{
@@ -72,17 +72,17 @@ class GaugeCollector(Collector):
 def _lag_values(lag_monitor: LagMonitor) -> _ValuesByName:
     """Return the values of the metrics of lag, from the broker's reports and the positions."""
     now_s = time.time()
-    partitions = {
+    lags = {
         (partition.topic, str(partition.partition)): one
-        for partition, one in lag_monitor.partitions.items()
+        for partition, one in lag_monitor.lag_by_partition.items()
     }
     return {
         "normalizer_broker_up": {(): lag_monitor.broker_up},
-        "normalizer_next_offset": {key: one.next_offset for key, one in partitions.items()},
-        "normalizer_lag_records": {key: one.lag_records for key, one in partitions.items()},
-        "normalizer_lag_seconds": {key: one.lag_s(now_s) for key, one in partitions.items()},
+        "normalizer_next_offset": {key: one.next_offset for key, one in lags.items()},
+        "normalizer_lag_records": {key: one.lag_records for key, one in lags.items()},
+        "normalizer_lag_seconds": {key: one.lag_s(now_s) for key, one in lags.items()},
         "normalizer_time_to_expiry_seconds": {
-            key: one.time_to_expiry_s(now_s) for key, one in partitions.items()
+            key: one.time_to_expiry_s(now_s) for key, one in lags.items()
         },
         "normalizer_work_remaining_records": {(): lag_monitor.lag_records},
     }

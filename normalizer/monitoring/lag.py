@@ -136,7 +136,7 @@ class LagMonitor:
         self.progress: dict[str, float] = dict.fromkeys(JOB_KINDS, 1.0)
 
     @property
-    def partitions(self) -> Mapping[KafkaPartition, PartitionLag]:
+    def lag_by_partition(self) -> Mapping[KafkaPartition, PartitionLag]:
         """Return the lag of each partition whose log's end is known.
 
         Empty if the positions were never read. While the database is unreachable, the last known
@@ -167,10 +167,10 @@ class LagMonitor:
     @property
     def lag_records(self) -> int | None:
         """Return the unread records of all partitions, or None if any of them is unknown."""
-        partitions = self.partitions
-        if not partitions or self.unmeasured_partitions:
+        lags = self.lag_by_partition
+        if not lags or self.unmeasured_partitions:
             return None
-        return sum(one.lag_records for one in partitions.values())
+        return sum(one.lag_records for one in lags.values())
 
     @property
     def missing_topics(self) -> tuple[str, ...]:
@@ -232,7 +232,7 @@ class LagMonitor:
             return
         unknown: dict[KafkaPartition, int] = {}
         polled_at_s = max(self._bounds_at_s.values(), default=0.0)
-        for partition, lag in self.partitions.items():
+        for partition, lag in self.lag_by_partition.items():
             if self._bounds_at_s[partition] < polled_at_s:
                 continue  # its leader is unreachable, so reading it would delay the rest
             known_at, _ = self._oldest.get(partition, (None, None))

@@ -149,7 +149,7 @@ class Monitor:
         for partition, age_s in service.ownership.fenced_s_by_partition().items():
             if age_s >= MAX_FENCED_S:
                 yield f"partition {partition} was claimed by another process {age_s:.0f} s ago"
-        yield from service.intake.describe_records_killing_helper()
+        yield from service.chunk_normalizer.describe_records_killing_helper()
         for partition, why in service.ownership.stopped_partitions.items():
             yield f"partition {partition} is stopped: {why.removeprefix(f'{partition}: ')}"
 

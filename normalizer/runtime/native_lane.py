@@ -70,16 +70,16 @@ class GuardedLane:
         times. For example, a record that doesn't fit into its batch is read again for the next one.
         """
         if not self.is_on() or (
-            self._panicked and any(one.coordinates in self._panicked for one in records)
+            self._panicked and any(one.coordinates_text in self._panicked for one in records)
         ):
             return [None] * len(records)
         outcomes = self._lane.read(records)
         if self._lane.panics > self.panics:
             self.panics = self._lane.panics
-            self._panicked.update(record.coordinates for record in records)
+            self._panicked.update(record.coordinates_text for record in records)
             _log.error(
                 "lane.panicked",
-                records=f"{records[0].coordinates} to {records[-1].coordinates}",
+                records=f"{records[0].coordinates_text} to {records[-1].coordinates_text}",
                 panics=self.panics,
                 what="Python reads them"
                 if self.is_on()

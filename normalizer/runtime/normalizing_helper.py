@@ -121,7 +121,7 @@ def _log_if_slow(record: RawRecord, took_s: float) -> None:
     if took_s >= _SLOW_S or record.value_bytes > _LARGE_BYTES:
         _log.warning(
             "record.slow",
-            record=record.coordinates,
+            record=record.coordinates_text,
             bytes=record.value_bytes,
             seconds=round(took_s, 3),
         )

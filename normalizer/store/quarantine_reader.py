@@ -220,7 +220,7 @@ class RejectionLogger:
             if is_new:
                 self._reasons[rejected.reason] += 1
                 self._example = self._example or {
-                    "record": record.coordinates,
+                    "record": record.coordinates_text,
                     "execution_id": _execution_in_key(record.key),
                     "detail": rejected.detail,
                 }

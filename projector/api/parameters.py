@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from normalizer.envelope import Rule
+from normalizer.envelope import CoercionRule
 from normalizer.errors import RejectionReason
 from projector.api.api_errors import NotFoundError
 
@@ -92,8 +92,8 @@ Shapes = Annotated[
         "unknown format, and `sql` for rows inserted by hand. May be given more than once.",
     ),
 ]
-Rules = Annotated[tuple[Rule, ...], _FEW]
-By: Final = Meta(min_length=1, max_length=6, description="What to group by.")
+Rules = Annotated[tuple[CoercionRule, ...], _FEW]
+GroupBy: Final = Meta(min_length=1, max_length=6, description="What to group by.")
 HourOrDay = Annotated[Literal["hour", "day"], Meta(description="How wide `at` is.")]
 MinuteToDay = Annotated[
     Grain,

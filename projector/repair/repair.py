@@ -97,7 +97,7 @@ async def repair_executions(connection: asyncpg.Connection, execution_ids: Seque
     chunks = ChunkRunner(
         size=1, most=_MAX_EXECUTIONS_PER_CHUNK, target_s=_CHUNK_TARGET_S, too_much=_TOO_MUCH
     )
-    async for _ in chunks.run(sorted(set(execution_ids)), rebuild):
+    async for _ in chunks.run_yielding_failures(sorted(set(execution_ids)), rebuild):
         pass
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 from hypothesis import given, settings, strategies as st
 
-from normalizer.core.evidence import Evidence, Rank
+from normalizer.core.evidence import Evidence, EvidenceRank
 from normalizer.core.identity.collisions import match_strength
 from normalizer.core.identity.conflicts import CONFLICTING_VALUES_KEY, MAX_KEPT_VALUES
 from normalizer.core.identity.merge_flags import CHANGED_AFTER_STORING_FLAG, REPORTED_ELSEWHERE_FLAG
@@ -43,7 +43,7 @@ def as_json(value: Any) -> bytes:
     return msgspec.json.encode(value)
 
 
-RANKS: tuple[Rank, Rank, Rank] = (0, 1, 2)
+RANKS: tuple[EvidenceRank, EvidenceRank, EvidenceRank] = (0, 1, 2)
 
 
 @st.composite
@@ -55,7 +55,7 @@ def report_of_the_event(draw: st.DrawFn, *, distinct_offset: int = 0) -> Envelop
     if draw(st.integers(0, 3)) == 0:
         extra[CONFLICTING_VALUES_KEY] = draw(producers_own_values)
     created_at = draw(st.none() | st.builds(recorded_at, small))
-    ranks: list[Rank] = [draw(st.sampled_from(RANKS)) for _ in range(3)]
+    ranks: list[EvidenceRank] = [draw(st.sampled_from(RANKS)) for _ in range(3)]
     if created_at is None:
         ranks[2] = 0
     return envelope(

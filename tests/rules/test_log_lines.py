@@ -63,7 +63,7 @@ def test_the_page_has_a_row_for_every_warning_and_error() -> None:
 
 def _reasons() -> Iterator[str]:
     """Each reason of /readyz, `...` where it names something."""
-    for module in ("monitoring/monitoring_server.py", "consumer/intake.py"):
+    for module in ("monitoring/monitoring_server.py", "consumer/chunk_normalizer.py"):
         tree = ast.parse((ROOT / "normalizer" / module).read_text())
         for node in ast.walk(tree):
             match node:

@@ -14,7 +14,7 @@ from normalizer.core import shapes
 from normalizer.core.decode import record_limits, wire_fields
 from normalizer.core.decode.wire_event import WireEvent
 from normalizer.core.rules import attempt_numbers, durations, event_types, names, status, timestamps
-from normalizer.envelope import CALL_DONE, MAX_ATTEMPTS, RULES_VERSION
+from normalizer.envelope import CALL_END_EVENT_TYPES, MAX_ATTEMPTS, RULES_VERSION
 
 TABLES: Final = Path(__file__).parents[2] / "native" / "lane" / "src" / "tables.rs"
 
@@ -56,7 +56,9 @@ def tables() -> str:
                 "NO_STATUS": ("&str", status._UNKNOWN),
             }
         ),
-        _names("CALL_DONE", "The types of events that end a call.", CALL_DONE),
+        _names(
+            "CALL_END_EVENT_TYPES", "The types of events that end a call.", CALL_END_EVENT_TYPES
+        ),
         _names(
             "BEGINS",
             "The types of events that begin an execution.",

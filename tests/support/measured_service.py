@@ -114,7 +114,7 @@ async def _watch(service: Service, measures: Measures, file: Path) -> None:
             measures.peak_mb = _peak_mb(os.getpid())
             if not service.counters.records:
                 measures.start_mb = measures.peak_mb
-            if process := service.intake.normalizing_helper.process:
+            if process := service.chunk_normalizer.normalizing_helper.process:
                 with contextlib.suppress(OSError, StopIteration):
                     measures.helper_mb = max(measures.helper_mb, _peak_mb(process.pid))
             new = file.with_suffix(".new")

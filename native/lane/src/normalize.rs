@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use crate::envelope::Envelope;
 use crate::left::Left;
 use crate::record::Record;
-use crate::rules::attempt_numbers::{meta_has_attempts, resolve_attempts, resolve_max_attempts};
+use crate::rules::attempt_numbers::{meta_attempts_equal, resolve_attempts, resolve_max_attempts};
 use crate::rules::durations::resolve_duration;
 use crate::rules::error_text::resolve_error;
 use crate::rules::identifiers::{
@@ -81,7 +81,7 @@ pub fn normalize<'a>(
 /// changed.
 fn meta_of<'a>(event: &WireEvent<'a>, attempts: i32) -> Result<Cow<'a, str>, Left> {
     let sent = event.meta_sent;
-    if meta_has_attempts(event, attempts)? {
+    if meta_attempts_equal(event, attempts)? {
         return Ok(Cow::Borrowed(sent));
     }
     let inner = sent

@@ -21,7 +21,7 @@ from normalizer.core.decode.wire_values import (
     scalar_text_or_empty,
 )
 from normalizer.core.redaction.unstorable import KeyPath, dotted_path
-from normalizer.envelope import Rule
+from normalizer.envelope import CoercionRule
 from normalizer.jsontext import is_deeper
 
 MAX_UNSTORABLE_COERCIONS: Final = 20
@@ -187,5 +187,5 @@ def _same_value(a: Raw, b: Raw) -> bool:
     )
 
 
-def _coercion(rule: Rule, field: str) -> dict[str, object]:
+def _coercion(rule: CoercionRule, field: str) -> dict[str, object]:
     return {"rule": rule, "field": field}

@@ -22,7 +22,7 @@ from normalizer.core.decode.wire_fields import (
 )
 from normalizer.core.decode.wire_values import ABSENT, NULL, first_byte, same_json
 from normalizer.core.shapes import Shape, detect_shape_by_keys
-from normalizer.envelope import Rule
+from normalizer.envelope import CoercionRule
 from normalizer.jsontext import JsonNumber
 
 
@@ -113,11 +113,11 @@ class WireEvent(msgspec.Struct, gc=False):
         self.keep_extra(name)
         self.flag("alias_conflict", name)
 
-    def flag(self, rule: Rule, field: str) -> None:
+    def flag(self, rule: CoercionRule, field: str) -> None:
         """Record a coercion of a field whose original value is stored in `extra`."""
         self.coercions.append({"rule": rule, "field": field})
 
-    def record_coercion(self, rule: Rule, field: str, original: object) -> None:
+    def record_coercion(self, rule: CoercionRule, field: str, original: object) -> None:
         """Record that a rule changed or guessed a value, with the original value."""
         self.coercions.append({"rule": rule, "field": field, "from": original})
 

@@ -41,7 +41,7 @@ _KEPT_KEYS: Final = ("extra.", "meta.", "headers.")
 _OWN_KEY: Final = f"extra.{CONFLICTING_VALUES_KEY}"
 """The column under which a producer's own field of that name is stored, if it lost."""
 _DIGITS: Final = 19
-by_bytes: Final = itemgetter(1)
+digest_sort_key: Final = itemgetter(1)
 """The key to sort digests by the bytes of a short value, or the sha256 of a longer one."""
 JsonObject = dict[str, msgspec.Raw]
 ValuesByDigest = dict[Digest, bytes]
@@ -108,7 +108,7 @@ class LosingValues:
             if losers := [values[digest] for digest in first if digest != won]:
                 lost[column] = losers
         if self._more:
-            lost[_MORE] = [self._more[digest] for digest in sorted(self._more, key=by_bytes)]
+            lost[_MORE] = [self._more[digest] for digest in sorted(self._more, key=digest_sort_key)]
         return lost
 
     def _digest(self, value: Any) -> Digest:
@@ -145,7 +145,7 @@ def _kept_digests(values: ValuesByDigest) -> list[Digest]:
         if kept_bytes > MAX_KEPT_BYTES:
             break
         first.append(digest)
-    return sorted(first, key=by_bytes)
+    return sorted(first, key=digest_sort_key)
 
 
 def _encode_kept(lost: dict[str, list[bytes]], digests: DigestCache) -> bytes:
@@ -177,7 +177,7 @@ def _decode_kept(value: bytes, digests: DigestCache) -> dict[str, list[bytes]] |
         (column in _KEPT_COLUMNS or column.startswith(_KEPT_KEYS))
         and values
         and (known := [digests.digest_for(one) for one in values])
-        == sorted(set(known), key=by_bytes)
+        == sorted(set(known), key=digest_sort_key)
         for column, values in kept.items()
     )
     if not kept or not is_ours:

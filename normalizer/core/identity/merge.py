@@ -22,15 +22,15 @@ from typing import Any, Final
 
 import msgspec
 
-from normalizer.core.evidence import TIME_FROM_ID, Evidence, Rank
+from normalizer.core.evidence import TIME_FROM_ID, Evidence, EvidenceRank
 from normalizer.core.identity.conflicts import (
     PAYLOAD_COLUMNS,
     SCALAR_COLUMNS,
     JsonObject,
     LosingValues,
     ValuesByDigest,
-    by_bytes,
     decode_json_object,
+    digest_sort_key,
     encode_json_object,
     losing_values,
     to_jsonb_text,
@@ -94,7 +94,7 @@ def merge(stored: Envelope, report: Envelope, digests: DigestCache) -> Envelope:
     return with_flags(merged, REPORTED_ELSEWHERE_FLAG) if _is_elsewhere(stored, report) else merged
 
 
-def mark_needed_digests(reports: Sequence[Envelope], digests: DigestCache) -> None:
+def request_needed_digests(reports: Sequence[Envelope], digests: DigestCache) -> None:
     """Request nearly every digest that merging a row needs, so that one query loads them."""
     sent = {column: [getattr(report, column) for report in reports] for column in _JSON}
     compared: defaultdict[str, list[bytes | None]] = defaultdict(list)
@@ -154,7 +154,11 @@ def _is_elsewhere(stored: Envelope, report: Envelope) -> bool:
 
 
 def _higher_ranked(
-    column: str, ranks: Sequence[Rank], stored: Envelope, report: Envelope, losing: LosingValues
+    column: str,
+    ranks: Sequence[EvidenceRank],
+    stored: Envelope,
+    report: Envelope,
+    losing: LosingValues,
 ) -> Any:
     """Return the value with the stronger evidence: declared, then derived, then defaulted.
 
@@ -204,7 +208,7 @@ def _greater_json(
     mine, theirs = losing.digests.digest_for(a), losing.digests.digest_for(b)
     if mine == theirs:
         return a
-    by = sha256_from_digest if column in PAYLOAD_COLUMNS else by_bytes
+    by = sha256_from_digest if column in PAYLOAD_COLUMNS else digest_sort_key
     if by(mine) > by(theirs):
         losing.add(column, b, theirs)
         return a

@@ -34,7 +34,7 @@ from normalizer.core.identity.coordinates import (
     source_coordinates,
 )
 from normalizer.core.identity.digests import DigestCache
-from normalizer.core.identity.merge import mark_needed_digests, merge
+from normalizer.core.identity.merge import merge, request_needed_digests
 from normalizer.core.identity.merge_flags import (
     HAS_RIVAL_FLAG,
     REPORTED_ELSEWHERE_FLAG,
@@ -186,7 +186,7 @@ class _Reconciler:
             if row is not event and match_strength(row, event, self._steps.steps_for):
                 reports.setdefault(required_event_id(row), [row]).append(event)
         for row_reports in reports.values():
-            mark_needed_digests(row_reports, self._digests)
+            request_needed_digests(row_reports, self._digests)
         await self._load_digests()
 
     async def _lock(self, event_ids: Collection[int]) -> None:

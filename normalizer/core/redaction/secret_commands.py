@@ -126,11 +126,13 @@ _FED: Final = re.compile(
 
 IsSecretValue = Callable[[str, str], bool]
 """Returns whether the value of a name is a secret."""
-Span = tuple[int, int, int]
+SecretLocation = tuple[int, int, int]
 """The index of a word, and where the secret in it starts and ends."""
 
 
-def find_secrets_in_words(words: Sequence[str], is_secret: IsSecretValue) -> Iterator[Span]:
+def find_secrets_in_words(
+    words: Sequence[str], is_secret: IsSecretValue
+) -> Iterator[SecretLocation]:
     """Return where the words of a command line hold secrets."""
     programs = 0
     for at, word in enumerate(words):
@@ -173,7 +175,7 @@ def _words_from(text: str, at: int) -> list[tuple[int, int]]:
 
 def _find_secrets(
     command: _Command, words: Sequence[str], first: int, is_secret: IsSecretValue
-) -> Iterator[Span]:
+) -> Iterator[SecretLocation]:
     for at in range(first, len(words)):
         word, before = words[at], words[at - 1]
         if before in command.next and not word.startswith("-"):
@@ -188,7 +190,9 @@ def _find_secrets(
         yield from _value_of_name(words, _behind(words, first, after), is_secret)
 
 
-def _password_of_user(user: Mapping[str, str], at: int, word: str, before: str) -> Iterator[Span]:
+def _password_of_user(
+    user: Mapping[str, str], at: int, word: str, before: str
+) -> Iterator[SecretLocation]:
     """Return where the password is in `-u name:password`, in every form in which it's written."""
     option, sign, value = word.partition("=")
     if word.startswith("--"):
@@ -217,13 +221,15 @@ def _behind(words: Sequence[str], first: int, word: str) -> int:
     return words.index(word, first) + 1 if word in words[first:] else len(words)
 
 
-def _nth(words: Sequence[str], first: int, n: int) -> Iterator[Span]:
+def _nth(words: Sequence[str], first: int, n: int) -> Iterator[SecretLocation]:
     plain = [at for at in range(first, len(words)) if not words[at].startswith("-")]
     if len(plain) >= n and "=" not in words[plain[n - 1]]:
         yield plain[n - 1], 0, len(words[plain[n - 1]])
 
 
-def _value_of_name(words: Sequence[str], first: int, is_secret: IsSecretValue) -> Iterator[Span]:
+def _value_of_name(
+    words: Sequence[str], first: int, is_secret: IsSecretValue
+) -> Iterator[SecretLocation]:
     """Return the value after the first word that names a secret."""
     plain = [at for at in range(first, len(words)) if not words[at].startswith("-")]
     for name, value in pairwise(plain):

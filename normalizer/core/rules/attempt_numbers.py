@@ -10,16 +10,16 @@ from typing import Final, TypeAlias
 
 from normalizer.core.decode.wire_event import WireEvent, nested_fields_or_empty
 from normalizer.core.decode.wire_values import Value, as_integer
-from normalizer.core.evidence import ATTEMPTS_NOT_SENT, Rank
+from normalizer.core.evidence import ATTEMPTS_NOT_SENT, EvidenceRank
 from normalizer.envelope import MAX_ATTEMPTS
 
 _DIGITS: Final = re.compile("0*[0-9]{1,5}")
 
-Attempts: TypeAlias = tuple[int, Rank]
+RankedAttempts: TypeAlias = tuple[int, EvidenceRank]
 """How many retries came before this attempt, and the rank of its evidence."""
 
 
-def resolve_attempts(event: WireEvent) -> Attempts:
+def resolve_attempts(event: WireEvent) -> RankedAttempts:
     """Return the first valid count, and record any invalid counts before it as coercions.
 
     Within one event, only the order of the fields decides which count is used. The rank that's
@@ -56,12 +56,12 @@ def resolve_max_attempts(event: WireEvent) -> int | None:
     return next((count for count in counts if count is not None), None)
 
 
-def meta_has_attempts(event: WireEvent, count: int) -> bool:
+def meta_attempts_equal(event: WireEvent, attempts: int) -> bool:
     """Return whether the meta already has this number, as an integer."""
     sent = event.meta.attempts
     if sent is None or type(sent) is str:
         return False
-    return (sent if type(sent) is int else as_integer(sent)) == count
+    return (sent if type(sent) is int else as_integer(sent)) == attempts
 
 
 def _counted_from_one(event: WireEvent) -> Iterator[tuple[str, Value]]:

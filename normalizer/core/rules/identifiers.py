@@ -15,7 +15,7 @@ from normalizer.envelope import MAX_ID
 from normalizer.jsontext import JsonNumber
 from normalizer.snowflake import hash_event_id, hash_text_id
 
-SecondaryId: TypeAlias = Literal["catalog_id", "parent_event_id", "parent_execution_id"]
+SecondaryIdField: TypeAlias = Literal["catalog_id", "parent_event_id", "parent_execution_id"]
 
 _DIGITS: Final = re.compile("[0-9]{1,19}")
 
@@ -74,7 +74,7 @@ def resolve_event_id(event: WireEvent) -> int | None:
     return None
 
 
-def resolve_secondary_id(event: WireEvent, name: SecondaryId) -> int | None:
+def resolve_secondary_id(event: WireEvent, name: SecondaryIdField) -> int | None:
     """Return an id that refers to something else. An invalid one doesn't reject the event (#i4)."""
     value = getattr(event.sent, name)
     if value is None:

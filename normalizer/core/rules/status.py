@@ -14,13 +14,13 @@ from typing import Final, NamedTuple, TypeAlias
 from normalizer.core.decode.wire_event import WireEvent
 from normalizer.core.decode.wire_fields import NestedObjects
 from normalizer.core.decode.wire_values import Value, check_max_bytes
-from normalizer.core.evidence import Rank
+from normalizer.core.evidence import EvidenceRank
 from normalizer.core.rules.event_types import event_class
-from normalizer.envelope import CALL_DONE
+from normalizer.envelope import CALL_END_EVENT_TYPES
 
 MAX_STATUS_BYTES: Final = 100
 
-Status: TypeAlias = tuple[str, Rank]
+RankedStatus: TypeAlias = tuple[str, EvidenceRank]
 """The canonical word, and the rank of its evidence."""
 
 
@@ -93,10 +93,10 @@ class _TypeMeaning(NamedTuple):
     any_word: bool
 
 
-def resolve_status(event: WireEvent, event_type: str) -> Status:
+def resolve_status(event: WireEvent, event_type: str) -> RankedStatus:
     """Return the status of the event. Raises RecordRejectedError if the word is too long (#l1)."""
     declared = _declared(event)
-    if event_type in CALL_DONE:
+    if event_type in CALL_END_EVENT_TYPES:
         return _call_status(event, declared)
     return _other_status(event, event_type, declared)
 
@@ -127,7 +127,7 @@ def _declared(event: WireEvent) -> str:
     return ""
 
 
-def _call_status(event: WireEvent, declared: str) -> Status:
+def _call_status(event: WireEvent, declared: str) -> RankedStatus:
     """Return the status of a finished call: COMPLETED, or the failure FAILED, ERROR, or CANCELLED.
 
     A declared failure counts first, then a nested one. Without any failure the call is completed.
@@ -160,7 +160,7 @@ def _call_status(event: WireEvent, declared: str) -> Status:
     return "COMPLETED", 1 if nested else 0
 
 
-def _other_status(event: WireEvent, event_type: str, declared: str) -> Status:
+def _other_status(event: WireEvent, event_type: str, declared: str) -> RankedStatus:
     """Return the status of an event that doesn't end a call.
 
         declared              event type                             status
@@ -195,7 +195,7 @@ class _Verdict(NamedTuple):
     """
 
     status: str
-    rank: Rank
+    rank: EvidenceRank
     word: str
     is_respelled: bool
     asks_nested: bool
@@ -319,7 +319,7 @@ def _is_unknown(declared: str) -> bool:
     return not declared or declared.upper() == _UNKNOWN
 
 
-def _rank(canonical: str) -> Rank:
+def _rank(canonical: str) -> EvidenceRank:
     return 2 if canonical in _FAILURES else 1
 
 

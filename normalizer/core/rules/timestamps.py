@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 
 from normalizer.core.decode.wire_event import WireEvent
 from normalizer.core.decode.wire_values import RecordRejectedError, Value
-from normalizer.core.evidence import TIME_FROM_ID, TIME_FROM_LOG, TIME_FROM_PRODUCER, Rank
+from normalizer.core.evidence import TIME_FROM_ID, TIME_FROM_LOG, TIME_FROM_PRODUCER, EvidenceRank
 from normalizer.jsontext import (
     MAX_NUMBER_DIGITS,
     MAX_NUMBER_EXPONENT,
@@ -33,7 +33,7 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 _MAX_RECORDED_MS: Final = 253_402_214_399_999
 """The end of 9999-12-30, so that adding one day doesn't overflow."""
 
-CreatedAt: TypeAlias = tuple[datetime | None, Rank]
+RankedCreatedAt: TypeAlias = tuple[datetime | None, EvidenceRank]
 """When the event happened, in UTC, and the rank of its evidence."""
 
 
@@ -73,7 +73,7 @@ def to_recorded_ms(recorded: datetime | None) -> int | None:
 
 def resolve_created_at(
     event: WireEvent, event_id: int | None, recorded: datetime | None, *, in_log: bool
-) -> CreatedAt:
+) -> RankedCreatedAt:
     """Return the time of an event, and where it's from.
 
     The time that the producer sent is used if there's a valid one. Otherwise it's the time inside

@@ -147,7 +147,9 @@ def find_changed_fields(before: Envelope, after: Envelope) -> FieldChanges:
 
 def format_rejected_coordinates(record: RawRecord, rejected: Rejected) -> str:
     """Return the coordinates of a rejected event, as text."""
-    return f"{record.coordinates}#{rejected.index}" if rejected.index else record.coordinates
+    return (
+        f"{record.coordinates_text}#{rejected.index}" if rejected.index else record.coordinates_text
+    )
 
 
 def _value(field: str, value: Any) -> Any:

@@ -78,9 +78,9 @@ class JobPositions:
     They work like the positions of the service (`store/source_positions.py`), except for these
     options:
 
-    - `keyed` is for a table. Its rows have no offsets of their own, only numbers in the order in
-      which they were read. So a resumed run continues after the key of the last row, and not at an
-      offset.
+    - `needs_cursor` is for a table. Its rows have no offsets of their own, only numbers in the
+      order in which they were read. So a resumed run continues after the key of the last row, and
+      not at an offset.
     - `cluster_id` is the Kafka cluster that the job reads. A topic that belongs to another cluster
       raises an error.
 
@@ -88,9 +88,11 @@ class JobPositions:
     batch moves the position past them.
     """
 
-    def __init__(self, run: JobRun, *, keyed: bool = False, cluster_id: str | None = None) -> None:
+    def __init__(
+        self, run: JobRun, *, needs_cursor: bool = False, cluster_id: str | None = None
+    ) -> None:
         self._run = run
-        self._keyed = keyed
+        self._needs_cursor = needs_cursor
         self._cluster_id = cluster_id
         self._expired: dict[PartKey, list[tuple[int, int]]] = {}
         self._spans: dict[SourceKey, _OffsetSpan] = {}
@@ -163,7 +165,7 @@ class JobPositions:
         return (*msgspec.structs.astuple(totals), 0, 0, 0)
 
     def _cursor(self, part: PartitionBatch) -> str | None:
-        if not self._keyed or not part.items:
+        if not self._needs_cursor or not part.items:
             return None
         record, _ = part.items[-1]
         return (record.key or b"").decode()

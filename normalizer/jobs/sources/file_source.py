@@ -68,7 +68,7 @@ class FileSource:
     file that has grown since then keeps its topic, so that its old lines aren't stored again.
     """
 
-    positions_need_row_key = False
+    positions_need_cursor = False
     cluster_id = None
 
     def __init__(

@@ -64,7 +64,7 @@ class JobSource(Protocol):
     """
 
     @property
-    def positions_need_row_key(self) -> bool:
+    def positions_need_cursor(self) -> bool:
         """Return whether a position needs the last row's key, because offsets only count rows."""
 
     @property

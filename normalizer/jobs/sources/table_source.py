@@ -78,7 +78,7 @@ class TableSource:
     current position. This run misses such a row, but a second run reads it.
     """
 
-    positions_need_row_key = True
+    positions_need_cursor = True
     cluster_id = None
     truncation_reason = None
 

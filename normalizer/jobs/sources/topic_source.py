@@ -54,7 +54,7 @@ class TopicSource:
     the id of its Kafka cluster, so that a wrong address is noticed.
     """
 
-    positions_need_row_key = False
+    positions_need_cursor = False
     cluster_id: str | None = None
 
     def __init__(

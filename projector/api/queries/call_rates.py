@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 from projector.api.answers import ApiRow, GroupedAnswer, Timestamp
 from projector.api.parameters import (
-    By,
     CallStatuses,
+    GroupBy,
     GroupedParams,
     MinuteToDay,
     Numbers,
@@ -56,7 +56,7 @@ def statements_by_grain(
 class CallsByStepParams(GroupedParams, frozen=True, kw_only=True):
     """Parameters of calls by step, over all attempts."""
 
-    by: Annotated[tuple[Literal["at", "playbook", "step"], ...], By] = ("step",)
+    by: Annotated[tuple[Literal["at", "playbook", "step"], ...], GroupBy] = ("step",)
     every: MinuteToDay = "hour"
     playbook: Texts | None = None
     step: Texts | None = None
@@ -65,7 +65,7 @@ class CallsByStepParams(GroupedParams, frozen=True, kw_only=True):
 class AttemptParams(GroupedParams, frozen=True, kw_only=True):
     """Parameters of calls by attempt."""
 
-    by: Annotated[tuple[Literal["at", "playbook", "step", "attempts"], ...], By] = (
+    by: Annotated[tuple[Literal["at", "playbook", "step", "attempts"], ...], GroupBy] = (
         "step",
         "attempts",
     )
@@ -90,7 +90,7 @@ class AttemptKeys(StepKeys, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class CallOutcomesParams(GroupedParams, frozen=True, kw_only=True):
-    by: Annotated[tuple[Literal["at", "playbook", "step", "attempts", "status"], ...], By] = (
+    by: Annotated[tuple[Literal["at", "playbook", "step", "attempts", "status"], ...], GroupBy] = (
         "attempts",
         "status",
     )
@@ -254,7 +254,9 @@ async def attempts_per_success(
 
 
 class FailuresParams(GroupedParams, frozen=True, kw_only=True):
-    by: Annotated[tuple[Literal["at", "step", "attempts", "status", "error_class"], ...], By] = (
+    by: Annotated[
+        tuple[Literal["at", "step", "attempts", "status", "error_class"], ...], GroupBy
+    ] = (
         "step",
         "error_class",
     )
@@ -290,7 +292,7 @@ async def failures_by_error(snapshot: Snapshot, params: FailuresParams) -> Group
 
 
 class WorkerFailuresParams(GroupedParams, frozen=True, kw_only=True):
-    by: Annotated[tuple[Literal["at", "worker"], ...], By] = ("worker",)
+    by: Annotated[tuple[Literal["at", "worker"], ...], GroupBy] = ("worker",)
     every: MinuteToDay = "hour"
     worker: Texts | None = None
 

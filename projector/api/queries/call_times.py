@@ -7,7 +7,14 @@ month is fast. In return, a percentile may be up to 4.5 % off.
 from typing import Annotated, Literal
 
 from projector.api.answers import ApiRow, GroupedAnswer, Timestamp
-from projector.api.parameters import By, CallStatuses, GroupedParams, MinuteToDay, Numbers, Texts
+from projector.api.parameters import (
+    CallStatuses,
+    GroupBy,
+    GroupedParams,
+    MinuteToDay,
+    Numbers,
+    Texts,
+)
 from projector.api.queries.grouping import (
     FINISHED_CALLS_SOURCE,
     GrainStatements,
@@ -31,21 +38,21 @@ class PercentileParams(GroupedParams, frozen=True, kw_only=True):
 
 
 class DurationsParams(PercentileParams, frozen=True, kw_only=True):
-    by: Annotated[tuple[Literal["at", "playbook", "step", "attempts", "status"], ...], By] = (
+    by: Annotated[tuple[Literal["at", "playbook", "step", "attempts", "status"], ...], GroupBy] = (
         "step",
         "attempts",
     )
 
 
 class QueueWaitsParams(PercentileParams, frozen=True, kw_only=True):
-    by: Annotated[tuple[Literal["at", "playbook", "step", "attempts", "status"], ...], By] = (
+    by: Annotated[tuple[Literal["at", "playbook", "step", "attempts", "status"], ...], GroupBy] = (
         "at",
         "step",
     )
 
 
 class BackoffsParams(PercentileParams, frozen=True, kw_only=True):
-    by: Annotated[tuple[Literal["at", "playbook", "step", "attempts", "status"], ...], By] = (
+    by: Annotated[tuple[Literal["at", "playbook", "step", "attempts", "status"], ...], GroupBy] = (
         "at",
         "step",
         "attempts",

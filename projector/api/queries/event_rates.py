@@ -6,7 +6,7 @@ from msgspec import Meta
 
 from projector.api.answers import ApiRow, GroupedAnswer, Timestamp
 from projector.api.parameters import (
-    By,
+    GroupBy,
     GroupedParams,
     HourOrDay,
     MinuteToDay,
@@ -26,7 +26,7 @@ from projector.api.snapshots import Snapshot
 
 
 class EventRateParams(GroupedParams, frozen=True, kw_only=True):
-    by: Annotated[tuple[Literal["at", "event_type"], ...], By] = ("at", "event_type")
+    by: Annotated[tuple[Literal["at", "event_type"], ...], GroupBy] = ("at", "event_type")
     every: MinuteToDay = "minute"
     event_type: Texts | None = None
 
@@ -80,7 +80,7 @@ async def events_per_second(
 
 
 class RetryCountsParams(GroupedParams, frozen=True, kw_only=True):
-    by: Annotated[tuple[Literal["at", "step"], ...], By] = ("at",)
+    by: Annotated[tuple[Literal["at", "step"], ...], GroupBy] = ("at",)
     every: MinuteToDay = "minute"
     step: Texts | None = None
 
@@ -121,7 +121,7 @@ async def retries_by_minute(
 
 
 class CoercionsByRuleParams(GroupedParams, frozen=True, kw_only=True):
-    by: Annotated[tuple[Literal["at", "rule", "shape"], ...], By] = ("rule", "shape")
+    by: Annotated[tuple[Literal["at", "rule", "shape"], ...], GroupBy] = ("rule", "shape")
     every: HourOrDay = "hour"
     rule: Rules | None = None
     shape: Shapes | None = None
@@ -149,7 +149,7 @@ async def coercions_by_rule(
 
 
 class ShapesParams(GroupedParams, frozen=True, kw_only=True):
-    by: Annotated[tuple[Literal["at", "shape"], ...], By] = ("shape",)
+    by: Annotated[tuple[Literal["at", "shape"], ...], GroupBy] = ("shape",)
     every: HourOrDay = "hour"
     shape: Shapes | None = None
 
@@ -204,7 +204,7 @@ LatenessBuckets = Annotated[
 
 
 class LateArrivalsParams(GroupedParams, frozen=True, kw_only=True):
-    by: Annotated[tuple[Literal["at", "shape", "worker", "lateness"], ...], By] = (
+    by: Annotated[tuple[Literal["at", "shape", "worker", "lateness"], ...], GroupBy] = (
         "shape",
         "lateness",
     )
@@ -257,7 +257,9 @@ async def late_arrivals(
 
 
 class AttemptsByStatusParams(GroupedParams, frozen=True, kw_only=True):
-    by: Annotated[tuple[Literal["at", "step", "event_type", "status", "attempts"], ...], By] = (
+    by: Annotated[
+        tuple[Literal["at", "step", "event_type", "status", "attempts"], ...], GroupBy
+    ] = (
         "event_type",
         "status",
         "attempts",

@@ -3,7 +3,7 @@
 from typing import Annotated, Final, Literal
 
 from projector.api.answers import ApiRow, GroupedAnswer, Timestamp
-from projector.api.parameters import By, GroupedParams, MinuteToDay, Texts
+from projector.api.parameters import GroupBy, GroupedParams, MinuteToDay, Texts
 from projector.api.queries.grouping import (
     GrainStatements,
     counts_by_minute_source,
@@ -15,7 +15,7 @@ from projector.api.snapshots import Snapshot, Statement
 
 
 class OutcomesParams(GroupedParams, frozen=True, kw_only=True):
-    by: Annotated[tuple[Literal["at", "playbook"], ...], By] = ("at",)
+    by: Annotated[tuple[Literal["at", "playbook"], ...], GroupBy] = ("at",)
     every: MinuteToDay = "hour"
     playbook: Texts | None = None
 

@@ -6,7 +6,7 @@ from msgspec import Meta
 
 from projector.api.answers import ApiAnswer, ApiRow, GroupedAnswer, Timestamp
 from projector.api.parameters import (
-    By,
+    GroupBy,
     GroupedParams,
     HourOrDay,
     Shapes,
@@ -19,7 +19,7 @@ from projector.api.snapshots import Snapshot, Statement
 
 
 class CallsWithoutCommandParams(GroupedParams, frozen=True, kw_only=True):
-    by: Annotated[tuple[Literal["at", "step", "event_type", "status"], ...], By] = (
+    by: Annotated[tuple[Literal["at", "step", "event_type", "status"], ...], GroupBy] = (
         "step",
         "event_type",
     )

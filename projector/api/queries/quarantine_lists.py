@@ -10,7 +10,7 @@ from normalizer.errors import RejectionReason
 from projector.api.answers import ApiAnswer, ApiRow, GroupedAnswer, PagedAnswer, Timestamp
 from projector.api.api_errors import NotFoundError
 from projector.api.parameters import (
-    By,
+    GroupBy,
     GroupedParams,
     Ids,
     MinuteToDay,
@@ -27,7 +27,7 @@ from projector.api.snapshots import Snapshot, Statement
 
 
 class RejectedRecordCountsParams(GroupedParams, frozen=True, kw_only=True):
-    by: Annotated[tuple[Literal["at", "reason", "shape"], ...], By] = ("reason", "shape")
+    by: Annotated[tuple[Literal["at", "reason", "shape"], ...], GroupBy] = ("reason", "shape")
     every: MinuteToDay = "hour"
     reason: Reasons | None = None
     shape: Shapes | None = None

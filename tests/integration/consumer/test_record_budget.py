@@ -277,18 +277,18 @@ async def test_a_record_that_the_helper_dies_on_waits_and_is_named(feed: Feed) -
     await feed.producer.flush()
     async with running(feed.settings()) as service:
         await feed.until_read({0: 1})
-        process = service.intake.normalizing_helper.process
+        process = service.chunk_normalizer.normalizing_helper.process
         assert process is not None
         os.kill(process.pid, signal.SIGKILL)
 
         with structlog.testing.capture_logs() as lines:
             await feed.producer.send(feed.name, heavy)
             await feed.producer.flush()
-            await until(lambda: any(service.intake.describe_records_killing_helper()))
-            named = [*service.intake.describe_records_killing_helper()]
+            await until(lambda: any(service.chunk_normalizer.describe_records_killing_helper()))
+            named = [*service.chunk_normalizer.describe_records_killing_helper()]
             await feed.until_read({0: 2})
 
-        assert [*service.intake.describe_records_killing_helper()] == []
+        assert [*service.chunk_normalizer.describe_records_killing_helper()] == []
         assert service.counters.rebalances == 1
     assert named == [f"record {feed.partition(0)}@1: the helper process died 1 times: exit code -9"]
     assert {"helper.died", "record.slow"} <= {line["event"] for line in lines}
@@ -301,13 +301,13 @@ async def test_a_helper_that_falls_silent_is_named_and_replaced(feed: Feed) -> N
     settings = feed.settings(progress_timeout_s=5)
     async with running(settings) as service:
         await feed.until_read({0: 1})
-        process = service.intake.normalizing_helper.process
+        process = service.chunk_normalizer.normalizing_helper.process
         assert process is not None
         os.kill(process.pid, signal.SIGSTOP)
 
         await feed.send_value(heavy)
-        await until(lambda: any(service.intake.describe_records_killing_helper()))
-        named = [*service.intake.describe_records_killing_helper()]
+        await until(lambda: any(service.chunk_normalizer.describe_records_killing_helper()))
+        named = [*service.chunk_normalizer.describe_records_killing_helper()]
         await feed.until_read({0: 2})
 
     assert named == [

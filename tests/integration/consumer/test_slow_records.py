@@ -25,7 +25,7 @@ async def test_a_slow_record_holds_up_its_partition_and_no_other(
     normalize = NormalizingHelper.normalize
 
     async def counted(helper: NormalizingHelper, record: RawRecord) -> tuple[Normalized, ...]:
-        begun.append(record.coordinates)
+        begun.append(record.coordinates_text)
         return await normalize(helper, record)
 
     monkeypatch.setattr(NormalizingHelper, "normalize", counted)
@@ -33,7 +33,7 @@ async def test_a_slow_record_holds_up_its_partition_and_no_other(
         async with running(feed.settings(core="python")) as service:
             await feed.send_value(_heavy(0))
             await feed.until_read({0: 1})
-            helper = service.intake.normalizing_helper.process
+            helper = service.chunk_normalizer.normalizing_helper.process
             assert helper
             os.kill(helper.pid, signal.SIGSTOP)  # whatever it gets now takes long
 

@@ -8,7 +8,7 @@ from typing import Any, Final, get_args
 import asyncpg
 import pytest
 
-from normalizer.core.evidence import Evidence, Rank
+from normalizer.core.evidence import Evidence, EvidenceRank
 from projector.verify.queries.call_queries import CALL_FACTS_COMPARISON
 from projector.verify.queries.execution_queries import EXECUTION_FACTS_COMPARISON
 from simulator.view_fold import Row
@@ -465,7 +465,7 @@ async def test_no_plan_calls_what_an_event_says_of_its_execution_and_call(
 
 
 async def test_sql_reads_the_same_evidence_as_python(connection: asyncpg.Connection) -> None:
-    ranks = [Evidence(*some) for some in product(get_args(Rank), repeat=3)]
+    ranks = [Evidence(*some) for some in product(get_args(EvidenceRank), repeat=3)]
 
     rows = await connection.fetch(
         """

@@ -4,7 +4,7 @@ import zlib
 
 import pytest
 
-from normalizer.consumer.intake import only_current_claims
+from normalizer.consumer.chunk_normalizer import only_current_claims
 from normalizer.core.batch import (
     MAX_BATCH_BYTES,
     Batch,

@@ -4,9 +4,9 @@ from itertools import product
 
 import pytest
 
-from normalizer.core.evidence import Evidence, Rank
+from normalizer.core.evidence import Evidence, EvidenceRank
 
-RANKS: tuple[Rank, Rank, Rank] = (0, 1, 2)
+RANKS: tuple[EvidenceRank, EvidenceRank, EvidenceRank] = (0, 1, 2)
 
 
 @pytest.mark.parametrize(

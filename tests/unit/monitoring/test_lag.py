@@ -55,7 +55,7 @@ async def test_nothing_is_unread_nor_unverified_before_the_database_was_read() -
     await lag_monitor._poll_database()
 
     assert not lag_monitor.database_up
-    assert lag_monitor.partitions == {}
+    assert lag_monitor.lag_by_partition == {}
     values = _lag_values(lag_monitor) | _database_values(lag_monitor)
     for name in (
         "work_remaining_records",
@@ -159,7 +159,7 @@ async def test_a_batch_that_nobody_can_read_is_unread_since_it_was_first_seen(
     seen_s = time.time()
     await lag_monitor.poll_oldest_unread()
     await lag_monitor.poll_oldest_unread()
-    (lag,) = lag_monitor.partitions.values()
+    (lag,) = lag_monitor.lag_by_partition.values()
 
     assert lag.lag_s(seen_s + 600) == pytest.approx(600, abs=5)
     assert lag.time_to_expiry_s(seen_s + 600) == pytest.approx(3_000, abs=5)

@@ -20,7 +20,7 @@ async def test_an_item_that_fails_alone_is_named_and_the_others_are_done() -> No
             raise asyncpg.QueryCanceledError
         done.extend(chunk)
 
-    named = [one async for one in make_chunks(2).run(range(12), work)]
+    named = [one async for one in make_chunks(2).run_yielding_failures(range(12), work)]
 
     assert named == [3, 9]
     assert done == [0, 1, 2, 4, 5, 6, 7, 8, 10, 11]
@@ -34,6 +34,6 @@ async def test_where_no_item_is_the_cause_the_work_has_failed() -> None:
         raise asyncpg.QueryCanceledError
 
     with pytest.raises(asyncpg.QueryCanceledError):
-        _ = [one async for one in make_chunks(3).run(range(1000), work)]
+        _ = [one async for one in make_chunks(3).run_yielding_failures(range(1000), work)]
 
     assert tried == [range(16), range(4), *(range(n, n + 1) for n in range(3))]

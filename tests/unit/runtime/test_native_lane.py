@@ -93,7 +93,7 @@ def test_lane_is_off_after_the_third_panic_and_python_reads_on() -> None:
     assert outcomes == [[None]] * 4
     assert len(made.call_records) == 4
     assert [line["records"] for line in lines] == [
-        f"{one.coordinates} to {one.coordinates}" for one in bombs
+        f"{one.coordinates_text} to {one.coordinates_text}" for one in bombs
     ]
     assert [line["panics"] for line in lines] == [1, 2, 3]
 

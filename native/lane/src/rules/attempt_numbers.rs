@@ -57,7 +57,7 @@ pub fn resolve_max_attempts(event: &WireEvent<'_>) -> Result<Option<i32>, Left> 
 }
 
 /// Returns whether the meta already holds this number, as an integer.
-pub fn meta_has_attempts(event: &WireEvent<'_>, attempts: i32) -> Result<bool, Left> {
+pub fn meta_attempts_equal(event: &WireEvent<'_>, attempts: i32) -> Result<bool, Left> {
     Ok(match value(event.meta.get(Member::Attempts))? {
         Value::Integer(number) => number == i128::from(attempts),
         Value::Number(number) if number.contains(['e', 'E']) => return Err(Left::Rare),

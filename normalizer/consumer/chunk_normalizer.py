@@ -38,13 +38,13 @@ connection idle."""
 _log: Final = get_logger()
 
 
-class Intake:
+class ChunkNormalizer:
     """Normalizes records in short slices, so that the event loop stays responsive.
 
-    A record that would take long goes to the helper process instead. Before each slice, the intake
-    waits up to _SHORT_STATEMENTS_WAIT_S for `normalizing_gate` to be set. Without this wait, each
-    short SQL statement of the batch that's being written would be held up by a slice.
-    `measure_stage` measures how long a stage of a batch takes.
+    A record that would take long goes to the helper process instead. Before each slice, this waits
+    up to _SHORT_STATEMENTS_WAIT_S for `normalizing_gate` to be set. Without this wait, each short
+    SQL statement of the batch that's being written would be held up by a slice. `measure_stage`
+    measures how long a stage of a batch takes.
     """
 
     def __init__(
@@ -153,17 +153,17 @@ class Intake:
         """
         tries = 0
         stopping = self._membership.stopping
-        with self._membership.suspend_watchdog(f"helper process, for {record.coordinates}"):
+        with self._membership.suspend_watchdog(f"helper process, for {record.coordinates_text}"):
             while self._is_ours(claim) and not stopping.is_set():
                 try:
                     outcomes = await self.normalizing_helper.normalize(record)
                 except NormalizingHelperDiedError as died:
                     tries += 1
                     wait_s = backoff_delay_s(tries, longest_s=_LONGEST_RETRY_WAIT_S)
-                    self._dying_records[record.coordinates] = (tries, str(died))
+                    self._dying_records[record.coordinates_text] = (tries, str(died))
                     _log.warning(
                         "helper.died",
-                        record=record.coordinates,
+                        record=record.coordinates_text,
                         bytes=record.value_bytes,
                         why=str(died),
                         tries=tries,
@@ -171,9 +171,9 @@ class Intake:
                     )
                     await wait_at_most(stopping, wait_s)
                 else:
-                    self._dying_records.pop(record.coordinates, None)
+                    self._dying_records.pop(record.coordinates_text, None)
                     return outcomes
-            self._dying_records.pop(record.coordinates, None)
+            self._dying_records.pop(record.coordinates_text, None)
         return None
 
     def _is_ours(self, claim: Claim) -> bool:

@@ -8,8 +8,8 @@ from typing import Any, cast
 import pytest
 
 from normalizer.config.settings import Settings
-from normalizer.consumer import intake
-from normalizer.consumer.intake import Intake
+from normalizer.consumer import chunk_normalizer
+from normalizer.consumer.chunk_normalizer import ChunkNormalizer
 from normalizer.core.batch import BatchBuilder
 from normalizer.core.normalize import Normalizer
 from normalizer.kafka import FetchedChunk, KafkaPartition
@@ -26,7 +26,7 @@ async def fill(normalizing_gate: asyncio.Event, builder: BatchBuilder) -> None:
         ownership=None, stopping=asyncio.Event(), note_progress=lambda _: None
     )
     async with asyncio.TaskGroup() as tasks:
-        one = Intake(
+        one = ChunkNormalizer(
             Settings(core="python"),
             Normalizer(),
             cast("Any", membership),
@@ -43,7 +43,7 @@ async def fill(normalizing_gate: asyncio.Event, builder: BatchBuilder) -> None:
 
 
 async def test_slices_wait_for_short_statements(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake, "_SHORT_STATEMENTS_WAIT_S", DEADLINE_S)
+    monkeypatch.setattr(chunk_normalizer, "_SHORT_STATEMENTS_WAIT_S", DEADLINE_S)
     normalizing_gate, builder = asyncio.Event(), BatchBuilder()
 
     filling = asyncio.create_task(fill(normalizing_gate, builder))

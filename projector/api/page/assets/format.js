@@ -93,7 +93,7 @@ export const day = (at) => `${pad(at.getDate())} ${MONTHS[at.getMonth()]}` +
 export const attempt = (n) => (Number(n) === 0 ? "first\u00a0attempt" : `retry\u00a0${n}`);
 
 /** on the first attempt, on retry 2 */
-export const onAttempt = (n) => `on ${Number(n) === 0 ? "the " : ""}${attempt(n)}`;
+export const onAttempt = (n) => (Number(n) === 0 ? "on the first attempt" : `on ${attempt(n)}`);
 
 /** per minute, per 5 min, per hour, per 6 h, per day: the interval of a chart. */
 export function per(ms) {

@@ -64,6 +64,26 @@ async def test_the_wall_says_its_filters_and_what_is_not_filtered(
     ]
 
 
+async def test_the_wall_gives_the_change_of_a_share_in_points(
+    browser: Browser, platform: Platform
+) -> None:
+    def better_than_before(content: dict[str, Any], _: str) -> None:
+        for row in content["rows"]:
+            if row["tile"] == "first_attempt_success":
+                row["change"] = 0.05
+
+    def stored_for_long(content: dict[str, Any], _: str) -> None:
+        content["rows"][0]["oldest_hour"] = "2020-01-01T00:00:00Z"
+
+    async with looking(browser, f"{platform.url}/?view=wall", size=WALL, visit=False) as page:
+        await change_answers(page, "**/tiles?*", better_than_before)
+        await change_answers(page, "**/choices?*", stored_for_long)
+        await page.goto(f"{platform.url}/?view=wall")
+        await fully_drawn(page)
+
+        assert "+5.0 points vs before" in await page.inner_text("#first-attempt .big")
+
+
 async def test_the_answer_for_what_was_typed_before_is_not_followed(
     browser: Browser, platform: Platform
 ) -> None:

@@ -54,7 +54,7 @@ export function wall(address) {
 
 function ratio(answer, name, detail) {
   const tile = tileOf(answer, name);
-  const moved = change(tile, { ratio: true });
+  const moved = change(tile, answer, { ratio: true });
   return { value: percent(tile?.value ?? null), state: STATES[tile?.level] ?? null,
     detail: tile ? `${unreadIf(!tile.denominator, answer) ?? detail(tile)}${moved ? `, ${moved}` : ""}` : "" };
 }

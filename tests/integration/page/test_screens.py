@@ -60,7 +60,7 @@ async def test_the_wall_says_its_filters_and_what_is_not_filtered(
         said = await texts(page, ".wall .panel", "header p")
 
     assert [words for (words,) in said] == [
-        *("", "not by step", "", "", "not by step", "not by step")
+        *("", "not filtered by step", "", "", "not filtered by step", "not filtered by step")
     ]
 
 

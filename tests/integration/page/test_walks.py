@@ -355,9 +355,9 @@ async def test_filters_are_in_the_address_and_its_next_reader_sees_the_same(
         cell = "#errors tbody tr:nth-child(2)"
         shown = await page.locator(cell).inner_text()
         assert await page.locator("#errors tbody tr").count() == 2
-        assert "not by step, attempt" in await page.inner_text("#outcomes header")
+        assert "not filtered by step, attempt" in await page.inner_text("#outcomes header")
         # A tile has the filters of its panel.
-        assert "not by attempt" in await page.inner_text(".headline a[href='#first']")
+        assert "not filtered by attempt" in await page.inner_text(".headline a[href='#first']")
 
         async with looking(browser, page.url) as colleague:
             await fully_drawn(colleague)

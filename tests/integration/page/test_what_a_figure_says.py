@@ -251,7 +251,7 @@ async def test_group_says_that_its_first_and_last_call_ignore_filters(
         assert await page.inner_text("h1") == "Errors of render on the first attempt"
         await show(page, f"{figures}/?show=error&error_class={quote(_ERROR)}&step=render")
         head = await _text(page, "#group header")
-        assert head == "Summary All calls with this error \N{MIDDLE DOT} not by step"
+        assert head == "Summary All calls with this error \N{MIDDLE DOT} not filtered by step"
 
 
 async def test_execution_without_an_end_names_the_child_it_waits_for(
@@ -438,7 +438,7 @@ async def test_tile_says_on_one_line_that_it_lacks_a_filter(browser: Browser, fi
             "all => all.map((one) => one.offsetHeight)"
         )
         assert heights[0] == heights[1]
-        assert (await tile.inner_text()).endswith("not by step")
+        assert (await tile.inner_text()).endswith("not filtered by step")
         # It isn't a warning.
         colours = await page.locator("#stuck :is(h2, em)").evaluate_all(
             "all => all.map((one) => getComputedStyle(one).color)"

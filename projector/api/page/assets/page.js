@@ -318,7 +318,7 @@ function headlineRow() {
 /** The filters that are set and that the queries of a panel do not have, in words. */
 function notBy(panel) {
   const over = ignoredFilters(panel, page.address);
-  return over.length ? `not by ${over.map((name) => LABELS[name].toLowerCase()).join(", ")}` : null;
+  return over.length ? `not filtered by ${over.map((name) => LABELS[name].toLowerCase()).join(", ")}` : null;
 }
 
 /** The last line of a tile. It has the filters of its panel, and no room to say both that it lacks one and what its line is. */

@@ -4,9 +4,9 @@
 -- public. The others only read, with the rights of their caller.
 --
 -- Each counter has a separate row in every shard, so that writers can count at the same time. A
--- transaction locks a shard until it ends, and changes only the rows of this shard. The count is
--- the sum over all shards:
---     0 to 63   for the transactions of writers, one each (take_shard)
+-- transaction changes only the rows of shards that it has locked until it ends. The count is the
+-- sum over all shards:
+--     0 to 63   for the transactions that change events (take_shard)
 --     64        for corrections by `projector repair`. A correction may be any number.
 --     -1        for deleted events (delete_executions)
 --
@@ -189,12 +189,11 @@ create table projector.maintenance_state (
 );
 
 comment on table projector.maintenance_state is
-    'Private: how far `projector maintain` has got. Rows before kept_from are neither counted, '
-    'shown nor verified.';
+    'Private: how far `projector maintain` has got.';
 comment on column projector.maintenance_state.subject is
     'What the row is about: minutes, hours or merged_records.';
 comment on column projector.maintenance_state.kept_from is
-    'Rows of earlier times are deleted, or will be.';
+    'Only for minutes: earlier ones are neither counted, shown, nor verified, and get deleted.';
 comment on column projector.maintenance_state.compacted_to is
     'Shards of earlier times were added up.';
 comment on column projector.maintenance_state.full_scan_at is

@@ -9,6 +9,7 @@
 --                            the execution, so they see what the previous writer has committed.
 --     project_2_calls        writes the attempts of the commands, and their roll-ups
 --     project_3_counters     updates the counters
+-- Before them, note_changes_* notes for the relay which events changed.
 -- The counters add the rows of `after` and subtract the rows of `before`. Values such as the first
 -- time or the maximum are merged on insert. If a row that may have set such a value was changed or
 -- deleted, the key is rebuilt from its own events.

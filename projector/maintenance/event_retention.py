@@ -6,8 +6,9 @@ minus a margin. A record of such an execution that is read again is ignored, so 
 doesn't come back. functions/delete_executions.sql deletes an execution with all its rows in one
 transaction.
 
-An execution stays until the next run if it has a recent event, if another session has locked it or
-one of its rows, or if it shares an event id with an execution that stays.
+An execution stays until the next run if it has a recent event or an open divergence, if another
+session has locked it or one of its rows, if its number of rows isn't what its facts say, if
+deleting it takes too long, or if it shares an event id with an execution that stays.
 """
 
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -55,7 +56,8 @@ async def delete_silent_executions(
 ) -> AsyncIterator[str]:
     """Raise the horizon to `before`, and delete executions without events since `before - margin`.
 
-    Yields a line about each change, or with `dry_run` about each change that a run would make. If
+    Yields a line about each change, or with `dry_run` about each change that a run would make. A
+    dry run looks at ages only, so it also counts executions that a run keeps for another reason. If
     `folder` is given, events are written there before they're deleted, and FatalError is raised if
     that fails. In two cases nothing is deleted, and the reason is yielded instead: while a batch
     that began before the horizon was raised is still running, and while there's an open divergence
@@ -64,7 +66,7 @@ async def delete_silent_executions(
     if dry_run:
         yield f"would ignore events from before {before:%Y-%m-%dT%H:%M}"
     elif not await raise_retention_horizon(connection, before):
-        yield "retention of events waits for a batch that is still running"
+        yield "retention of events waits: a transaction that began before still reads the horizon"
         return
     if why := await find_retention_blocker(connection):
         yield f"retention of events waits: {why}"

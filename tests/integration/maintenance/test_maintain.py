@@ -422,7 +422,7 @@ async def test_rows_wait_for_a_batch_that_read_the_horizon_before(
 
         said = await run(connection)
 
-        assert "retention of events waits for a batch that is still running" in said
+        assert any("a transaction that began before still reads" in line for line in said)
         assert await executions_left(connection) == [1]
     await run(connection)
     assert await connection.fetchval("select count(*) from normalizer.events") == 0

@@ -8,7 +8,7 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 import msgspec
@@ -17,10 +17,12 @@ from playwright.async_api import Browser
 
 from bench.history import make_history
 from tests.integration.page.browsing import (
+    CUT_OFF,
     DESK,
     PHONE,
     Scheme,
     axe,
+    change_answers,
     fully_drawn,
     looking,
     serving,
@@ -123,6 +125,22 @@ async def test_figures_of_many_digits_stay_in_their_panels(browser: Browser, bus
             assert re.search(r"\d{3},\d{3} of \d{3},\d{3}", await page.inner_text("#first"))
             assert await page.evaluate(_OUTSIDE) == []
             assert await page.evaluate(_BROKEN) == []
+
+
+@pytest.mark.parametrize("size", [DESK, PHONE])
+async def test_count_of_the_window_before_stays_in_its_cell(
+    browser: Browser, platform: Platform, size: tuple[int, int]
+) -> None:
+    def with_counts_before(content: dict[str, Any], _: str) -> None:
+        for row, before in zip(content["rows"], (12_345, 189), strict=False):
+            row |= {"calls": 2 * before, "calls_before": before}
+
+    async with looking(browser, platform.url, size=size, visit=False) as page:
+        await change_answers(page, "**/api/v1/error-groups?*", with_counts_before)
+        await show(page, f"{platform.url}/?last=1h")
+
+        assert "before 12,345" in await page.inner_text("#why")
+        assert await page.evaluate(CUT_OFF, "#why li small") == []
 
 
 async def test_no_name_moves_what_stands_beside_it(browser: Browser, database: Database) -> None:

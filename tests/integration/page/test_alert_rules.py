@@ -91,6 +91,22 @@ async def test_panel_with_a_metric_gives_a_rule_with_its_filters(
                     assert ("_x\n" in text) is ('step="x"' in text) is ("step=x" in screen), text
 
 
+async def test_button_of_a_rule_says_how_to_get_the_rule_of_a_step(
+    browser: Browser, database: Database
+) -> None:
+    all_steps = "Copy rule (all steps; filter by step for one)"
+    async with serving(database.url) as url, looking(browser, url, visit=False) as page:
+        for screen, words, of_storms in (
+            ("", all_steps, ["Copy rule (all steps)"]),
+            ("step=charge", "Copy rule for charge", []),
+        ):
+            await show(page, f"{url}/?{screen}")
+            for panel in ("rate", "first", "errors"):
+                assert await page.inner_text(f"#{panel} .rule") == words
+            # The metric of storms has no step.
+            assert await page.locator("#storms .rule").all_inner_texts() == of_storms
+
+
 async def test_rule_of_a_step_fires_when_that_step_fails(
     browser: Browser, database: Database, promtool: str, tmp_path: Path
 ) -> None:

@@ -65,6 +65,9 @@ function quoted(text) {
   return `"${[...text].map(one).join("")}"`;
 }
 
+/** Whether the rule of a panel can be for a single step. */
+export const takesStep = (panel) => Boolean(RULES[panel.id]?.filters?.includes("step"));
+
 /** A file of rules for Prometheus with the one rule of a panel, or null. */
 export function alertRule(panel, address) {
   const rule = RULES[panel.id];
@@ -73,7 +76,7 @@ export function alertRule(panel, address) {
     && (panel.filters === null ? [] : [...panel.filters, "reason", "shape"]).includes(name));
   if (set.some((name) => !rule.filters?.includes(name))) return null;
   const lines = rule.lines(address);
-  const ofStep = address.step !== undefined && rule.filters?.includes("step");
+  const ofStep = address.step !== undefined && takesStep(panel);
   // Prometheus fills the name of the step in: it may have signs that mean something else in YAML or in a template.
   const what = rule.what((calls) => (ofStep ? `${calls} of step {{ $labels.step }}` : calls));
   const path = guidePath(rule.state);

@@ -3,7 +3,7 @@
 import { Query } from "./api.js";
 import { banner, isLive, ofFigures, outageSince, SLOW_MS } from "./banner.js";
 import { listen } from "./actions.js";
-import { alertRule } from "./alert_rules.js";
+import { alertRule, takesStep } from "./alert_rules.js";
 import { chart, redraw } from "./charts.js";
 import { REASONS, SCREENS, link, parameters, read } from "./router.js";
 import { PANELS, ignoredFilters } from "./dashboard.js";
@@ -348,7 +348,7 @@ function frame(panel, charts) {
   const state = ready && (failing || waiting) ? `figures from ${clock(states[0].answer.read_at)}` : null;
   const rule = gone ? null : alertRule(panel, page.address);
   const after = page.screen.panels.slice(page.screen.panels.indexOf(panel) + 1).find((one) => !one.shownIf);
-  const copies = panel.filters?.includes("step") ? `Copy rule for ${page.address.step ?? "all steps"}` : "Copy rule";
+  const copies = copiesWhat(panel, page.address);
   return h("section", { id: panel.id, class: `panel ${panel.width}`, "data-key": `panel-${panel.id}`, tabindex: "-1",
     vars: rowsOf.has(panel.id) ? { "--rows": rowsOf.get(panel.id) } : {}, "aria-labelledby": `${panel.id}-title`, "aria-busy": String(!ready),
     "data-state": failing && !gone ? "bad" : waiting ? "warn" : null },
@@ -362,6 +362,13 @@ function frame(panel, charts) {
       title: `A Prometheus alert rule for a file that rule_files in prometheus.yml names. It ${rule.slice(2, rule.indexOf("\n")).replace("Watches", "watches")}`,
       "aria-label": `${copies}: ${panel.title} as a Prometheus alert` }, copies) : null),
   h("div", { class: "body" }, body.flat().filter(Boolean)));
+}
+
+/** What the button copies, and how to get the rule of a single step. */
+function copiesWhat(panel, { step }) {
+  if (!panel.filters?.includes("step")) return "Copy rule";
+  if (step !== undefined) return `Copy rule for ${step || "(no step)"}`;
+  return takesStep(panel) ? "Copy rule (all steps; filter by step for one)" : "Copy rule (all steps)";
 }
 
 function content(panel, answers, charts) {

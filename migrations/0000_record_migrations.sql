@@ -12,7 +12,8 @@ do $$
 begin
     if current_setting('server_encoding') <> 'UTF8' then
         raise exception 'the encoding of this database is %, but events hold text of any language. '
-                        'Make another one: create database ... encoding ''UTF8'' template template0',
+                        'Make another one: create database ... encoding ''UTF8'' '
+                        'template template0',
                         current_setting('server_encoding');
     end if;
 end

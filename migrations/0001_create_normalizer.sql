@@ -462,9 +462,9 @@ comment on column normalizer.source_positions.holder is
     'partition up in order. If the next owner finds another name than its own, that process was '
     'killed, and the partition is a suspect.';
 comment on column normalizer.source_positions.group_id is
-    'Consumer group of the process that claimed the partition last. Empty if it had none. A process '
-    'of another group may claim the partition ten seconds after this claim and its last heartbeat. '
-    'If this process has reported that it stopped, only the claim counts.';
+    'Consumer group of the process that claimed the partition last. Empty if it had none. A '
+    'process of another group may claim the partition ten seconds after this claim and its '
+    'last heartbeat. If this process has reported that it stopped, only the claim counts.';
 comment on column normalizer.source_positions.slice_records is
     'How many of the next records the owner of a suspect partition has in hand at most. 1: it has '
     'only that one, and no record of another partition. 0: an owner was killed while it had only '
@@ -707,8 +707,9 @@ comment on column normalizer.quarantine.recorded_at is
     'Time of the record in Kafka: the producer''s clock under CreateTime, the broker''s under '
     'LogAppendTime, or null without one.';
 comment on column normalizer.quarantine.sample is
-    'The first 2 kB of the record, on its first rejection. Null if they are not text, if anything in '
-    'the record may be a secret, if it is larger than 8 MiB, or after retention deleted the bytes.';
+    'The first 2 kB of the record, on its first rejection. Null if they are not text, if anything '
+    'in the record may be a secret, if it is larger than 8 MiB, or after retention deleted the '
+    'bytes.';
 comment on column normalizer.quarantine.batch_id is 'Number of the transaction that wrote the row.';
 comment on column normalizer.quarantine.quarantined_at is 'When the record was rejected.';
 comment on column normalizer.quarantine.redriven_at is

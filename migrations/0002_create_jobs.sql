@@ -203,7 +203,8 @@ comment on column normalizer.redrive_attempts.job_id is
 comment on column normalizer.redrive_attempts.run is 'Number of the run, from 1.';
 
 grant select, insert, update on normalizer.jobs, normalizer.job_parts to normalizer_writer;
-grant select, insert on normalizer.job_batches, normalizer.job_rejections, normalizer.redrive_attempts
+grant select, insert
+    on normalizer.job_batches, normalizer.job_rejections, normalizer.redrive_attempts
     to normalizer_writer;
 grant update (redriven_at) on normalizer.quarantine to normalizer_writer;
 grant usage on schema normalizer to normalizer_redriver;

@@ -111,29 +111,26 @@ create function projector.to_hour(moment timestamptz) returns timestamptz
 
 
 -- A ranked value of call_facts begins with its rank, and the value itself follows. These are the
--- three layouts, with an example of each, in which spaces separate the parts, and what reads them:
---     outcome_ranked, error_ranked: 20 characters of rank (end_rank)
+-- three layouts, what reads the value of each, and an example, in which spaces separate the parts:
+--     outcome_ranked, error_ranked: the rank of an end, 20 characters. functions/end_rank.sql has a
+--     table of its positions. The value begins at 21: attempt_number_source, call_error
 --         0 0 10002f93cbbf3060a 0 HTTP 500
---         | |                 | | 21 the value: call_error, attempt_number_source
---         | |                 | 20 outcome: call_outcome
---         | |                 3 to 19 end time: call_finished_at
---         | 2 reporter
---         1 end class: call_failed
---     duration_ranked: the reporter and the time. The value is 16 hex digits: ranked_value_as_bigint
+--     duration_ranked: the reporter and the time, 18 characters. The value is 16 hex digits:
+--     ranked_value_as_bigint
 --         0 10002f93cbbf3060a 000000000007a120
---     step_ranked, worker_ranked, max_attempts_ranked: the time
+--     step_ranked, worker_ranked, max_attempts_ranked: the time, 17 characters. The value begins at
+--     18: ranked_value, or for max_attempts_ranked, which is 16 hex digits, ranked_value_as_bigint
 --         10002f93cbbf3060a fetch
---                           18 the value: ranked_value, or ranked_value_as_bigint for max_attempts_ranked
 
 -- The name of a step or worker, after the time at which it was said.
 create function projector.ranked_value(ranked text) returns text
     language sql immutable parallel safe
-    return substr(ranked, 18);
+    return substr(ranked, 18); -- after encode_time
 
 
 create function projector.call_error(error_ranked text) returns text
     language sql immutable parallel safe
-    return substr(error_ranked, 21);
+    return substr(error_ranked, 21); -- what follows the rank in end_rank
 
 
 -- Returns whether the attempt ended FAILED, ERROR, or CANCELLED, according to the rank of the end
@@ -141,7 +138,7 @@ create function projector.call_error(error_ranked text) returns text
 -- cancelled one.
 create function projector.call_failed(outcome_ranked text) returns boolean
     language sql immutable parallel safe
-    return left(outcome_ranked, 1) <> '2';
+    return left(outcome_ranked, 1) <> '2'; -- class of the outcome in end_rank
 
 
 -- A transaction takes a shard by locking its row here. An advisory lock wouldn't be safe, because

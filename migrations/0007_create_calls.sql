@@ -81,7 +81,8 @@ comment on column projector.call_facts.may_be_retried is
 --     nth_command      the position of its command in the list passed to derive_calls, from 1
 --     role             issued, claimed, or started, or done if its call ended, or ended if its
 --                      command did (event_kinds)
---     declared_number  the number of its attempt (column `attempts`) if the event says it, else null
+--     declared_number  the number of its attempt (column `attempts`), or null if the event doesn't
+--                      say it
 --     log_position     the offset of its record in Kafka and its index in the record, or null if
 --                      they don't tell the order of events
 --     end_slot         what the event ends: a call (its call_index) or the command (1,000,000,000).
@@ -131,8 +132,8 @@ create type projector.call_attempt as (
     unnumbered_issue_at timestamptz
 );
 
--- While an attempt runs, updates of its row change no indexed column. So PostgreSQL can make them HOT
--- updates, which need no new index entries, as long as the page has room.
+-- While an attempt runs, updates of its row change no indexed column. So PostgreSQL can make them
+-- HOT updates, which need no new index entries, as long as the page has room.
 create index calls_by_hour on projector.call_facts (
     projector.to_hour(coalesce(finished_at, begun_at))
 );
@@ -303,7 +304,8 @@ comment on column projector.call_times.attempts is
     'Number of attempts before this one, so 0 is the first attempt.';
 comment on column projector.call_times.status is 'Canonical status, in capitals.';
 comment on column projector.call_times.bucket is
-    'Bucket b holds 2^(b/8) up to 2^((b+1)/8) microseconds, -1 holds zero (projector.duration_bucket).';
+    'Bucket b holds 2^(b/8) up to 2^((b+1)/8) microseconds, -1 holds zero '
+    '(projector.duration_bucket).';
 comment on column projector.call_times.shard is
     'Counter shard. Shard -1 counts deleted events. Only the sum over all shards is a count.';
 comment on column projector.call_times.calls is

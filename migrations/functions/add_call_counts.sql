@@ -122,4 +122,5 @@ begin
 end
 $$;
 
+-- 0004_create_projector.sql says which functions are revoked.
 revoke execute on function projector.add_call_counts(projector.call_delta[],smallint) from public;

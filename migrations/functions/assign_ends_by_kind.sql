@@ -1,8 +1,9 @@
 -- Assigns ends of calls and commands to attempts by their kinds, if their times don't tell enough
--- (rule R5 of resolve_attempts). Takes the events and attempts of commands in doubt, and returns
--- the events, some with another `nth_attempt`. Rules such as "a command that completes after its
--- call failed was retried" split the ends of a command into groups. The ends change their attempts
--- only if there's exactly one group for each attempt of the command.
+-- (rule R5 of resolve_attempts, which calls this last). Takes the events and attempts of commands
+-- in doubt, and returns the events, some with another `nth_attempt`. The types call_event and
+-- call_attempt explain the columns (0007_create_calls.sql). Rules such as "a command that completes
+-- after its call failed was retried" split the ends of a command into groups. The ends change their
+-- attempts only if there's exactly one group for each attempt of the command.
 --
 -- For example, none of these events is in the log, and by its clock the second issue came last:
 --     role   | created_at | end_key            | group | nth_attempt is | and becomes
@@ -46,8 +47,8 @@ begin
                          filter (where end_slot is not null and nth_attempt < last_attempt)
                      < last_attempt - 1
         ),
-        -- 2. Several events may report the same end. `first_declared` and `last_declared` are the
-        -- attempts whose numbers they declare, usually none or one.
+        -- 2. A take is a claim or a start. Several events may report the same end. `first_declared`
+        -- and `last_declared` are the attempts whose numbers they declare, usually none or one.
         end_or_take as (
             select   nth_command, role, end_slot, end_key, created_at,
                      min(nth_attempt) filter (where declared_number is not null)
@@ -63,6 +64,7 @@ begin
         -- `takes_before` is the number of claims and starts of the command before this end.
         call_end as (
             select nth_command, role, end_slot, end_key, created_at, takes_before,
+                   -- An end_key begins with a rank (end_rank), as outcome_ranked does.
                    call_outcome(end_key) = 'COMPLETED' as is_completed, first_declared,
                    last_declared
             from   (
@@ -145,6 +147,9 @@ begin
             from   end_group
             join   matched_command using (nth_command)
         )
+        -- An `end_key` holds the reporter, the time, and the event's class, so it implies the role
+        -- and created_at (end_rank). So at most one row of grouped_end matches an event. A claim or
+        -- start matches none, because its `end_slot` is null.
         select event_id, nth_command, event.role, declared_number, event.created_at, log_position,
                end_slot, end_key,
                case

@@ -64,6 +64,7 @@ end
 $$;
 
 -- The function writes with the rights of its owner, so only projector maintain may call it.
+-- 0004_create_projector.sql says which functions are revoked.
 revoke execute on function projector.compact_shards(
     text, text, timestamptz, timestamptz
 ) from public;

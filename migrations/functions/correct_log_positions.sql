@@ -1,6 +1,7 @@
 -- Corrects where in the log an attempt began, if the event that issued it was recorded late (the
--- last sentence of rule R2 of resolve_attempts). Takes the events and attempts of commands in
--- doubt, and returns the attempts, some with another `log_position`.
+-- last sentence of rule R2 of resolve_attempts, which calls this). Takes the events and attempts of
+-- commands in doubt, and returns the attempts, some with another `log_position`. The types
+-- call_event and call_attempt explain the columns (0007_create_calls.sql).
 --
 -- The log shows the beginning even without the issue: if a command is claimed or started for the
 -- second time after its attempt has ended, a new attempt began with that claim or start. For
@@ -31,7 +32,8 @@ begin
         ),
         -- 1. An end doesn't end its attempt if a later call ends next. find_attempts has the same
         -- rule for the order of the clocks, and has to compare the ends of each number separately.
-        -- Here all ends are compared, because the log shows them in order.
+        -- Here all ends are compared, because the log shows them in order. `begun_attempt` is the
+        -- attempt that begins with the entry, or null if the entry is an event.
         log_entry as (
             select   nth_command, role, end_slot, min(log_position) as log_position,
                      end_slot is not null
@@ -54,8 +56,9 @@ begin
             where  nth_attempt > 1
             and    log_position is not null
         ),
-        -- 2. The begin of attempt `part_attempt` opens the part, and that of `next_part_attempt`
-        -- closes it.
+        -- 2. Usually the begin of attempt `part_attempt` opens the part, and that of
+        -- `next_part_attempt` closes it. If the log shows begins in another order, these are the
+        -- highest attempt that has begun so far, and the lowest that begins later.
         entry_in_part as (
             select *,
                    coalesce(max(begun_attempt) over so_far, 1) as part_attempt,
@@ -92,6 +95,10 @@ begin
                    ) as compared_entry
             where  begins_attempt
         )
+        -- At most one row of later_begin matches an attempt. The rows of a part count up from above
+        -- `part_attempt`, the highest attempt that has begun so far, and match only up to
+        -- `next_part_attempt`, the lowest that begins later. Every later part counts from at least
+        -- that one, so no number occurs in two parts.
         select attempt.nth_command, attempt.nth_attempt, number, begun_at,
                coalesce(later_begin.log_position, attempt.log_position), unnumbered_issue_at
         from   attempt

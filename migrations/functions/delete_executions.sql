@@ -12,11 +12,12 @@
 -- changes nothing.
 --
 -- Two limits keep deleted events from being stored again. First, an event that Kafka received
--- before the horizon H (normalizer.retention_horizon.expired_before) is ignored in live traffic, and
--- stops a backfill that wasn't started with --accept-expired. Second, an execution is deleted only if Kafka received its last event before H
--- minus D, where D is some days. So a record that is read again isn't counted twice, and neither
--- are two reports of one event that are at most D apart. If an event of a deleted execution arrives
--- later than that, what this event says of its execution or its call counts once more.
+-- before the horizon H (normalizer.retention_horizon.expired_before) is ignored in live traffic,
+-- and stops a backfill that wasn't started with --accept-expired. Second, an execution is deleted
+-- only if Kafka received its last event before H minus D, where D is some days. So a record that is
+-- read again isn't counted twice, and neither are two reports of one event that are at most D
+-- apart. If an event of a deleted execution arrives later than that, what this event says of its
+-- execution or its call counts once more.
 --
 -- A separate transaction raises H first. Executions are deleted only when every transaction has
 -- ended that may have read the earlier H (projector/maintenance/event_retention.py).
@@ -59,4 +60,5 @@ end
 $$;
 
 -- The function writes with the rights of its owner, so only projector maintain may call it.
+-- 0004_create_projector.sql says which functions are revoked.
 revoke execute on function projector.delete_executions(bigint[]) from public;

@@ -1,6 +1,8 @@
--- Derives the attempts of these commands from their stored events. Returns a row for each attempt,
--- with the columns of call_facts. `may_be_retried` is true if anything hints at a second attempt of
--- the command: a number above 0, or two issues, claims, or starts.
+-- Takes commands, and derives their attempts from their stored events. Returns a row for each
+-- attempt, with the columns of call_facts. `is_numbered` is true if an event of the attempt names
+-- its number. `may_be_retried` is true if anything hints at a second attempt of the command: a
+-- number above 0, or two issues, claims, or starts. rebuild_calls calls this to write the attempts,
+-- and `projector verify` to compare them.
 --
 -- For example, these events of one command
 --     event_type     | created_at | status  | declared number
@@ -88,15 +90,16 @@ begin
             -- tests/rules/test_migrations.py checks that both values are those of merge_flags.py.
             cross join lateral (
                 select event.recorded_at
-                       < event.created_at + interval '5 seconds' -- LATE_RECORD_DELAY of merge_flags.py
+                       < event.created_at
+                         + interval '5 seconds' -- LATE_RECORD_DELAY of merge_flags.py
                        and event.merge_flags & 32 = 0 -- REPORTED_ELSEWHERE_FLAG of merge_flags.py
                            as tells_order
             ) as record
             where  kind.subject = 'call'
         ),
         -- 2. What the events of each command have in common. A second claim or start may be another
-        -- worker's after the first one lost its lease. So without a number, only a second issue puts
-        -- the command in doubt.
+        -- worker's after the first one lost its lease. So without a number, only a second issue
+        -- puts the command in doubt.
         command as (
             select nth_command, is_in_one_log,
                    coalesce(
@@ -146,9 +149,8 @@ begin
             from   event
             left join resolved_event on resolved_event.event_id = event.event_id
         )
-        -- 4. The least of each value wins, as in project_calls, whose lines these are
-        -- (tests/rules/test_migrations.py,
-        -- test_an_attempt_is_the_least_of_its_values_in_each_of_the_three_places).
+        -- 4. The least of each value wins. These are the lines of project_calls, which says above
+        -- `change` why the least wins, and why the lines are written again.
         select   execution_id, command_id, attempts,
                  min(created_at) as begun_at,
                  min(created_at) filter (where role = 'issued') as issued_at,

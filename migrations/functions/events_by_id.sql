@@ -10,5 +10,6 @@ as $$
     where  event_id = any((select events_by_id.event_ids)::bigint[]);
 $$;
 
+-- 0004_create_projector.sql says which functions are revoked.
 revoke execute on function projector.events_by_id(bigint[]) from public;
 grant execute on function projector.events_by_id(bigint[]) to projector_reader;

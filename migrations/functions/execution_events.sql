@@ -11,5 +11,6 @@ as $$
     where  execution_id = any((select execution_events.execution_ids)::bigint[]);
 $$;
 
+-- 0004_create_projector.sql says which functions are revoked.
 revoke execute on function projector.execution_events(bigint[]) from public;
 grant execute on function projector.execution_events(bigint[]) to projector_reader;

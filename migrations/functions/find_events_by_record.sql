@@ -48,6 +48,7 @@ as $$
     and    entry.source_offset = find_events_by_record.source_offset
 $$;
 
+-- 0004_create_projector.sql says which functions are revoked.
 revoke execute on function projector.find_events_by_record(text, integer, bigint) from public;
 grant execute on function projector.find_events_by_record(text, integer, bigint)
     to projector_reader;

@@ -13,5 +13,6 @@ as $$
     limit  1000
 $$;
 
+-- 0004_create_projector.sql says which functions are revoked.
 revoke execute on function projector.find_events_by_trace(text) from public;
 grant execute on function projector.find_events_by_trace(text) to projector_reader;

@@ -53,4 +53,5 @@ begin
 end
 $$;
 
+-- 0004_create_projector.sql says which functions are revoked.
 revoke execute on function projector.merge_executions(projector.execution_change[]) from public;

@@ -10,9 +10,8 @@
 --     stored row  | 09:00:01   |             |
 --     its change  |            | 09:00:05    | COMPLETED at 09:00:05 (encoded)
 --     written row | 09:00:01   | 09:00:05    | COMPLETED at 09:00:05 (encoded)
--- If both have a value, the lesser one wins. Merging in any order has the same result. The values
--- are those of project_calls and derive_calls (tests/rules/test_migrations.py,
--- test_an_attempt_is_the_least_of_its_values_in_each_of_the_three_places).
+-- If both have a value, the lesser one wins. project_calls says above `change` why, and why this
+-- function has a rule for each column again.
 create or replace function projector.merge_first_attempts(
     changes projector.call_change[], rebuilt projector.call_command[],
     out to_recount projector.call_id[], out retries_and_failures projector.call_id[]
@@ -72,6 +71,7 @@ begin
 end
 $$;
 
+-- 0004_create_projector.sql says which functions are revoked.
 revoke execute on function projector.merge_first_attempts(
     projector.call_change[], projector.call_command[]
 ) from public;

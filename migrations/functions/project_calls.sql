@@ -124,10 +124,12 @@ begin
         ) as report
         where  event.role is not null
     ),
-    -- The least of each value wins. derive_calls has the same lines for the stored events of a
-    -- rebuilt attempt, and merge_first_attempts merges by the same rule. Only this function can
-    -- read `after`, so a shared function would need a copy of every event in an array. So a test checks
-    -- that the three agree (tests/rules/test_migrations.py,
+    -- The least of each value wins. The least doesn't depend on the order in which the events
+    -- arrive, nor on how often each is counted. So it can be taken over the new events here, and
+    -- then over the result and the stored attempt (merge_first_attempts), and it's the same as over
+    -- all stored events at once (derive_calls). These three functions have the rule, each for its
+    -- own input: only this one can read `after`, so a shared function would need a copy of every
+    -- event in an array. A test checks that the three agree (tests/rules/test_migrations.py,
     -- test_an_attempt_is_the_least_of_its_values_in_each_of_the_three_places). Another one there
     -- checks that `change` has the columns of call_change, to which it's cast.
     change as (
@@ -237,4 +239,5 @@ begin
 end
 $$;
 
+-- 0004_create_projector.sql says which functions are revoked.
 revoke execute on function projector.project_calls() from public;

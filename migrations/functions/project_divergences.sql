@@ -39,4 +39,5 @@ exception
 end
 $$;
 
+-- 0004_create_projector.sql says which functions are revoked.
 revoke execute on function projector.project_divergences() from public;

@@ -25,4 +25,5 @@ begin
 end
 $$;
 
+-- 0004_create_projector.sql says which functions are revoked.
 revoke execute on function projector.project_truncate() from public;

@@ -93,4 +93,5 @@ begin
 end
 $$;
 
+-- 0004_create_projector.sql says which functions are revoked.
 revoke execute on function projector.rebuild_calls(projector.call_command[]) from public;

@@ -56,4 +56,5 @@ begin
 end
 $$;
 
+-- 0004_create_projector.sql says which functions are revoked.
 revoke execute on function projector.rebuild_executions(bigint[], bigint[]) from public;

@@ -1,13 +1,15 @@
 -- Corrects `previous_failure_at` of the retries for which an earlier attempt has changed, and
--- returns these retries (step 4 of project_calls). The roll-ups count how long each retry has
--- waited since that time. So `was_counted` returns what to subtract for them, except for those in
--- `to_recount`, which the caller has subtracted already. retries_to_recheck explains the other two
--- arguments.
+-- returns these retries as `relinked` (step 4 of project_calls). That column is when the failure
+-- before a retry ended. `retries_and_failures` are the written attempts that are retries or
+-- failures, and `old_failures` are the failures that their commands had before
+-- (retries_to_recheck). The roll-ups count how long each retry has waited since that time. So
+-- `was_counted` returns what to subtract for them, except for those in `to_recount`, which the
+-- caller has subtracted already.
 --
 -- For example, a step sends each attempt as a command of its own. The command 7:a:1, attempt 0,
--- failed at 09:00:05, and the command 7:a:2, attempt 1, began at 09:00:20. Now a report arrives that
--- says 7:a:1 had already failed at 09:00:03. All arguments have 7:a:1 and not 7:a:2. But 7:a:2 was
--- counted with a wait of 15 s, and must count with one of 17 s. So it's returned.
+-- failed at 09:00:05, and the command 7:a:2, attempt 1, began at 09:00:20. Now a report arrives
+-- that says 7:a:1 had already failed at 09:00:03. All arguments have 7:a:1 and not 7:a:2. But 7:a:2
+-- was counted with a wait of 15 s, and must count with one of 17 s. So it's returned.
 --     1. find the retries with a wrong `previous_failure_at`
 --     2. read how they were counted, and correct them
 create or replace function projector.relink_retries(
@@ -49,6 +51,7 @@ begin
 end
 $$;
 
+-- 0004_create_projector.sql says which functions are revoked.
 revoke execute on function projector.relink_retries(
     projector.call_id[], projector.call_failure[], projector.call_id[]
 ) from public;

@@ -56,6 +56,7 @@ begin
 end
 $$;
 
+-- 0004_create_projector.sql says which functions are revoked.
 revoke execute on function projector.remove_emptied_executions(
     projector.execution_change[]
 ) from public;

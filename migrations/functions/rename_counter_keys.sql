@@ -91,6 +91,7 @@ end
 $$;
 
 -- The function writes with the rights of its owner, so only normalizer redact may call it.
+-- 0004_create_projector.sql says which functions are revoked.
 revoke execute on function projector.rename_counter_keys(
     text, text, text, timestamptz, timestamptz, text[], text[]
 ) from public;

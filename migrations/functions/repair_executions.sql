@@ -113,4 +113,5 @@ end
 $$;
 
 -- The function writes with the rights of its owner, so only projector repair may call it.
+-- 0004_create_projector.sql says which functions are revoked.
 revoke execute on function projector.repair_executions(bigint[]) from public;

@@ -28,4 +28,5 @@ begin
 end
 $$;
 
+-- 0004_create_projector.sql says which functions are revoked.
 revoke execute on function projector.take_shard() from public;

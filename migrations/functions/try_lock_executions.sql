@@ -22,4 +22,5 @@ end
 $$;
 
 -- A caller blocks writers, so only projector maintain may call it.
+-- 0004_create_projector.sql says which functions are revoked.
 revoke execute on function projector.try_lock_executions(bigint[]) from public;

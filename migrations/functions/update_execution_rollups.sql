@@ -69,5 +69,6 @@ begin
 end
 $$;
 
+-- 0004_create_projector.sql says which functions are revoked.
 revoke execute on function projector.update_execution_rollups(projector.execution_recount[])
     from public;

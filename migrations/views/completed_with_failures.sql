@@ -11,7 +11,8 @@ cross join lateral (
     and    projector.call_failed(failure.outcome_ranked)
     and    coalesce(projector.ranked_value(failure.step_ranked), '') <> '__orchestrate__'
 ) as failures
-where  projector.first_outcome(facts.completed_at, facts.failed_at, facts.cancelled_at) = 'COMPLETED'
+where  projector.first_outcome(facts.completed_at, facts.failed_at, facts.cancelled_at)
+       = 'COMPLETED'
 and    failures.failed_calls > 0;
 
 comment on view projector.completed_with_failures is

@@ -40,7 +40,7 @@ from normalizer.jobs.engine.run_progress import RunResult, describe_runs
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.redact import RedactDryRun, RedactedCounts, RedactJob, format_redacted_counts
 from normalizer.jobs.renormalize import RenormalizeSelection, RewriteJob, renormalize_plan
-from normalizer.jobs.rewrite_rows import LOCK_OUTDATED_ROWS_SQL, READ_OUTDATED_ROWS_SQL
+from normalizer.jobs.rewritten_page import LOCK_OUTDATED_ROWS_SQL, READ_OUTDATED_ROWS_SQL
 from normalizer.runtime.exit_codes import PROBLEM_FOUND
 from normalizer.store.read_only import read_only_connection
 

@@ -9,7 +9,7 @@ sources/           has the sources of history: files, topics, and tables.
 dry_run/           finds out what a job would change, without writing.
 backfill           reads a source to its end, normalizes its records, and stores the events.
 renormalize        updates stored rows of older rules to the result of today's rules.
-rewrite_rows       reads pages of stored rows and rewrites them in memory.
+rewritten_page     reads pages of stored rows and rewrites them in memory.
 renormalize_row    renormalizes one stored row.
 redact             redacts secrets that older rules missed, in every table.
 redrive            applies the rules to quarantined records again.

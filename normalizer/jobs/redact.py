@@ -31,7 +31,7 @@ from normalizer.jobs.dry_run.rewrite_dry_run import RewriteDryRun
 from normalizer.jobs.engine.id_ranges import READ_EVENTS_IN_RANGE_SQL, FetchRows
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.renormalize import RewriteJob
-from normalizer.jobs.rewrite_rows import RewritePlan
+from normalizer.jobs.rewritten_page import RewritePlan
 
 _BLOCKS_A_STEP: Final = 64
 """How many 8 KiB blocks one step reads."""

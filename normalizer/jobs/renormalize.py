@@ -38,7 +38,7 @@ from normalizer.jobs.engine.job_run import JobRun
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.renormalize_row import renormalize_row
-from normalizer.jobs.rewrite_rows import RewritePlan, RewrittenPage, rewrite_rows
+from normalizer.jobs.rewritten_page import RewritePlan, RewrittenPage, compute_rewritten_page
 from normalizer.jobs.sources.job_source import PartKey, ReadPosition, SourcePart
 from normalizer.runtime.backoff import backoff_delay_s, wait_at_most
 from normalizer.runtime.logging_setup import OutageLogger, get_logger
@@ -281,7 +281,7 @@ class RewriteJob:
             # The rows were read without a lock. Lock those that may change, and read them again.
             ids = [row.event_id or 0 for row in rows if what.may_change(row)]
             rows = list((await PostgresStoredEvents(connection).select_for_update(ids)).values())
-        found = await rewrite_rows(rows, what.rewrite, self._rejected)
+        found = await compute_rewritten_page(rows, what.rewrite, self._rejected)
         found.rows = len(records)
         self._changing = [row.event_id or 0 for row in found.changed]
         return found, last_id

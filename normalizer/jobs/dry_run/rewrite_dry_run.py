@@ -12,7 +12,7 @@ from normalizer.envelope import Envelope
 from normalizer.jobs.dry_run.diff import DryRunDiff, find_changed_fields
 from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, IdRangeWalk, read_pages
 from normalizer.jobs.renormalize import ROWS_PER_CHUNK
-from normalizer.jobs.rewrite_rows import RewritePlan, rewrite_rows
+from normalizer.jobs.rewritten_page import RewritePlan, compute_rewritten_page
 from normalizer.runtime.progress import JobProgress
 from normalizer.store.retrying_session import RetryingSession
 from normalizer.store.session import READ_ONLY_TRANSACTION_SETTINGS
@@ -54,7 +54,7 @@ class RewriteDryRun:
         what = self._plan
         before = {record["event_id"]: Envelope(**record) for record in records}
         rows = [row for row in before.values() if not what.may_change or what.may_change(row)]
-        found = await rewrite_rows(rows, what.rewrite, {})
+        found = await compute_rewritten_page(rows, what.rewrite, {})
         found.rows = len(records)
         self._rows_read += len(records)
         for event_id, why in found.unreadable:

@@ -18,7 +18,7 @@ from normalizer.jobs.engine import id_ranges
 from normalizer.jobs.engine.job_spec import JobSpec
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.renormalize import RenormalizeSelection, RewriteJob, renormalize_plan
-from normalizer.jobs.rewrite_rows import LOCK_OUTDATED_ROWS_SQL, READ_OUTDATED_ROWS_SQL
+from normalizer.jobs.rewritten_page import LOCK_OUTDATED_ROWS_SQL, READ_OUTDATED_ROWS_SQL
 from normalizer.jobs.sources import row_pages
 from normalizer.jobs.sources.file_source import FileSource
 from tests.support.factories import raw_event, snowflake

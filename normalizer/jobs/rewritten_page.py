@@ -61,7 +61,7 @@ class RewrittenPage(msgspec.Struct):
         return self.rows - len(self.changed) - len(self.unreadable)
 
 
-async def rewrite_rows(
+async def compute_rewritten_page(
     rows: Sequence[Envelope],
     rewrite: Callable[[Envelope], Envelope | RewriteFailure],
     rejected: dict[int, str | None],

@@ -6,14 +6,21 @@ one worker.
 
 import re
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
-from typing import Final
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
 import pytest
 from playwright.async_api import Browser, Page, Route
 
 from bench.history import make_history
-from tests.integration.page.browsing import fully_drawn, looking, serving, take_picture
+from tests.integration.page.browsing import (
+    change_answers,
+    fully_drawn,
+    looking,
+    serving,
+    show,
+    take_picture,
+)
 from tests.integration.page.platform import reading
 from tests.integration.page.test_page_answers import HISTORY, STUCK
 from tests.support.stack import Stack
@@ -121,6 +128,7 @@ async def test_an_error_that_grew_is_above_a_more_frequent_one(
         answer = await response.json()
         frequent, rarer = answer["rows"][:2]
         frequent["calls_before"], rarer["calls_before"] = frequent["calls"], 0
+        frequent["new"] = rarer["new"] = False
         await route.fulfill(response=response, json=answer)
 
     async with looking(browser, incident, visit=False) as page:
@@ -131,6 +139,30 @@ async def test_an_error_that_grew_is_above_a_more_frequent_one(
 
     assert rows[0].endswith("before 0")
     assert re.search(r"\b27\s+before 27$", rows[1])
+
+
+async def test_new_errors_are_first_and_the_latest_to_begin_is_on_top(
+    browser: Browser, incident: str
+) -> None:
+    at = datetime.now(UTC)
+
+    def with_a_past(content: dict[str, Any], _: str) -> None:
+        """The most frequent error is old and grew most. Each other one is new, and began later."""
+        content["rows"] = [
+            content["rows"][0]
+            | {"error_class": f"error {name}", "calls": 90 - n, "calls_before": 0, "new": n > 0}
+            | {"first_seen_at": (at - timedelta(minutes=50 - n)).isoformat()}
+            for n, name in enumerate("abc")
+        ]
+
+    async with looking(browser, incident, visit=False) as page:
+        await change_answers(page, "**/error-groups*", with_a_past)
+        await show(page, f"{incident}/?last=1h")
+        shown = await page.locator("#why .what").all_inner_texts()
+        said = await page.inner_text("#why > header")
+
+    assert shown == ["error c", "error b", "error a"]
+    assert "New ones are first, the latest on top" in said
 
 
 async def _act(page: Page, action: str) -> None:

@@ -61,7 +61,7 @@ export const PANELS = [
   },
   {
     id: "why", title: "New and growing errors", width: "wide", filters: OF_ERRORS, truncated: () => "the most frequent only",
-    subtitle: "Calls that failed, had an error, or were cancelled, by error text without ids. What grew most since the window before is first",
+    subtitle: "Calls that failed, had an error, or were cancelled, by error text without ids. New ones are first, the latest on top, then what grew most since the window before",
     queries: (address) => ({ why: ["error-groups", parameters(address, OF_ERRORS, { limit: 100 }), pace(address)] }),
     render: drawWhy,
   },

@@ -3,7 +3,7 @@
 import { link } from "./router.js";
 import { h } from "./dom.js";
 import { guide } from "./guides.js";
-import { attempt, count, percent, windowText } from "./format.js";
+import { attempt, count, millis, percent, windowText } from "./format.js";
 import { FEW_CALLS, nothing, errorText, expandButton, failedCalls, limit, noBefore, novelty, some, steady, sum, trendTimes, worstFirst } from "./panel_parts.js";
 import { spark } from "./spark.js";
 import { table, tools } from "./tables.js";
@@ -71,7 +71,9 @@ export function drawFirst({ first }, { address, expanded }) {
 
 export function drawWhy({ why }, { address, expanded }) {
   const more = (row) => row.calls - row.calls_before;
-  const sorted = [...why.rows].sort((a, b) => more(b) - more(a) || b.calls - a.calls);
+  // Without a window before nearly every error is new, so their times say nothing.
+  const begun = (row) => (row.new && !noBefore(why) ? millis(row.first_seen_at) : 0);
+  const sorted = [...why.rows].sort((a, b) => begun(b) - begun(a) || more(b) - more(a) || b.calls - a.calls);
   const rows = steady("why", sorted, (row) => `why-${row.error_class}`);
   if (!rows.length) return nothing(why, `No call failed ${windowText(address)}.`);
   return [
@@ -85,6 +87,6 @@ export function drawWhy({ why }, { address, expanded }) {
       h("a", { href: link(address, { show: "errors" }) }, "All errors"),
       h("a", { href: failedCalls(address) }, "All calls without success"), guide("failed"),
       expandButton("why", rows, expanded, "group"),
-      noBefore(why) && rows.some((row) => row.new || row.back) ? h("span", {}, `There are ${noBefore(why)}, so an old error may look new.`) : null),
+      noBefore(why) && rows.some((row) => row.new || row.back) ? h("span", {}, `There are ${noBefore(why)}, so an old error may look new, and the most frequent is first.`) : null),
   ];
 }

@@ -127,6 +127,21 @@ async def test_figures_of_many_digits_stay_in_their_panels(browser: Browser, bus
             assert await page.evaluate(_BROKEN) == []
 
 
+async def test_expanded_list_of_stuck_executions_has_a_line_for_each(
+    browser: Browser, platform: Platform
+) -> None:
+    async with looking(browser, platform.url) as page:
+        await page.click("[data-expand=stuck]")
+        await page.wait_for_selector("#stuck >> text=First 10 only")
+
+        heights = await page.locator("#stuck tbody tr").evaluate_all(
+            "all => all.map((one) => one.offsetHeight)"
+        )
+        assert len(heights) > 10
+        assert max(heights) < 1.5 * min(heights)
+        assert await page.evaluate(CUT_OFF, "#stuck .scroll") == []
+
+
 @pytest.mark.parametrize("size", [DESK, PHONE])
 async def test_count_of_the_window_before_stays_in_its_cell(
     browser: Browser, platform: Platform, size: tuple[int, int]

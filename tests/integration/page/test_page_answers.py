@@ -489,10 +489,21 @@ async def test_stuck_executions_say_how_long_and_the_longest_is_first(
         await page.click("#stuck .strays a >> text=1 execution")
         await page.wait_for_selector("tr:has-text('no start event') >> text=71")
         assert await page.locator("#executions tbody tr").count() == 1
+        assert await page.inner_text("#executions .counted") == (
+            "1 execution without a start event. The dashboard counts those with one: 12"
+        )
 
         await page.click("text=All stuck executions")
         await page.wait_for_selector("#executions tbody tr:first-child >> text=82")
         assert await page.locator("#executions tbody tr").count() == 13
+        assert await page.inner_text("#executions .counted") == (
+            "13 executions: 12 with a start event, as on the dashboard, and 1 without one, "
+            "which the dashboard doesn't count"
+        )
+
+        await page.click("#executions .counted a >> text=12 with a start event")
+        await page.wait_for_selector("#executions .counted >> text=1 without one isn't listed")
+        assert await page.locator("#executions tbody tr").count() == 12
 
 
 async def test_record_that_lacks_its_execution_is_redriven_with_one(

@@ -20,7 +20,7 @@ const OF_ERRORS = ["playbook", "step", "attempts", "status", "worker"];
 const SELDOM = { every: 60000 };
 
 /**
- * A panel: id, title, subtitle, width; filters: those that its queries have (null: it ignores all);
+ * A panel: id, title, subtitle, width, expandedWidth if all its rows need another one; filters: those that its queries have (null: it ignores all);
  * queries(address): path, parameters and options by name; render(answers, context): its nodes.
  */
 export const PANELS = [
@@ -94,7 +94,7 @@ export const PANELS = [
     render: drawStorms,
   },
   {
-    id: "stuck", title: "Stuck executions", width: "wide", filters: ["playbook"],
+    id: "stuck", title: "Stuck executions", width: "wide", expandedWidth: "full", filters: ["playbook"],
     subtitle: "Not ended, without an event for at least 5 minutes, and without a running child",
     queries: (address) => ({
       stuck: ["stuck-executions", only(address, ["playbook"], { limit: 100, begun: "true" })],

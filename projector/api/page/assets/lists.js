@@ -4,7 +4,7 @@ import { EXECUTION_STATUSES, link, only, parameters } from "./router.js";
 import { breaking, flag, h, status } from "./dom.js";
 import { attempt, clock, count, percent, plural, span, windowText } from "./format.js";
 import { guide } from "./guides.js";
-import { execution, nothing, showing, turn } from "./panel_parts.js";
+import { execution, nothing, showing, sum, turn } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
 
 const FILTERS = ["playbook", "version", "step", "attempts", "status", "worker"];
@@ -87,18 +87,40 @@ export function executions(address) {
   };
 }
 
-/** All stuck executions, or only those with or without a start event. No count of stuck ones has the latter. */
+export const stuckList = (address, begun = null) => link(address, { show: "executions", status: "STUCK", begun });
+
+/** How many executions are stuck, of those with or without a start event. */
+export const stuckOf = (ages, begun) => sum(ages.rows.filter((row) => row.begun === begun), "executions");
+
+/** What the list has, and what the dashboard counts of it: executions with a start event. */
+function stuckCounts(ages, address) {
+  const [begun, strays] = [true, false].map((one) => stuckOf(ages, one));
+  const without = (words) => h("a", { href: stuckList(address, "false") }, words);
+  if (address.begun === "true") {
+    return [`${plural(begun, "execution")} with a start event, as on the dashboard`, strays ? [". ", without(`${count(strays)} without one`), strays > 1 ? " aren't listed" : " isn't listed"] : null];
+  }
+  if (address.begun === "false") return [`${plural(strays, "execution")} without a start event. The dashboard counts those with one: `, h("a", { href: stuckList(address, "true") }, count(begun))];
+  if (!strays) return `${plural(begun, "execution")}, as on the dashboard`;
+  return [`${plural(begun + strays, "execution")}: `, h("a", { href: stuckList(address, "true") }, `${count(begun)} with a start event`), ", as on the dashboard, and ",
+    without(`${count(strays)} without one`), `, which the dashboard doesn't count`];
+}
+
+/** All stuck executions, or only those with or without a start event. */
 const stuckExecutions = (address) => ({
   title: "Stuck executions",
   panels: [{
     id: "executions", title: "Longest silent first", width: "full", filters: ["playbook", "status"],
     subtitle: "Not ended, without an event for at least 5 minutes, and without a running child, whenever they began",
-    queries: () => ({ stuck: ["stuck-executions", only(address, ["playbook", "begun", "cursor"], { limit: 50 })] }),
-    render: ({ stuck: answer }) => answer.rows.length ? [
+    queries: () => ({
+      stuck: ["stuck-executions", only(address, ["playbook", "begun", "cursor"], { limit: 50 })],
+      ages: ["stuck-by-age", only(address, ["playbook"])],
+    }),
+    render: ({ stuck: answer, ages }) => answer.rows.length ? [
+      h("p", { class: "counted" }, stuckCounts(ages, address)),
       table("Stuck executions", [...stuckColumns(address),
         { name: "Begun", number: true, time: true, value: (row) => row.first_at, cell: (row) => clock(row.first_at) }], answer.rows,
       (row) => `execution-${row.execution_id}`, { id: "executions" }),
-      h("div", { class: "under" }, address.begun ? h("a", { href: link(address, { begun: null }) }, "All stuck executions") : null, tools("executions"), guide("stuck")),
+      h("div", { class: "under" }, address.begun ? h("a", { href: stuckList(address) }, "All stuck executions") : null, tools("executions"), guide("stuck")),
       turn(address, answer.next),
     ] : nothing(answer, `No execution is stuck${withFilters(address, ["playbook"])}.`),
   }],

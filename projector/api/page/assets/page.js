@@ -349,7 +349,7 @@ function frame(panel, charts) {
   const rule = gone ? null : alertRule(panel, page.address);
   const after = page.screen.panels.slice(page.screen.panels.indexOf(panel) + 1).find((one) => !one.shownIf);
   const copies = copiesWhat(panel, page.address);
-  return h("section", { id: panel.id, class: `panel ${panel.width}`, "data-key": `panel-${panel.id}`, tabindex: "-1",
+  return h("section", { id: panel.id, class: `panel ${page.expanded.has(panel.id) && panel.expandedWidth || panel.width}`, "data-key": `panel-${panel.id}`, tabindex: "-1",
     vars: rowsOf.has(panel.id) ? { "--rows": rowsOf.get(panel.id) } : {}, "aria-labelledby": `${panel.id}-title`, "aria-busy": String(!ready),
     "data-state": failing && !gone ? "bad" : waiting ? "warn" : null },
   page.screen.layout === "wall" ? null : h("a", { class: "past", href: `#${after?.id ?? "foot"}` }, `Skip ${panel.title}`),

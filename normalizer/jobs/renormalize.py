@@ -199,10 +199,10 @@ class RewriteJob:
             with contextlib.suppress(RetryTransactionError):
                 try:
                     write = partial(self._write, run, rest, at)
-                    after = await self._session.transaction(write)
+                    after = await self._session.run_in_transaction(write)
                 except RowRejectedError:
                     find = partial(self._find_rejected, rest)
-                    self._rejected |= await self._session.transaction(find, rolled_back=True)
+                    self._rejected |= await self._session.run_in_transaction(find, rolled_back=True)
                 else:
                     self._page_rows = min(2 * self._page_rows, ROWS_PER_CHUNK)
                     self._failures_of_one = 0

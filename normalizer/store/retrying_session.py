@@ -63,7 +63,7 @@ class RetryingSession(Session):
             try:
                 # If the first try fails, there's no retry.
                 with self._outage.log_if_no_answer() if self._has_answered else nullcontext():
-                    answer = await self.transaction(work, rolled_back=rolled_back)
+                    answer = await self.run_in_transaction(work, rolled_back=rolled_back)
             except RowRejectedError as error:
                 why = error.sqlstate or "it can't be encoded or decoded"
                 raise FatalError(

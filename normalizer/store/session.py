@@ -126,7 +126,7 @@ class Session:
         self.commit_s = 0.0
         """How long the last COMMIT took."""
 
-    async def transaction(self, work: _Work[_T], *, rolled_back: bool = False) -> _T:
+    async def run_in_transaction(self, work: _Work[_T], *, rolled_back: bool = False) -> _T:
         """Run the work in a READ COMMITTED transaction, and return its result.
 
         Errors are translated into RowRejectedError, RetryTransactionError, StoreUnavailableError,
@@ -151,11 +151,12 @@ class Session:
     async def run(self, work: _Work[_T], *, rolled_back: bool = False) -> _T:
         """Run work that isn't a batch.
 
-        It raises StoreUnavailableError where `transaction` would raise RetryTransactionError or
-        RowRejectedError, so that the caller waits and retries. Otherwise it raises the same errors.
+        It raises StoreUnavailableError where `run_in_transaction` would raise RetryTransactionError
+        or RowRejectedError, so that the caller waits and retries. Otherwise it raises the same
+        errors.
         """
         try:
-            return await self.transaction(work, rolled_back=rolled_back)
+            return await self.run_in_transaction(work, rolled_back=rolled_back)
         except RowRejectedError as error:
             why = f"SQLSTATE {error.sqlstate}" if error.sqlstate else "it can't be encoded"
             raise StoreUnavailableError(

@@ -271,7 +271,7 @@ class Store:
                     progress = await self._find_rejected_rows(
                         batch, progress, failure, projections=projections
                     )
-                result = await self._session.transaction(
+                result = await self._session.run_in_transaction(
                     _set_projections(
                         partial(self._transaction.write_batch, batch=batch, progress=progress),
                         projections=projections,
@@ -305,7 +305,7 @@ class Store:
         They're found in a transaction that is always rolled back. Raises StoreUnavailableError if
         there are none.
         """
-        found: dict[Coordinates, Rejected] = await self._session.transaction(
+        found: dict[Coordinates, Rejected] = await self._session.run_in_transaction(
             _set_projections(
                 partial(
                     self._rejected_row_finder.find_rejected_events,

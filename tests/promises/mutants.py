@@ -78,7 +78,7 @@ MUTANTS: Final = (
                 "                match result:\n",
                 "                if isinstance(result, CommittedBatch):\n"
                 "                    moved = self._transaction._positions.move_later\n"
-                "                    await self._session.transaction(moved)\n"
+                "                    await self._session.run_in_transaction(moved)\n"
                 "                match result:\n",
             ),
         ),

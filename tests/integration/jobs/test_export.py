@@ -139,7 +139,7 @@ async def test_a_connection_that_is_lost_in_any_page_loses_and_doubles_no_event(
     ]
     await backfill_events(database, *events)
     pieces: list[bytes] = []
-    transaction = Session.transaction
+    transaction = Session.run_in_transaction
     begun = ended = 0
 
     async with connected(database) as other:
@@ -158,7 +158,7 @@ async def test_a_connection_that_is_lost_in_any_page_loses_and_doubles_no_event(
 
             return await transaction(self, cut, **how)
 
-        monkeypatch.setattr(Session, "transaction", losing)
+        monkeypatch.setattr(Session, "run_in_transaction", losing)
         selection = ExportSelection(executions=executions)
         count = await Export(database.url, selection).run(pieces.append)
 

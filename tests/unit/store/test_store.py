@@ -20,7 +20,7 @@ async def test_a_batch_whose_stored_rows_always_need_another_update_is_given_up(
         await asyncio.sleep(0)
         return WriteProgress()
 
-    monkeypatch.setattr(store._session, "transaction", only_update)
+    monkeypatch.setattr(store._session, "run_in_transaction", only_update)
 
     with pytest.raises(StoreUnavailableError, match="in 20 rounds"):
         async with asyncio.timeout(5):

@@ -101,7 +101,7 @@ class PartitionOwnership:
         fenced = sorted(self.partitions_in_state(PartitionState.FENCED).items())
         return {one: now_s - known.since_s for one, known in fenced}
 
-    def is_claimed(self, claim: Claim) -> bool:
+    def is_current_claim(self, claim: Claim) -> bool:
         """Return whether records may be read under this claim."""
         known = self[KafkaPartition(claim.topic, claim.partition)]
         return known.state is PartitionState.CLAIMED and known.claim is claim

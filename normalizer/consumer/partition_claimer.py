@@ -156,7 +156,7 @@ class PartitionClaimer:
             self._ownership.mark_reachable(partition)
             if not reset:
                 self._reader.mark_verified(unverified, compared_ms=compared_ms)
-            elif self._ownership.is_claimed(claim):
+            elif self._ownership.is_current_claim(claim):
                 self._ownership.stop_partition(partition, _topic_reset(partition, reset))
 
     def _release_unread(self) -> None:

@@ -49,7 +49,7 @@ class SlowRecords:
         if task.done():
             del self._tasks[partition]
             return task.result()
-        if self._ownership.is_claimed(claim):
+        if self._ownership.is_current_claim(claim):
             self._ownership.set_partition_aside(partition, claim.epoch)
             task.add_done_callback(
                 lambda _: self._ownership.release_for_new_claim(partition, claim.epoch)

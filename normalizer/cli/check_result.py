@@ -16,7 +16,7 @@ class CheckResult(msgspec.Struct, frozen=True):
     warns: bool = False
 
     @property
-    def failed(self) -> bool:
+    def is_failure(self) -> bool:
         """Return whether the command must exit with 1."""
         return bool(self.remedy) and not self.warns
 

@@ -54,11 +54,11 @@ def check() -> None:
         click.echo(finding)
 
     async def report() -> bool:
-        failed = any(finding.failed for finding in environment_findings)
+        failed = any(finding.is_failure for finding in environment_findings)
         async with GrouplessClient(settings) as log:
             async for finding in run_check(settings, log):
                 click.echo(finding)
-                failed = failed or finding.failed
+                failed = failed or finding.is_failure
         return failed
 
     raise SystemExit(PROBLEM_FOUND if run_or_exit(report()) else 0)

@@ -45,7 +45,7 @@ async def checked(settings: Settings) -> tuple[int, str]:
     """What `normalizer check` ends with and prints."""
     async with GrouplessClient(settings) as log:
         found = [finding async for finding in check(settings, log)]
-    return any(one.failed for one in found), "".join(f"{one}\n" for one in found)
+    return any(one.is_failure for one in found), "".join(f"{one}\n" for one in found)
 
 
 async def verified(settings: Settings) -> tuple[int, str]:

@@ -166,7 +166,16 @@ def _hit(record: asyncpg.Record) -> SearchHit:
     return msgspec.convert(dict(record) | {"params": params}, SearchHit)
 
 
-_BY_NUMBER: Final = Statement("""
+# A command has one hit, with the step, number, and status of its latest attempt.
+_COMMAND_DETAIL: Final = """
+    concat_ws(
+        ', ', nullif(step, ''),
+        case when attempts = 0 then 'first attempt' else 'retry ' || attempts end, status
+    )
+"""
+
+_BY_NUMBER: Final = Statement(
+    f"""
     select   'execution' as kind, execution_id::text as label,
              concat_ws(', ', nullif(playbook, ''), status) as detail, true as exact,
              array['execution'] as names, array[execution_id::text] as texts
@@ -177,12 +186,11 @@ _BY_NUMBER: Final = Statement("""
              array['execution', 'event'], array[execution_id::text, event_id::text]
     from     projector.events_by_id(array[:id::bigint])
     union all
-    select   'command', command.command_id, concat_ws(', ', command.step, command.status), true,
-             array['execution', 'command'],
+    select   'command', command.command_id, command.detail, true, array['execution', 'command'],
              array[command.execution_id::text, command.command_id]
     from     projector.events_by_id(array[:id::bigint]) as issued
     cross join lateral (
-        select   execution_id, command_id, step, status
+        select   execution_id, command_id, {_COMMAND_DETAIL} as detail
         from     projector.calls
         where    execution_id = issued.execution_id and command_id = :id::text
         order by attempts desc
@@ -198,7 +206,8 @@ _BY_NUMBER: Final = Statement("""
         order by quarantine_id desc
         limit    10
     )
-""")
+"""  # noqa: S608 - constants of this module
+)
 
 _BY_COORDINATES: Final = Statement("""
     select   'event' as kind, event_id::text as label,
@@ -241,12 +250,14 @@ _BY_COORDINATES: Final = Statement("""
 # execution, so the query reads only the commands of that execution. Any other command_id is the id
 # of the event that issued the command, so the search for events finds that command. The index sorts
 # by bytes, so the matching command_ids are next to each other in it.
-_BY_COMMAND: Final = Statement("""
-    select   'command' as kind, command_id as label, concat_ws(', ', step, status) as detail,
+_BY_COMMAND: Final = Statement(
+    f"""
+    select   'command' as kind, command_id as label, {_COMMAND_DETAIL} as detail,
              command_id = :command::text as exact, array['execution', 'command'] as names,
              array[execution_id::text, command_id] as texts
     from     (
-                 select   distinct on (command_id) command_id, execution_id, step, status
+                 select   distinct on (command_id) command_id, execution_id, step, attempts,
+                          status
                  from     projector.calls
                  where    execution_id = :execution::bigint
                  and      command_id >= :command
@@ -255,7 +266,8 @@ _BY_COMMAND: Final = Statement("""
                  limit    10
              ) as found
     order by exact desc, command_id
-""")
+"""  # noqa: S608 - constants of this module
+)
 
 _BY_TRACE: Final = Statement("""
     select   'trace' as kind, :trace::text as label,

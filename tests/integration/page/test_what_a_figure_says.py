@@ -221,6 +221,20 @@ async def test_rule_is_copied_without_the_permission_of_the_clipboard(
         await page.wait_for_selector("#first .rule[data-done=Done]")
 
 
+@pytest.mark.parametrize(
+    ("command", "detail"),
+    [("41:load", "load, first attempt, ERROR"), ("41:render", "render, retry 1, ERROR")],
+)
+async def test_hit_of_a_command_names_its_latest_attempt(
+    browser: Browser, figures: str, command: str, detail: str
+) -> None:
+    async with looking(browser, figures) as page:
+        await page.fill("#search", command)
+        hit = page.locator("#found li", has_text="Command")
+
+        assert " ".join((await hit.inner_text()).split()) == f"Command {command} {detail}"
+
+
 async def test_quoted_part_of_an_error_is_no_question_mark(browser: Browser, figures: str) -> None:
     shown = "TemplateError: unknown field '…'"
     async with looking(browser, figures) as page:

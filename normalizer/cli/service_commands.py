@@ -22,7 +22,7 @@ from normalizer.config.settings import Settings
 from normalizer.consumer.record_store import StoreFactory, postgres_stores
 from normalizer.consumer.service import Service
 from normalizer.errors import NormalizerError
-from normalizer.monitoring.monitoring_server import Monitor
+from normalizer.monitoring.monitoring_server import MonitoringServer
 from normalizer.observability.tracing import open_tracing, otel_header_secrets
 from normalizer.runtime import logging_setup
 from normalizer.runtime.command_line import NonEmptyPath
@@ -109,7 +109,7 @@ async def run_service(
             open_stores=open_stores,
             tracer=tracer,
         )
-        with Monitor(settings, service), stop_on_signals(service.stop):
+        with MonitoringServer(settings, service), stop_on_signals(service.stop):
             await service.run()
 
 

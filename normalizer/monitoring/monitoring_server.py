@@ -52,8 +52,8 @@ timeouts of scrapers."""
 _log: Final = get_logger()
 
 
-class Monitor:
-    """Serves the probes at `url` inside `with Monitor(settings, service) as monitor`."""
+class MonitoringServer:
+    """Serves the probes at `url` inside `with MonitoringServer(settings, service) as monitor`."""
 
     def __init__(self, settings: Settings, service: Service) -> None:
         """Raises ConfigurationError if it can't listen at the address."""

@@ -1,7 +1,7 @@
 """Serves /metrics, /livez, and /readyz for the relay of stored events, from its own threads.
 
 The relay of the raw topic doesn't use it. That relay runs the consumer, whose probes are served by
-`Monitor`.
+`MonitoringServer`.
 """
 
 import contextlib

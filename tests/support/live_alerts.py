@@ -14,7 +14,7 @@ import msgspec
 from normalizer.config.settings import Settings
 from normalizer.consumer.service import Service
 from normalizer.embedded.free_ports import find_free_port
-from normalizer.monitoring.monitoring_server import Monitor
+from normalizer.monitoring.monitoring_server import MonitoringServer
 from tests.support.probe_client import http_get
 from tests.support.service_runs import until
 from tests.support.stack import skip_or_fail
@@ -59,7 +59,7 @@ class ThreadedService:
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._service = Service(self._settings, accept_reset=self._accept_reset)
-        with Monitor(self._settings, self._service) as monitor:
+        with MonitoringServer(self._settings, self._service) as monitor:
             self.url = monitor.url
             self._started.set()
             await self._service.run()

@@ -12,7 +12,7 @@ from normalizer.cli.partition_positions import read_positions, retire_partition
 from normalizer.config.settings import Settings
 from normalizer.embedded import KafkaBroker
 from normalizer.kafka import KafkaPartition
-from normalizer.monitoring.monitoring_server import Monitor
+from normalizer.monitoring.monitoring_server import MonitoringServer
 from normalizer.monitoring.source_heartbeat import HeartbeatWriter, ObservedLogEnd
 from normalizer.store.position_changes import PositionChange
 from tests.support.api_client import api_client
@@ -35,7 +35,7 @@ ONE_PARTITION = pytest.mark.parametrize("topic", [1], indirect=True)
 @contextlib.asynccontextmanager
 async def monitored(settings: Settings) -> AsyncIterator[Any]:
     async with running(settings) as service:
-        with Monitor(settings, service):
+        with MonitoringServer(settings, service):
             yield service
 
 

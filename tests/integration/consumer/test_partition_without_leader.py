@@ -21,7 +21,7 @@ from normalizer.errors import BrokerUnavailableError
 from normalizer.jobs.engine.throttle import LiveLagMeter
 from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
 from normalizer.kafka import GrouplessClient, KafkaPartition
-from normalizer.monitoring.monitoring_server import Monitor
+from normalizer.monitoring.monitoring_server import MonitoringServer
 from tests.support.probe_client import http_get
 from tests.support.service_runs import running, send, settings_for, until, watching
 from tests.support.stack import Database, Topic
@@ -105,7 +105,7 @@ async def test_a_partition_without_a_leader_stops_no_other(
             await until_away(service, spread)
             await stored(range(30, 40), {0: 30}, partition=0)
         async with running(settings) as service:
-            with Monitor(settings, service) as monitor:
+            with MonitoringServer(settings, service) as monitor:
                 await stored(range(40, 50), {0: 40}, partition=0)
                 await until_away(service, spread)
                 await until(lambda: monitor.lag_monitor.broker_up)
@@ -125,7 +125,7 @@ async def test_a_partition_without_a_leader_stops_no_other(
         assert position["records"] == position["stored"] == position["next_offset"]
 
 
-async def until_degraded_and_ready(monitor: Monitor, why: str) -> None:
+async def until_degraded_and_ready(monitor: MonitoringServer, why: str) -> None:
     """A rollout that waits for a pod to be ready must not wait for a leader."""
 
     async def is_so() -> bool:

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 import structlog
 
-from normalizer.monitoring.monitoring_server import Monitor
+from normalizer.monitoring.monitoring_server import MonitoringServer
 from normalizer.store.session import _SETTINGS
 from tests.support.factories import EXECUTION_ID
 from tests.support.feed import Feed
@@ -42,7 +42,7 @@ async def test_a_locked_row_holds_up_its_partition_and_no_other(feed: Feed) -> N
             await feed.until_read({2: 30})
             waited_s = asyncio.get_running_loop().time() - begun_s
 
-            with Monitor(settings, service) as monitor:
+            with MonitoringServer(settings, service) as monitor:
 
                 async def reasons() -> list[str]:
                     _, body = await http_get(f"{monitor.url}/readyz")

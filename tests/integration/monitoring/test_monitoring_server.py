@@ -20,7 +20,7 @@ from normalizer.core.previous_owner import RECORD_BLAMED
 from normalizer.errors import REJECTION_REASONS
 from normalizer.monitoring import monitoring_server as monitor_module
 from normalizer.monitoring.lag import SERVER_STATUS_SQL
-from normalizer.monitoring.monitoring_server import Monitor
+from normalizer.monitoring.monitoring_server import MonitoringServer
 from normalizer.observability.metric_catalog import METRICS
 from normalizer.store.store import Store
 from tests.integration.jobs.test_redrive import as_user
@@ -41,7 +41,7 @@ _LAST_POLLED_AT = """
 @contextlib.asynccontextmanager
 async def monitored(settings: Settings, **options: Any) -> AsyncIterator[tuple[Service, str]]:
     async with running(settings, **options) as service:
-        with Monitor(settings, service) as monitor:
+        with MonitoringServer(settings, service) as monitor:
             yield service, monitor.url
 
 
@@ -213,7 +213,7 @@ async def test_record_that_may_kill_leaves_the_process_ready(feed: Feed) -> None
     """Else no rollout would end that replaces the version which cannot read them."""
     settings = feed.settings()
     async with running(settings) as service:
-        with Monitor(settings, service) as monitor:
+        with MonitoringServer(settings, service) as monitor:
             await until(lambda: ready(monitor.url))
             partition = feed.partition(1)
             claim = service.ownership.current_claims[partition]
@@ -371,7 +371,7 @@ async def test_a_silent_broker_holds_up_no_heartbeat(
         async def is_another_sent() -> bool:
             return await sent_at() != last_sent_at
 
-        with Monitor(settings, service) as monitor:
+        with MonitoringServer(settings, service) as monitor:
             last_sent_at = None
             await until(is_another_sent)
             monkeypatch.setattr(monitor.lag_monitor, "poll_broker", silence)
@@ -385,7 +385,7 @@ async def test_a_mistake_of_ours_is_logged_and_heartbeats_and_probes_go_on(
 ) -> None:
     settings = feed.settings()
     async with running(settings) as service:
-        monitor = Monitor(settings, service)
+        monitor = MonitoringServer(settings, service)
         poll_broker = monitor.lag_monitor.poll_broker
 
         async def fail_once(*_: object) -> None:

@@ -11,7 +11,7 @@ import structlog
 
 from normalizer.core.batch import Batch
 from normalizer.errors import RetryableError, StoreUnavailableError
-from normalizer.monitoring.monitoring_server import Monitor
+from normalizer.monitoring.monitoring_server import MonitoringServer
 from normalizer.store.session import Session
 from normalizer.store.store import Store
 from normalizer.store.write_retry import InFlightBatch, write_with_retry
@@ -310,7 +310,7 @@ async def test_a_held_row_lock_is_named_within_seconds_and_stored_soon_after_its
             await holding.start()
             await an_execution(holder)
             holder_pid = holder.get_server_pid()
-            with Monitor(settings, service) as monitor:
+            with MonitoringServer(settings, service) as monitor:
                 await feed.send(range(1, 50), partition=0)
                 await feed.until_blocked()
                 begun_s = loop.time()

@@ -14,7 +14,7 @@ from normalizer.core.decode.decode import UndecodableItem, decode_events
 from normalizer.core.decode.headers import NO_HEADERS, RecordHeaders, read_headers
 from normalizer.core.decode.record_layers import unstorable_coercions
 from normalizer.core.decode.record_limits import check_record_size
-from normalizer.core.decode.rejected_sample import safe_sample
+from normalizer.core.decode.rejected_sample import sample_unless_secret
 from normalizer.core.decode.shape_table import ShapeTable
 from normalizer.core.decode.wire_event import WireEvent
 from normalizer.core.decode.wire_values import RecordIgnoredError, RecordRejectedError, Value
@@ -87,8 +87,8 @@ class Normalizer:
         values that they can't use, the rules raise RecordRejectedError only. JSON that could reach
         Python's recursion limit is rejected before a rule sees it. Outside of the `try` blocks,
         nothing can raise: `to_recorded_at` and `parse_execution_id` return None for what isn't a
-        time or an id, and `safe_sample` only searches bytes. `test_core_laws` tries arbitrary bytes
-        and hostile values.
+        time or an id, and `sample_unless_secret` only searches bytes. `test_core_laws` tries
+        arbitrary bytes and hostile values.
         """
         try:
             check_record_size(record)
@@ -117,7 +117,9 @@ class Normalizer:
         for n, outcome in enumerate(outcomes):
             if isinstance(outcome, Rejected):
                 is_whole = record.cut is None
-                sample = safe_sample(record.value or b"", self._sanitizer) if is_whole else None
+                sample = (
+                    sample_unless_secret(record.value or b"", self._sanitizer) if is_whole else None
+                )
                 rejected = msgspec.structs.replace(outcome, sample=sample)
                 return (*outcomes[:n], rejected, *outcomes[n + 1 :])
         return outcomes

@@ -14,7 +14,7 @@ docs/spec/wire-shapes.md#w7."""
 _BINARY: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
-def safe_sample(value: bytes, sanitizer: Sanitizer) -> str | None:
+def sample_unless_secret(value: bytes, sanitizer: Sanitizer) -> str | None:
     """Return the first 2 kB as text, or None if they aren't text or may contain a secret.
 
     The whole value is searched for secrets, because its end can reveal that its beginning is one,

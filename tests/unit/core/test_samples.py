@@ -3,7 +3,7 @@
 import pytest
 
 from normalizer.core.decode.record_limits import MAX_VALUE_BYTES
-from normalizer.core.decode.rejected_sample import MAX_SAMPLE_BYTES, safe_sample
+from normalizer.core.decode.rejected_sample import MAX_SAMPLE_BYTES, sample_unless_secret
 from normalizer.core.normalize import Normalizer
 from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.envelope import Rejected
@@ -32,7 +32,7 @@ SANITIZER = Sanitizer(["iban"])
     ids=lambda value: str(value)[:24],
 )
 def test_a_sample_is_text_without_secrets(value: bytes, sample: str | None) -> None:
-    assert safe_sample(value, SANITIZER) == sample
+    assert sample_unless_secret(value, SANITIZER) == sample
 
 
 def test_only_the_first_rejection_of_a_record_has_a_sample() -> None:

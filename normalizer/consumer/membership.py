@@ -140,7 +140,7 @@ class GroupMembership:
         await self._kafka.close()
 
     def start_tasks(self, tasks: asyncio.TaskGroup) -> None:
-        """Start the tasks. They run until `stop` is called."""
+        """Start the tasks. They run until `stop_tasks` is called."""
         self._tasks = start_critical_tasks(
             tasks,
             self.stopping,
@@ -152,7 +152,7 @@ class GroupMembership:
             },
         )
 
-    def stop(self) -> None:
+    def stop_tasks(self) -> None:
         """End the tasks, and abort writes that wait for the end of an outage.
 
         A batch in flight may still finish. The tasks are cancelled rather than awaited, because
@@ -192,7 +192,7 @@ class GroupMembership:
         """
         return self._watchdog.suspend(worker)
 
-    def on_commit(self, batch: Batch, lost: Sequence[PositionError] = ()) -> None:
+    def on_batch_committed(self, batch: Batch, lost: Sequence[PositionError] = ()) -> None:
         """Note that the batch was committed, except for the parts whose errors are in `lost`."""
         errors = {KafkaPartition(error.topic, error.partition): error for error in lost}
         for part in batch.parts:

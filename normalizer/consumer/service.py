@@ -194,7 +194,7 @@ class Service:
         """
         if not self._stopping.is_set():
             _log.info("consumer.stopping", deadline_s=self._settings.stop_timeout_s)
-            self._membership.stop()
+            self._membership.stop_tasks()
 
     def count_partitions_by_state(self) -> dict[str, int]:
         """Return how many partitions this process has, by state."""
@@ -275,7 +275,7 @@ class Service:
 
     def _note_written(self, batch: Batch, lost: Sequence[PositionError] = ()) -> None:
         """Note that a batch, or a part set aside, is committed, without the parts in `lost`."""
-        self._membership.on_commit(batch, lost)
+        self._membership.on_batch_committed(batch, lost)
         self.observer.count_written(batch, lost)
 
     def _set_aside(self, part: PartitionBatch) -> bool:

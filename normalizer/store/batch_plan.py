@@ -131,7 +131,7 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
         return not may_have_other_writers and self.exclusions == exclusions
 
 
-class WriteProgress(msgspec.Struct, frozen=True, kw_only=True):
+class BatchWriteState(msgspec.Struct, frozen=True, kw_only=True):
     """What the earlier transactions of one batch have achieved.
 
     - `row_rejections` holds the events whose rows the database rejects.
@@ -162,7 +162,7 @@ class BatchPlanner:
         self,
         connection: asyncpg.Connection,
         batch: Batch,
-        progress: WriteProgress,
+        state: BatchWriteState,
         exclusions: EventExclusions,
         dedup_horizons: DedupHorizons,
     ) -> BatchPlan:
@@ -171,9 +171,7 @@ class BatchPlanner:
         They stay locked until the transaction ends. Raises FatalError for expired events, unless
         they're accepted.
         """
-        outcomes_by_kind = group_outcomes(
-            batch, progress.row_rejections, exclusions, dedup_horizons
-        )
+        outcomes_by_kind = group_outcomes(batch, state.row_rejections, exclusions, dedup_horizons)
         if outcomes_by_kind.expired and not self._accept_expired:
             raise FatalError(
                 f"{outcomes_by_kind.expired:,} of the next events can't be stored, because they "
@@ -189,9 +187,9 @@ class BatchPlanner:
             exclusions=exclusions,
             outcomes_by_kind=outcomes_by_kind,
             write_plan=write_plan,
-            merged=progress.merged,
+            merged=state.merged,
             merged_first=(
-                _updating_records(events, write_plan, progress.merged)
+                _updating_records(events, write_plan, state.merged)
                 if rows_are_shared and write_plan.inserts and write_plan.updates
                 else frozenset()
             ),

@@ -20,7 +20,7 @@ from normalizer.core.identity.coordinates import Coordinates
 from normalizer.envelope import Rejected
 from normalizer.errors import OtherGroupError, PositionError, StoreUnavailableError
 from normalizer.postgres.database import COMMAND_TIMEOUT_S
-from normalizer.store.batch_plan import BatchPlanner, WriteProgress
+from normalizer.store.batch_plan import BatchPlanner, BatchWriteState
 from normalizer.store.claim import Claim, PartitionOwner
 from normalizer.store.claim_checks import (
     NO_SHAPES_FINGERPRINT,
@@ -262,18 +262,18 @@ class Store:
         transaction that lost a race is repeated. After one with a rejected row, another one first
         finds all such rows, so that the next try puts them into quarantine.
         """
-        progress = WriteProgress()
+        state = BatchWriteState()
         failure: BaseException | None = None
         for _ in range(_MAX_ROUNDS):
             self.normalizing_gate.clear()
             try:
                 if isinstance(failure, RowRejectedError):
-                    progress = await self._find_rejected_rows(
-                        batch, progress, failure, projections=projections
+                    state = await self._find_rejected_rows(
+                        batch, state, failure, projections=projections
                     )
                 result = await self._session.run_in_transaction(
                     _set_projections(
-                        partial(self._transaction.write_batch, batch=batch, progress=progress),
+                        partial(self._transaction.write_batch, batch=batch, state=state),
                         projections=projections,
                     )
                 )
@@ -282,15 +282,15 @@ class Store:
                 # collection.
                 failure = error.with_traceback(None)
                 # The plan was made from rows that have changed since, or it has a rejected row.
-                progress = msgspec.structs.replace(progress, plan=None)
+                state = msgspec.structs.replace(state, plan=None)
             else:
                 match result:
                     case AlreadyCommitted():
                         return OutcomeTotals()
                     case CommittedBatch():
                         return self._report_commit(result)
-                    case WriteProgress():
-                        progress, failure = result, None
+                    case BatchWriteState():
+                        state, failure = result, None
         message = (
             f"database: a batch was not written in {_MAX_ROUNDS} rounds, because again and again a "
             "row was rejected, or another transaction changed the same rows first"
@@ -298,9 +298,9 @@ class Store:
         raise StoreUnavailableError(message) from failure
 
     async def _find_rejected_rows(
-        self, batch: Batch, progress: WriteProgress, failure: RowRejectedError, *, projections: bool
-    ) -> WriteProgress:
-        """Return the progress, and in it the events whose rows the database rejects.
+        self, batch: Batch, state: BatchWriteState, failure: RowRejectedError, *, projections: bool
+    ) -> BatchWriteState:
+        """Return the state, and in it the events whose rows the database rejects.
 
         They're found in a transaction that is always rolled back. Raises StoreUnavailableError if
         there are none.
@@ -310,7 +310,7 @@ class Store:
                 partial(
                     self._rejected_row_finder.find_rejected_events,
                     batch=batch,
-                    row_rejections=progress.row_rejections,
+                    row_rejections=state.row_rejections,
                 ),
                 projections=projections,
             ),
@@ -322,7 +322,7 @@ class Store:
                 "accepts each of its rows alone, so the batch is tried again",
                 sqlstate=failure.sqlstate,
             )
-        return msgspec.structs.replace(progress, row_rejections=progress.row_rejections | found)
+        return msgspec.structs.replace(state, row_rejections=state.row_rejections | found)
 
     def _report_commit(self, committed: CommittedBatch) -> OutcomeTotals:
         """Call `on_commit`, and return the batch's totals."""

@@ -41,7 +41,7 @@ import asyncpg
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
 from normalizer.core.identity.coordinates import DedupHorizons, is_below_horizon
 from normalizer.core.identity.stored_events import Placement
-from normalizer.store.batch_plan import BatchPlan, BatchPlanner, WriteProgress
+from normalizer.store.batch_plan import BatchPlan, BatchPlanner, BatchWriteState
 from normalizer.store.committed_batch import CommittedBatch
 from normalizer.store.event_exclusions import read_batch_id_and_exclusions
 from normalizer.store.event_rows import copy_rows, insert_merged_records, update_rows
@@ -71,14 +71,14 @@ class WriteTransaction:
         self._normalizing_gate = normalizing_gate
 
     async def write_batch(
-        self, connection: asyncpg.Connection, batch: Batch, progress: WriteProgress
-    ) -> CommittedBatch | WriteProgress | AlreadyCommitted:
+        self, connection: asyncpg.Connection, batch: Batch, state: BatchWriteState
+    ) -> CommittedBatch | BatchWriteState | AlreadyCommitted:
         """Write the batch, or only the updates that must be written before it.
 
-        `progress` is what earlier transactions of the same batch have achieved, for example a plan
+        `state` is what earlier transactions of the same batch have achieved, for example a plan
         that this one carries out.
 
-        Returns WriteProgress if only the updates were written, and the batch needs another
+        Returns BatchWriteState if only the updates were written, and the batch needs another
         transaction. Returns AlreadyCommitted if an earlier commit of this batch succeeded although
         its response was lost. Raises FencedError and PositionMovedError, RowRejectedError if COPY
         rejects a row, FatalError for expired events that the planner doesn't accept, and the errors
@@ -91,16 +91,16 @@ class WriteTransaction:
         # If this transaction only updates rows, the id stays unused, because rows keep the id of
         # the batch that inserted them.
         batch_id, exclusions = await read_batch_id_and_exclusions(connection, batch)
-        plan = progress.plan
+        plan = state.plan
         # The locks under which an earlier transaction made this plan are gone. The plan is safe all
         # the same if no other writer can have stored these records (see `is_still_valid`). If a
         # writer of other records has taken an id of the plan, COPY fails and rolls all of it back.
         if plan is None or not plan.is_still_valid(dedup_horizons, exclusions):
             plan = await self._planner.plan_batch(
-                connection, batch, progress, exclusions, dedup_horizons
+                connection, batch, state, exclusions, dedup_horizons
             )
         if plan.needs_two_transactions:
-            return await self._update_stored_rows(connection, plan, progress)
+            return await self._update_stored_rows(connection, plan, state)
         placements = await self._write_rows(connection, plan, batch_id)
         rejections = plan.outcomes_by_kind.rejections
         newly_quarantined = await self._quarantine(connection, rejections, batch_id, dedup_horizons)
@@ -119,22 +119,22 @@ class WriteTransaction:
             newly_quarantined=newly_quarantined,
             totals=sum(totals, OutcomeTotals()),
             expired_unread=plan.outcomes_by_kind.expired_unread,
-            ambiguous=plan.write_plan.ambiguous + progress.ambiguous,
+            ambiguous=plan.write_plan.ambiguous + state.ambiguous,
             batch_id=batch_id,
         )
 
     async def _update_stored_rows(
-        self, connection: asyncpg.Connection, plan: BatchPlan, progress: WriteProgress
-    ) -> WriteProgress:
+        self, connection: asyncpg.Connection, plan: BatchPlan, state: BatchWriteState
+    ) -> BatchWriteState:
         """Change the stored rows, and write nothing else of the batch. The positions stay too."""
         write_plan = plan.write_plan
         await update_rows(connection, write_plan.updates)
         await insert_merged_records(connection, plan.merges_of_first_transaction())
         remaining_plan = plan.plan_for_second_transaction()
-        return WriteProgress(
-            row_rejections=progress.row_rejections,
+        return BatchWriteState(
+            row_rejections=state.row_rejections,
             merged=remaining_plan.merged,
-            ambiguous=progress.ambiguous + write_plan.ambiguous,
+            ambiguous=state.ambiguous + write_plan.ambiguous,
             plan=remaining_plan,
         )
 

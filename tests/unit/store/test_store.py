@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from normalizer.errors import StoreUnavailableError
-from normalizer.store.batch_plan import WriteProgress
+from normalizer.store.batch_plan import BatchWriteState
 from normalizer.store.store import Store
 from tests.support.factories import envelope, make_batch
 
@@ -16,9 +16,9 @@ async def test_a_batch_whose_stored_rows_always_need_another_update_is_given_up(
     """The caller backs off then. Otherwise the store would run transactions without a pause."""
     store = Store("postgresql://nobody@localhost/none", owner="owner")
 
-    async def only_update(*_: object) -> WriteProgress:
+    async def only_update(*_: object) -> BatchWriteState:
         await asyncio.sleep(0)
-        return WriteProgress()
+        return BatchWriteState()
 
     monkeypatch.setattr(store._session, "run_in_transaction", only_update)
 

@@ -112,7 +112,9 @@ class TransactionalProducer:
                 )
         return found.get(self._partition)
 
-    async def commit(self, records: Sequence[OutputRecord], committed: CommittedOffset) -> None:
+    async def write_and_commit(
+        self, records: Sequence[OutputRecord], committed: CommittedOffset
+    ) -> None:
         """Write the records and commit the offset in one transaction.
 
         Raises FencedError if another producer was started for the partition in the meantime. After

@@ -146,7 +146,7 @@ class EventRelay:
             async with contextlib.aclosing(self._pages(position)) as pages:
                 async for page in pages:
                     records, outcomes = await self._make_records(page)
-                    await producer.commit(records, page.position.to_offset_and_metadata())
+                    await producer.write_and_commit(records, page.position.to_offset_and_metadata())
                     self._note_success()
                     self._committed_at_s = time.monotonic()
                     self.outcomes += outcomes
@@ -167,7 +167,7 @@ class EventRelay:
             # conclude that Kafka has lost the position.
             now = await self._reader.read_snapshot()
             position = first_events_table_position(secrets.token_hex(8), now, position)
-            await producer.commit((), position.to_offset_and_metadata())
+            await producer.write_and_commit((), position.to_offset_and_metadata())
             await self._reader.register_relay(RelayRegistration(position.registration, group_id))
             registered = await self._reader.read_registration()
         if registered is None or registered.group_id != group_id:

@@ -143,7 +143,7 @@ class KafkaStore:
                 shapes=shapes.fingerprint,
                 last_try=PreviousOwner(holder=self._holder, slice_records=slice_records),
             )
-            await producer.commit((), position.to_offset_and_metadata(claim.next_offset))
+            await producer.write_and_commit((), position.to_offset_and_metadata(claim.next_offset))
         except BaseException:
             await producer.stop()
             raise
@@ -281,7 +281,9 @@ class KafkaStore:
             raise _claimed_again(where)
         self._owned[where] = owned._replace(next_offset=None)
         try:
-            await owned.producer.commit(records, position.to_offset_and_metadata(next_offset))
+            await owned.producer.write_and_commit(
+                records, position.to_offset_and_metadata(next_offset)
+            )
         except BrokerUnavailableError as error:
             raise PositionMovedError(
                 f"{error}. It's unknown whether the commit succeeded, so the relay claims the "

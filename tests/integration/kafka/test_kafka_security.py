@@ -402,7 +402,7 @@ async def test_a_right_that_a_transaction_lacks_is_named_with_what_gives_it(
     await producer.start()
 
     with pytest.raises(FatalError) as raised:
-        await producer.commit(records, CommittedOffset(1))
+        await producer.write_and_commit(records, CommittedOffset(1))
     await producer.stop()
 
     assert f"--operation {operation} --topic {topic}" in str(raised.value)

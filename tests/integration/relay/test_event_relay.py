@@ -512,7 +512,7 @@ async def _set_position(settings: Settings, **fields: int) -> None:
     await producer.start()
     position = parse_events_table_position(await producer.committed_offset())
     assert position
-    await producer.commit((), replace(position, **fields).to_offset_and_metadata())
+    await producer.write_and_commit((), replace(position, **fields).to_offset_and_metadata())
     await producer.stop()
 
 

@@ -124,16 +124,16 @@ async def test_a_zombie_is_fenced_and_its_open_transaction_is_not_seen(
     )
     try:
         epoch = await idle.start()
-        await idle.commit(record(b"first"), CommittedOffset(1, "of the idle one"))
+        await idle.write_and_commit(record(b"first"), CommittedOffset(1, "of the idle one"))
         await busy.start()
         await busy._producer.begin_transaction()
         await busy._producer.send_and_wait(output, b"left open", key=b"7")
 
         assert await owner.start() > epoch
         assert await owner.committed_offset() == (1, "of the idle one")
-        await owner.commit(record(b"second"), CommittedOffset(2))
+        await owner.write_and_commit(record(b"second"), CommittedOffset(2))
         with pytest.raises(FencedError):
-            await idle.commit(record(b"third"), CommittedOffset(3))
+            await idle.write_and_commit(record(b"third"), CommittedOffset(3))
         with pytest.raises(ProducerFenced):
             await busy._producer.commit_transaction()
 
@@ -161,7 +161,7 @@ async def test_a_commit_that_hangs_ends_with_its_producer(topic: Topic, settings
 
     one._producer.client.send = be_silent
     record = OutputRecord(settings.kafka_canonical_topic, b"7", b"{}", [])
-    committing = asyncio.create_task(one.commit([record], CommittedOffset(1)))
+    committing = asyncio.create_task(one.write_and_commit([record], CommittedOffset(1)))
     await is_requested.wait()
 
     await one.stop()
@@ -184,12 +184,12 @@ async def test_a_producer_that_is_stopped_without_an_answer_leaves_no_connection
     await admin.close()
     one = TransactionalProducer(settings, settings.kafka_group_id, KafkaPartition("raw", 0))
     await one.start()
-    await one.commit([OutputRecord(output, b"7", b"{}", [])], CommittedOffset(1))
+    await one.write_and_commit([OutputRecord(output, b"7", b"{}", [])], CommittedOffset(1))
     client, sending = one._producer.client, one._producer._sender.sender_task
 
     os.kill(kafka_broker.pid, signal.SIGSTOP)
     try:
-        commit = one.commit([OutputRecord(output, b"7", b"{}", [])], CommittedOffset(2))
+        commit = one.write_and_commit([OutputRecord(output, b"7", b"{}", [])], CommittedOffset(2))
         committing = asyncio.create_task(commit)
         await until(lambda: bool(one._producer._message_accumulator._batches))
         await one.stop()

@@ -105,7 +105,7 @@ async def test_a_part_that_is_not_written_ends_its_own_claim_alone(
         await until(lambda: len(service.ownership.current_claims) == topic.partitions)
         claims = {**service.ownership.current_claims}
         store = cast("KafkaStore", service._stores.batches)
-        store._owned[KafkaPartition(topic.name, 0)].producer.commit = fail  # type: ignore[assignment, method-assign]
+        store._owned[KafkaPartition(topic.name, 0)].producer.write_and_commit = fail  # type: ignore[assignment, method-assign]
         service._filler.note_write_duration(60.0)  # so that the batch waits for all partitions
 
         await send(producer, topic, range(topic.partitions))
@@ -143,7 +143,7 @@ async def test_a_partition_whose_output_refuses_at_once_is_claimed_less_and_less
     producer: AIOKafkaProducer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    committed, refused_at_s = TransactionalProducer.commit, list[float]()
+    committed, refused_at_s = TransactionalProducer.write_and_commit, list[float]()
 
     async def refuse(self: TransactionalProducer, records: Any, *others: Any) -> None:
         if records and len(refused_at_s) < 6:
@@ -152,7 +152,7 @@ async def test_a_partition_whose_output_refuses_at_once_is_claimed_less_and_less
             raise BrokerUnavailableError(message)
         await committed(self, records, *others)
 
-    monkeypatch.setattr(TransactionalProducer, "commit", refuse)
+    monkeypatch.setattr(TransactionalProducer, "write_and_commit", refuse)
     async with running(settings, open_stores=relay_stores):
         await send(producer, topic, range(1))
         await until_relayed(settings, {0: 1})

@@ -177,7 +177,7 @@ def committed(monkeypatch: pytest.MonkeyPatch) -> list[CommittedOffset]:
         async def committed_offset(self) -> CommittedOffset | None:
             return committed[-1] if committed else None
 
-        async def commit(self, _: object, offset: CommittedOffset) -> None:
+        async def write_and_commit(self, _: object, offset: CommittedOffset) -> None:
             committed.append(offset)
 
         async def stop(self) -> None:
@@ -243,7 +243,7 @@ async def test_partition_whose_commit_failed_is_not_given_up(
     async with kafka_store.KafkaStore(Settings()) as store:
         claim = await store.claim_partition(TOPIC, 0, cluster_id="c", log_start=0)
         with monkeypatch.context() as patch:
-            patch.setattr(f"{kafka_store.__name__}.TransactionalProducer.commit", lost)
+            patch.setattr(f"{kafka_store.__name__}.TransactionalProducer.write_and_commit", lost)
             with pytest.raises(PartsNotWrittenError):
                 await store.write(make_batch(envelope(0), claim=claim))
         await store.mark_owner_idle()

@@ -29,7 +29,7 @@ from normalizer.cli.job_options import (
     OFFSET_TYPE,
     changes_option,
     defaults_option,
-    format_selection,
+    options_from_selection,
     parse_time_range,
     raise_if_range_is_empty,
     rate_and_dry_run_options,
@@ -147,7 +147,7 @@ def backfill_topic(
         from_ms=to_epoch_ms(first),
         to_ms=to_epoch_ms(after),
     )
-    spec = JobSpec(kind="backfill", source=f"topic {topic}", options=format_selection(wanted))
+    spec = JobSpec(kind="backfill", source=f"topic {topic}", options=options_from_selection(wanted))
     _run_backfill(
         settings,
         spec,

@@ -78,7 +78,7 @@ def changes_option(command: _Command) -> _Command:
     )(cast("_Command", checked))
 
 
-def format_selection(selection: msgspec.Struct) -> dict[str, str]:
+def options_from_selection(selection: msgspec.Struct) -> dict[str, str]:
     """Return the options of a selection, as text."""
     return {
         name: str(value)

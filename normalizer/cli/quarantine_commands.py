@@ -27,7 +27,7 @@ from normalizer.cli.job_options import (
     NON_NEGATIVE_INT32_TYPE,
     changes_option,
     defaults_option,
-    format_selection,
+    options_from_selection,
     parse_time_range,
     rate_and_dry_run_options,
 )
@@ -237,7 +237,7 @@ def redrive(
         )
     if selection.selects_all and not yes:
         _ask_for_all(run_or_exit(source.count_entries()))
-    job_options = {"rules": normalizer.version} | format_selection(selection)
+    job_options = {"rules": normalizer.version} | options_from_selection(selection)
     job_options |= {f"set {name}": value for name, value in given.items()}
     spec = JobSpec(kind="redrive", source="quarantine", options=job_options)
 

@@ -26,7 +26,7 @@ from normalizer.cli.job_execution import (
 from normalizer.cli.job_options import (
     LIMIT_TYPE,
     changes_option,
-    format_selection,
+    options_from_selection,
     parse_time_range,
     rate_and_dry_run_options,
 )
@@ -109,7 +109,7 @@ def renormalize(
             trial = RewriteDryRun(database_url, plan, diff)
             stopped = run_or_exit(run_dry_run(trial, screen))
         exit_with_dry_run_result(diff.format_lines(), partial=stopped)
-    options = {"rules": normalizer.version} | format_selection(selection)
+    options = {"rules": normalizer.version} | options_from_selection(selection)
     spec = JobSpec(kind="renormalize", source="events", options=options)
 
     def flow(runner: JobRunner) -> Coroutine[Any, Any, RunResult]:

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from normalizer.cli import main
-from normalizer.cli.job_options import format_selection, parse_time, to_epoch_ms
+from normalizer.cli.job_options import options_from_selection, parse_time, to_epoch_ms
 from normalizer.jobs.sources.topic_source import TopicRange
 from projector.cli import main as projector
 
@@ -84,8 +84,8 @@ def test_every_time_before_the_first_of_kafka_is_the_first(text: str) -> None:
 
 
 def test_an_option_of_nought_makes_another_job_and_an_absent_one_does_not() -> None:
-    assert format_selection(TopicRange(from_ms=0, to_offset=0)) == {
+    assert options_from_selection(TopicRange(from_ms=0, to_offset=0)) == {
         "from_ms": "0",
         "to_offset": "0",
     }
-    assert format_selection(TopicRange()) == {}
+    assert options_from_selection(TopicRange()) == {}

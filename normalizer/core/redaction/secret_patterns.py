@@ -22,7 +22,7 @@ from normalizer.core.redaction.secret_values import (
     may_be_secret,
     quoted_span_at,
     reads_as_word,
-    redact_value_at,
+    redact_value_at_offset,
 )
 
 _PEM: Final = re.compile(
@@ -145,7 +145,7 @@ def redact_sql_passwords(text: str) -> str:
     cuts = RedactedTextBuilder(text)
     for match in _QUOTED_NEXT.finditer(text):
         if not match["name"] or quoted_span_at(text, match.end()):
-            redact_value_at(cuts, match.end())
+            redact_value_at_offset(cuts, match.end())
     return cuts.text()
 
 

@@ -38,7 +38,7 @@ from normalizer.core.redaction.secret_values import (
     may_be_secret,
     quoted_span_at,
     reads_as_word,
-    redact_value_at,
+    redact_value_at_offset,
     unquoted_value_end,
 )
 
@@ -244,7 +244,7 @@ class TextRedactor:
         cuts = RedactedTextBuilder(text)
         for match in _OPTION.finditer(text):
             if self.secrecy(match["name"]) is not SecrecyLevel.NOTHING:
-                redact_value_at(cuts, match.end())
+                redact_value_at_offset(cuts, match.end())
         return cuts.text()
 
     def _cut_elements(self, text: str) -> str:
@@ -266,7 +266,7 @@ class TextRedactor:
             if secrecy is SecrecyLevel.NUMBERS_TOO or (
                 secrecy is SecrecyLevel.CONTENT and not match["type"]
             ):
-                redact_value_at(cuts, match.end())
+                redact_value_at_offset(cuts, match.end())
         return cuts.text()
 
     def _is_secret(self, name: str) -> bool:

@@ -73,7 +73,7 @@ class RedactedTextBuilder:
         return "".join((*self._kept, self.whole[self.end :])) if self._kept else self.whole
 
 
-def redact_value_at(cuts: RedactedTextBuilder, at: int) -> None:
+def redact_value_at_offset(cuts: RedactedTextBuilder, at: int) -> None:
     """Cut the value that begins at `at`, quoted or not."""
     start, end = quoted_span_at(cuts.whole, at) or (at, unquoted_value_end(cuts.whole, at))
     if may_be_secret(cuts.whole[start:end], loose=True):

@@ -666,6 +666,7 @@ create table normalizer.quarantine (
     quarantined_at     timestamptz not null default now(),
     redriven_at        timestamptz,
     execution_id       bigint,
+    execution_in_key   boolean     not null default false,
     constraint quarantine_pkey primary key (quarantine_id),
     constraint quarantine_by_source unique (
         source_topic, source_incarnation, source_partition, source_offset, source_index
@@ -718,6 +719,8 @@ comment on column normalizer.quarantine.redriven_at is
 comment on column normalizer.quarantine.execution_id is
     'Execution that the record names in its value, else in its key. Null if neither can be read, '
     'or after `normalizer forget` erased the execution.';
+comment on column normalizer.quarantine.execution_in_key is
+    'Whether execution_id was read from the key, because the value names none.';
 
 create index quarantine_by_execution on normalizer.quarantine (execution_id)
     where execution_id is not null;

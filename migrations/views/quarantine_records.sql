@@ -3,7 +3,12 @@ create or replace view projector.quarantine_records as
 select quarantine_id, projector.to_hour(quarantined_at) as hour, quarantined_at, reason, detail,
        sqlstate, shape, normalizer_version, source_topic as topic,
        source_incarnation as incarnation, source_partition as partition, source_offset,
-       source_index, recorded_at, value_bytes, redriven_at, sample, execution_id
+       source_index, recorded_at, value_bytes, redriven_at, sample, execution_id,
+       case
+           when execution_id is null then null
+           when execution_in_key then 'key'
+           else 'value'
+       end as execution_id_source
 from   normalizer.quarantine;
 
 comment on view projector.quarantine_records is
@@ -38,5 +43,7 @@ comment on column projector.quarantine_records.sample is
     'in the record may be a secret, if it is larger than 8 MiB, or after the bytes were deleted';
 comment on column projector.quarantine_records.execution_id is
     'execution that the record names in its value, else in its key, or null if neither can be read';
+comment on column projector.quarantine_records.execution_id_source is
+    'where execution_id was read: value or key, or null without one';
 
 grant select on projector.quarantine_records to normalizer_writer, projector_reader;

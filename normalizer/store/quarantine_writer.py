@@ -46,18 +46,23 @@ class RejectedRecord(NamedTuple):
             named = int(self.record.key or b"")
         return named if named is not None and -(1 << 63) <= named < 1 << 63 else None
 
+    @property
+    def is_execution_in_key(self) -> bool:
+        """Return whether execution_id is the one in the record's key."""
+        return self.execution_id is not None and self.rejected.execution_id is None
+
 
 _ADD_QUARANTINE: Final = """
     insert into normalizer.quarantine (
         reason, detail, sqlstate, shape, normalizer_version, source_topic, source_incarnation,
         source_partition, source_offset, source_index, value_bytes, recorded_at, sample,
-        execution_id, batch_id
+        execution_id, execution_in_key, batch_id
     )
-    select rejected.*, $15::bigint
+    select rejected.*, $16::bigint
     from   unnest(
                $1::text[], $2::text[], $3::text[], $4::text[], $5::integer[], $6::text[],
                $7::integer[], $8::integer[], $9::bigint[], $10::integer[], $11::bigint[],
-               $12::timestamptz[], $13::text[], $14::bigint[]
+               $12::timestamptz[], $13::text[], $14::bigint[], $15::boolean[]
            ) as rejected
     on conflict on constraint quarantine_by_source do nothing
     returning source_topic, source_incarnation, source_partition, source_offset, source_index
@@ -138,6 +143,7 @@ def _row(rejected_record: RejectedRecord) -> tuple[object, ...]:
         to_recorded_at(record.recorded_ms),
         rejected.sample,
         rejected_record.execution_id,
+        rejected_record.is_execution_in_key,
     )
 
 

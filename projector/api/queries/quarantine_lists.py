@@ -84,7 +84,8 @@ class QuarantinedRecord(ApiRow, frozen=True, kw_only=True):
 
     `sample` is the beginning of the record's bytes as text. It's null if the bytes aren't text, or
     if anything in the whole record could be a secret. `execution_id` is read from the record's
-    value, or else from its key, and is null if neither can be read.
+    value, or else from its key, and `execution_id_source` says from which. Both are null if neither
+    can be read.
     """
 
     quarantine_id: str
@@ -104,12 +105,13 @@ class QuarantinedRecord(ApiRow, frozen=True, kw_only=True):
     redriven_at: Timestamp | None
     sample: str | None
     execution_id: str | None
+    execution_id_source: Literal["value", "key"] | None
 
 
 QUARANTINED_RECORD_COLUMNS = """
     quarantine_id::text, quarantined_at, reason, detail, sqlstate, shape, normalizer_version, topic,
     incarnation, partition, source_offset::text, source_index, recorded_at, value_bytes,
-    redriven_at, sample, execution_id::text
+    redriven_at, sample, execution_id::text, execution_id_source
 """
 _REFUSED = Statement(f"""
     select   {QUARANTINED_RECORD_COLUMNS}, quarantined_at as after_at, quarantine_id as after_id

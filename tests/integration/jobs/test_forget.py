@@ -164,11 +164,19 @@ async def executions_of_entries(connection: asyncpg.Connection) -> list[int | No
     return [row["execution_id"] for row in rows]
 
 
+async def sources_of_executions(connection: asyncpg.Connection) -> list[str | None]:
+    rows = await connection.fetch(
+        "select execution_id_source from projector.quarantine_records order by source_offset"
+    )
+    return [row["execution_id_source"] for row in rows]
+
+
 async def test_forget_erases_the_execution_of_entries_without_bytes(
     database: Database, connection: asyncpg.Connection
 ) -> None:
     """An entry has its execution from the value, else from the key."""
     assert await executions_of_entries(connection) == [GONE, KEPT, None, GONE, None]
+    assert await sources_of_executions(connection) == ["value", "value", None, "key", None]
     # As retention leaves them: the entry without its bytes.
     await connection.execute("delete from normalizer.quarantine_raw")
 
@@ -177,6 +185,7 @@ async def test_forget_erases_the_execution_of_entries_without_bytes(
 
     assert counted.rejected == erased.rejected == 2
     assert await executions_of_entries(connection) == [None, KEPT, None, None, None]
+    assert await sources_of_executions(connection) == [None, "value", None, None, None]
     details = await connection.fetch(
         "select detail from normalizer.quarantine where execution_id is null order by source_offset"
     )

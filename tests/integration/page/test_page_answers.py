@@ -506,6 +506,24 @@ async def test_stuck_executions_say_how_long_and_the_longest_is_first(
         assert await page.locator("#executions tbody tr").count() == 12
 
 
+@pytest.mark.parametrize(
+    ("in_key", "source"), [(True, "from the record's key"), (False, "from its value")]
+)
+async def test_rejected_record_says_where_its_execution_was_read(
+    browser: Browser, database: Database, *, in_key: bool, source: str
+) -> None:
+    async with connected(database) as connection:
+        await connection.execute(HISTORY)
+        (entry,) = await connection.fetchrow(
+            "update normalizer.quarantine set execution_in_key = $1 returning quarantine_id", in_key
+        )
+    address = f"/?show=record&record={entry}"
+    async with serving(database.url) as url, looking(browser, f"{url}{address}") as page:
+        said = await page.inner_text("#reason [data-key=fact-Execution]")
+
+    assert " ".join(said.split()) == f"Execution {STUCK} {source}"
+
+
 async def test_record_that_lacks_its_execution_is_redriven_with_one(
     browser: Browser, database: Database
 ) -> None:

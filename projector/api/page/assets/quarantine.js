@@ -120,7 +120,7 @@ function drawReason(row, address) {
     row.rule ? h("p", {}, `Rejected because ${row.rule}.`) : null,
     facts({
       Record: h("span", { class: "id" }, row.coordinates),
-      Execution: row.execution_id ? execution(address, row.execution_id) : null,
+      Execution: row.execution_id ? [execution(address, row.execution_id), row.execution_id_source === "key" ? " from the record's key" : " from its value"] : null,
       "Item of the batch": row.source_index > 0 ? row.source_index : null,
       Reason: h("a", { href: link(address, { show: "quarantine", reason: row.reason }) }, row.reason),
       SQLSTATE: row.sqlstate,

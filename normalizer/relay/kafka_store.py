@@ -38,7 +38,7 @@ from normalizer.kafka import (
     OutputRecord,
     TransactionalProducer,
 )
-from normalizer.relay.output_records import PartOutput, read_topic_size_limits
+from normalizer.relay.output_records import PartitionOutput, read_topic_size_limits
 from normalizer.relay.relay_positions import (
     UNKNOWN_POSITION,
     RelayPosition,
@@ -228,7 +228,7 @@ class KafkaStore:
 
         It returns an error, because raising it would cancel the other parts' tasks.
         """
-        output = PartOutput(self._settings, self._limits, part)
+        output = PartitionOutput(self._settings, self._limits, part)
         records = await output.make_records()
         where = KafkaPartition(part.topic, part.partition)
         begun_s = time.monotonic()

@@ -131,7 +131,7 @@ def rejection_record(source: RawRecord, rejected: Rejected, topic: str) -> Outpu
     return OutputRecord(topic, key.encode(), msgspec.json.encode({"quarantine": rejection}), [])
 
 
-class PartOutput:
+class PartitionOutput:
     """The output for one part of a batch, and the outcomes of its events."""
 
     def __init__(self, settings: Settings, limits: Mapping[str, int], part: PartitionBatch) -> None:

@@ -26,7 +26,7 @@ from projector.api.answers import ApiAnswer
 from projector.api.api_errors import ApiError, InternalError, MethodNotAllowedError, NotFoundError
 from projector.api.api_metrics import ApiMetrics
 from projector.api.endpoints import API_PATH, ENDPOINTS, Endpoint
-from projector.api.execution_waiter import ExecutionWaiter
+from projector.api.execution_waiter import ExecutionEndWaiter
 from projector.api.formats import MEDIA_TYPES, answer_as_csv, answer_row_type, preferred_format
 from projector.api.middleware import SecurityMiddleware, with_cors
 from projector.api.openapi import build_document
@@ -55,7 +55,7 @@ def build_app(
     reader: ReaderPool,
     probe_reader: ReaderPool,
     *,
-    waiter: ExecutionWaiter,
+    waiter: ExecutionEndWaiter,
     token: str | None = None,
     host: str = "127.0.0.1",
     origins: Sequence[str] = (),
@@ -112,7 +112,7 @@ def _endpoint(
     endpoint: Endpoint,
     reader: ReaderPool,
     answers: ResponseCache,
-    waiter: ExecutionWaiter,
+    waiter: ExecutionEndWaiter,
     metrics: ApiMetrics,
     thresholds: Thresholds,
 ) -> _Endpoint:

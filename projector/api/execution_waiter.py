@@ -17,7 +17,7 @@ _ENDED: Final = Statement("""
 """)
 
 
-class ExecutionWaiter:
+class ExecutionEndWaiter:
     """The executions that requests with `?wait=` are waiting for.
 
     One task, `run`, asks the database every `pause_s` which of these executions have ended, and at

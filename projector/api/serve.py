@@ -24,7 +24,7 @@ from normalizer.errors import ConfigurationError
 from projector.api.api_errors import ApiError
 from projector.api.app import build_app
 from projector.api.connection_limits import LimitedConnection
-from projector.api.execution_waiter import ExecutionWaiter
+from projector.api.execution_waiter import ExecutionEndWaiter
 from projector.api.snapshots import ReaderPool
 from projector.api.visible_settings import VisibleSettings
 
@@ -63,7 +63,7 @@ async def serve(settings: ApiSettings, print_line: Callable[[str], None]) -> Non
         ReaderPool(settings.database_url, connections=connections, timeout_s=settings.timeout_s)
         for connections in (settings.connections, 1)
     )
-    waiter = ExecutionWaiter(reader)
+    waiter = ExecutionEndWaiter(reader)
     app = build_app(
         reader,
         probe_reader,
@@ -86,7 +86,7 @@ async def serve(settings: ApiSettings, print_line: Callable[[str], None]) -> Non
 class Server(uvicorn.Server):
     """uvicorn with our limits. SIGTERM and SIGINT end it with exit code 0."""
 
-    def __init__(self, app: ASGIApp, waiter: ExecutionWaiter | None = None) -> None:
+    def __init__(self, app: ASGIApp, waiter: ExecutionEndWaiter | None = None) -> None:
         self._waiter = waiter
         super().__init__(
             uvicorn.Config(

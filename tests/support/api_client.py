@@ -14,7 +14,7 @@ import msgspec
 from bench.history import make_history
 from projector.api.app import build_app
 from projector.api.endpoints import Endpoint
-from projector.api.execution_waiter import ExecutionWaiter
+from projector.api.execution_waiter import ExecutionEndWaiter
 from projector.api.parameters import Parameters
 from projector.api.query_strings import parse_query_string
 from projector.api.snapshots import ReaderPool
@@ -100,7 +100,7 @@ async def api_client(
         ReaderPool(url, connections=connections, timeout_s=timeout_s) as reader,
         ReaderPool(url, connections=1, timeout_s=timeout_s) as own,
     ):
-        waiter = ExecutionWaiter(reader)
+        waiter = ExecutionEndWaiter(reader)
         app = build_app(reader, own, waiter=waiter, **options)
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=True)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:

@@ -15,7 +15,7 @@ from projector.api import event_download, response_cache, snapshots as api_datab
 from projector.api.api_errors import DatabaseUnavailableError
 from projector.api.app import build_app
 from projector.api.endpoints import API_PATH, ENDPOINTS
-from projector.api.execution_waiter import ExecutionWaiter
+from projector.api.execution_waiter import ExecutionEndWaiter
 from projector.api.middleware import SECURITY_HEADERS
 from projector.api.snapshots import ReaderPool
 from tests.support.api_client import api_client, get_rows, insert_events
@@ -140,7 +140,7 @@ async def test_a_bug_is_a_problem_on_every_path_and_its_message_is_not_sent(
     monkeypatch.setattr(ReaderPool, "snapshot", broken)
     reader = ReaderPool("postgresql://127.0.0.1:1/none", connections=1, timeout_s=1.0)
     transport = httpx.ASGITransport(
-        app=build_app(reader, reader, waiter=ExecutionWaiter(reader)), raise_app_exceptions=False
+        app=build_app(reader, reader, waiter=ExecutionEndWaiter(reader)), raise_app_exceptions=False
     )
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         lines = "/api/v1/executions/1/events.ndjson"
@@ -324,7 +324,7 @@ async def test_requests_that_hold_every_connection_make_no_server_unready(
         reader.snapshot(),
         httpx.AsyncClient(
             transport=httpx.ASGITransport(
-                app=build_app(reader, own, waiter=ExecutionWaiter(reader))
+                app=build_app(reader, own, waiter=ExecutionEndWaiter(reader))
             ),
             base_url="http://127.0.0.1",
         ) as client,

@@ -10,7 +10,7 @@ import pytest
 
 from projector.api.app import build_app
 from projector.api.endpoints import API_PATH
-from projector.api.execution_waiter import ExecutionWaiter
+from projector.api.execution_waiter import ExecutionEndWaiter
 from projector.api.snapshots import ReaderPool
 from tests.integration.api.test_api_habits import END
 from tests.support.stack import Database
@@ -20,7 +20,7 @@ _SOON_S: Final = 20.0
 
 
 @contextlib.asynccontextmanager
-async def running(waiter: ExecutionWaiter) -> AsyncIterator[ExecutionWaiter]:
+async def running(waiter: ExecutionEndWaiter) -> AsyncIterator[ExecutionEndWaiter]:
     async with asyncio.TaskGroup() as tasks:
         querying = tasks.create_task(waiter.run())
         yield waiter
@@ -45,7 +45,7 @@ async def end(connection: asyncpg.Connection) -> None:
 async def test_query_outlives_the_requests_that_it_began_for(
     database: Database, reader: ReaderPool
 ) -> None:
-    async with connected(database) as connection, running(ExecutionWaiter(reader)) as waiter:
+    async with connected(database) as connection, running(ExecutionEndWaiter(reader)) as waiter:
         async with connection.transaction():
             await connection.execute(
                 "lock table projector.execution_facts in access exclusive mode"
@@ -62,7 +62,7 @@ async def test_new_request_gets_a_look_at_once(database: Database, reader: Reade
     async with (
         connected(database) as connection,
         asyncio.timeout(_SOON_S),
-        running(ExecutionWaiter(reader, pause_s=3_600.0)) as waiter,
+        running(ExecutionEndWaiter(reader, pause_s=3_600.0)) as waiter,
     ):
         while not await waiter.wait(1, 0.1, never()):
             pass
@@ -77,7 +77,7 @@ async def test_new_request_gets_a_look_at_once(database: Database, reader: Reade
 
 
 async def test_more_requests_than_may_wait_are_answered_at_once(reader: ReaderPool) -> None:
-    waiter = ExecutionWaiter(reader, most=2)
+    waiter = ExecutionEndWaiter(reader, most=2)
     waiting = [asyncio.create_task(waiter.wait(one, 60.0, never())) for one in (1, 1)]
     await asyncio.sleep(0)
 
@@ -111,6 +111,6 @@ async def test_wait_ends_when_the_client_disconnects(
     }
 
     async with asyncio.timeout(_SOON_S):
-        await build_app(reader, reader, waiter=ExecutionWaiter(reader))(scope, receive, send)
+        await build_app(reader, reader, waiter=ExecutionEndWaiter(reader))(scope, receive, send)
 
     assert "http.response.start" in sent

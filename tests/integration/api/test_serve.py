@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from projector.api import connection_limits
 from projector.api.app import build_app
 from projector.api.connection_limits import MAX_CLIENT_CONNECTIONS
-from projector.api.execution_waiter import ExecutionWaiter
+from projector.api.execution_waiter import ExecutionEndWaiter
 from projector.api.serve import Server
 from projector.api.snapshots import ReaderPool
 from tests.integration.page import browsing
@@ -142,7 +142,7 @@ async def test_a_request_with_two_lengths_is_rejected_and_its_connection_ends(
     """A proxy that believes the other length reads another request, or none, from the rest."""
     async with ReaderPool(database.url, connections=1, timeout_s=5) as reader:
         app = build_app(
-            reader, reader, waiter=ExecutionWaiter(reader), token=None, host="127.0.0.1"
+            reader, reader, waiter=ExecutionEndWaiter(reader), token=None, host="127.0.0.1"
         )
         async with serving(app) as (_, address):
             answers, writer = await asyncio.open_connection(*address)

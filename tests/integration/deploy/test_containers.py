@@ -18,7 +18,7 @@ from normalizer.embedded import PostgresServer
 from normalizer.store.migrate import MigrationFailedError, migrate
 from normalizer.store.store import Store
 from projector.api.app import build_app
-from projector.api.execution_waiter import ExecutionWaiter
+from projector.api.execution_waiter import ExecutionEndWaiter
 from projector.api.snapshots import ReaderPool
 from tests.support.factories import envelope, make_batch
 from tests.support.job_runs import (
@@ -77,7 +77,7 @@ async def test_the_roles_may_do_what_they_are_for_and_nothing_else(
         httpx.AsyncClient(
             # As projector serves it.
             transport=httpx.ASGITransport(
-                build_app(views, views, waiter=ExecutionWaiter(views), token="t" * 16)
+                build_app(views, views, waiter=ExecutionEndWaiter(views), token="t" * 16)
             ),
             base_url="http://projector",
             headers={"Authorization": f"Bearer {'t' * 16}"},

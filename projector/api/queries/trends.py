@@ -14,7 +14,7 @@ from projector.api.parameters import SECONDS_BY_GRAIN, CountsParams, Grain
 from projector.api.queries.grouping import key_column, where_conditions
 from projector.api.snapshots import Statement
 
-MOST_TREND_INTERVALS: Final = 31
+MAX_TREND_INTERVALS: Final = 31
 _WIDTHS_S: Final = (60, 300, 900, 3_600, 21_600, 86_400, 604_800, 31 * 86_400, 366 * 86_400)
 
 _R = TypeVar("_R", bound=ApiRow)
@@ -90,7 +90,7 @@ def trend_window(params: CountsParams, now: datetime) -> TrendWindow:
     length_s = max(int((until - since).total_seconds()), 0)
     widths = (width for width in _WIDTHS_S if width >= SECONDS_BY_GRAIN[every])
     interval_s = next(
-        (width for width in widths if length_s <= width * MOST_TREND_INTERVALS), _WIDTHS_S[-1]
+        (width for width in widths if length_s <= width * MAX_TREND_INTERVALS), _WIDTHS_S[-1]
     )
     return TrendWindow(
         every=every,

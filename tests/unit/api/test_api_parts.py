@@ -28,7 +28,7 @@ from projector.api.formats import answer_as_csv, preferred_format
 from projector.api.openapi import build_document
 from projector.api.parameters import GroupedParams, Shapes
 from projector.api.queries.quarantine_lists import EXPLANATIONS_BY_REASON
-from projector.api.queries.trends import MOST_TREND_INTERVALS, trend_window
+from projector.api.queries.trends import MAX_TREND_INTERVALS, trend_window
 from projector.api.response_cache import ResponseCache
 from projector.api.responses import problem_response
 from projector.api.serve import ApiSettings
@@ -75,7 +75,7 @@ def test_a_trend_has_few_intervals_that_cover_the_window(
     window = trend_window(GroupedParams(last=last), NOW)
 
     assert (window.interval_s, window.intervals) == (width_s, intervals)
-    assert window.intervals <= MOST_TREND_INTERVALS
+    assert window.intervals <= MAX_TREND_INTERVALS
     assert window.unfinished
     assert window.since - window.previous_start == window.until - window.since
 

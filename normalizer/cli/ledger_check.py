@@ -254,7 +254,7 @@ async def _why_unreadable(
         return None
     at = KafkaPartition(position.topic, position.partition)
     try:
-        await log.chunk_at(at, position.next_offset, most_bytes=ONE_BATCH_FETCH_BYTES)
+        await log.fetch_chunk(at, position.next_offset, most_bytes=ONE_BATCH_FETCH_BYTES)
     except UnreadableBatchError as error:
         return error
     return None

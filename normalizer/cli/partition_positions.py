@@ -250,7 +250,7 @@ async def _read(
     first, last, empty_answers = offset, to or min(end, offset + _MOST_OFFSETS), 0
     while offset < last and empty_answers < _EMPTY_ANSWERS:
         try:
-            chunk = await log.chunk_at(at, offset, incarnation=position.incarnation)
+            chunk = await log.fetch_chunk(at, offset, incarnation=position.incarnation)
         except UnreadableBatchError as error:
             offset = error.next_offset or offset + 1
             continue

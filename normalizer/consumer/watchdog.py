@@ -126,7 +126,7 @@ class ProgressWatchdog:
         if (offset := self._reader.next_offset(partition)) < 0:
             return False
         try:
-            chunk = await self._kafka.chunk_at(partition, offset)
+            chunk = await self._kafka.fetch_chunk(partition, offset)
             if chunk is None or chunk.next_offset > offset:
                 return False
             if (await self._kafka.offset_bounds([partition]))[partition].end <= offset:

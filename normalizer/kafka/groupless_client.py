@@ -198,7 +198,7 @@ class GrouplessClient(LazyKafkaClients):
         most_bytes = ONE_BATCH_FETCH_BYTES
         while offset < next_offset:
             try:
-                chunk = await self.chunk_at(partition, offset, most_bytes=most_bytes)
+                chunk = await self.fetch_chunk(partition, offset, most_bytes=most_bytes)
             except UnreadableBatchError:
                 return None
             if chunk is None or chunk.next_offset == offset:
@@ -209,7 +209,7 @@ class GrouplessClient(LazyKafkaClients):
             offset, most_bytes = chunk.next_offset, MAX_RESPONSE_BYTES
         return None
 
-    async def chunk_at(
+    async def fetch_chunk(
         self,
         partition: KafkaPartition,
         offset: int,
@@ -253,7 +253,7 @@ class GrouplessClient(LazyKafkaClients):
         ]
         found: list[int] = []
         while left:
-            chunk = await self.chunk_at(where, left[0][0])
+            chunk = await self.fetch_chunk(where, left[0][0])
             if chunk is None or chunk.next_offset == left[0][0]:
                 # Kafka's retention has deleted the beginning of this range after the bounds were
                 # read. Skip the range, because its records can't be checked any more.

@@ -515,7 +515,7 @@ async def test_a_batch_of_which_the_broker_itself_says_that_it_is_broken_is_name
 
         monkeypatch.setattr(log._consumer._client, "send", answer_corrupt)
         with pytest.raises(UnreadableBatchError, match=r"@0: .*the broker itself says so"):
-            await log.chunk_at(partition, 0)
+            await log.fetch_chunk(partition, 0)
 
 
 @ONE_PARTITION
@@ -534,9 +534,9 @@ async def test_records_before_a_damaged_batch_are_read_and_its_offset_is_named(
     monkeypatch.setattr(lenient_reader, "_fetch", damaged)
 
     async with GrouplessClient(settings) as log:
-        chunk = await log.chunk_at(partition, 0)
+        chunk = await log.fetch_chunk(partition, 0)
         with pytest.raises(UnreadableBatchError, match="@2: the batch there cannot be read"):
-            await log.chunk_at(partition, 2)
+            await log.fetch_chunk(partition, 2)
 
     assert chunk
     assert [record.value for record in chunk.records] == [b"0", b"1"]

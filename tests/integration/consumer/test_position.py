@@ -338,7 +338,7 @@ class SilentLog:
     def __init__(self) -> None:
         self.requests = 0
 
-    async def chunk_at(
+    async def fetch_chunk(
         self, partition: KafkaPartition, offset: int, *, incarnation: int
     ) -> FetchedChunk:
         assert incarnation == 0

@@ -46,7 +46,7 @@ CONNECTION_ERRORS: Final = (asyncpg.InterfaceError, asyncpg.InternalClientError,
 it was ending."""
 
 
-def database_url() -> str:
+def database_url_from_env() -> str:
     """Return the variable DATABASE_URL.
 
     Raises ConfigurationError if it isn't set or isn't an address.

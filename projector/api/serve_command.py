@@ -11,7 +11,7 @@ import click
 from normalizer.errors import ConfigurationError
 from projector.api.thresholds import DEFAULT_THRESHOLDS, parse_thresholds
 from projector.api.visible_settings import VisibleSettings
-from projector.database_session import database_url
+from projector.database_session import database_url_from_env
 
 _DEFAULTS: Final = ", ".join(
     f"{name}={limits.warn:g},{limits.critical:g}" for name, limits in DEFAULT_THRESHOLDS.items()
@@ -156,7 +156,7 @@ def serve(
         asyncio.run(
             server.serve(
                 server.ApiSettings(
-                    database_url=database_url(),
+                    database_url=database_url_from_env(),
                     host=host,
                     port=port,
                     token=os.environ.get("PROJECTOR_TOKEN") or None,

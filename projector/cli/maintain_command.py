@@ -15,7 +15,7 @@ from normalizer.runtime.command_line import NonEmptyPath
 from normalizer.runtime.exit_codes import PROBLEM_FOUND
 from projector.cli.command_runner import print_result, run_command
 from projector.cli.scope_options import parse_duration, parse_scope
-from projector.database_session import database_url, open_connection
+from projector.database_session import database_url_from_env, open_connection
 from projector.maintenance.archive import ArchiveFolder
 from projector.maintenance.maintain import (
     ClocksDifferError,
@@ -162,7 +162,7 @@ def maintain(
     async def once() -> bool:
         agrees = True
         scope = parse_scope(None, None, None, sample, None) if sample else None
-        url = database_url()
+        url = database_url_from_env()
         async with maintenance_lock(url), open_connection(url) as connection:
             async for done in run_maintain(
                 connection, keep, dry_run=dry_run, sample=scope, folder=folder

@@ -13,7 +13,7 @@ from normalizer.errors import StoreUnavailableError
 from normalizer.runtime.exit_codes import PROBLEM_FOUND
 from projector.cli.command_runner import print_result, run_command
 from projector.cli.scope_options import parse_scope
-from projector.database_session import database_url, open_connection
+from projector.database_session import database_url_from_env, open_connection
 from projector.maintenance.maintain import maintenance_lock
 from projector.repair.repair import RepairRequest, preview_repair, repair as run_repair
 from projector.verify.ranges import VerifyScope
@@ -83,7 +83,7 @@ def repair(
 
     async def run() -> bool:
         agrees, has_verdict = True, False
-        url = database_url()
+        url = database_url_from_env()
         with progress.reporting():
             async with (
                 contextlib.nullcontext() if dry_run else maintenance_lock(url),

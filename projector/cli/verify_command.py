@@ -7,7 +7,7 @@ import click
 from normalizer.runtime.exit_codes import PROBLEM_FOUND
 from projector.cli.command_runner import print_result, run_command
 from projector.cli.scope_options import parse_scope
-from projector.database_session import database_url, open_connection
+from projector.database_session import database_url_from_env, open_connection
 from projector.verify.divergences import store_verdict
 from projector.verify.queries import COMPARISONS
 from projector.verify.verify import verify as compare
@@ -92,7 +92,7 @@ def verify(
 
     async def run() -> bool:
         agrees = is_stored = True
-        async with open_connection(database_url()) as connection:
+        async with open_connection(database_url_from_env()) as connection:
             async for verdict in compare(connection, scope, comparisons=chosen):
                 print_result(str(verdict))
                 is_stored = await store_verdict(connection, verdict) and is_stored

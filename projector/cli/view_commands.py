@@ -7,7 +7,7 @@ import click
 from normalizer.core.record_address import RECORD_ADDRESS_SYNTAX, parse_record_address
 from normalizer.runtime.command_line import FiniteRange
 from projector.cli.command_runner import print_result, run_command
-from projector.database_session import database_url, open_connection
+from projector.database_session import database_url_from_env, open_connection
 from projector.views.description import describe_views, views_as_json, views_as_text
 from projector.views.wait import InQuarantineError, NotVisibleYetError, wait_until_visible
 
@@ -29,7 +29,7 @@ def views(*, in_json: bool) -> None:
     """
 
     async def read() -> str:
-        async with open_connection(database_url()) as connection:
+        async with open_connection(database_url_from_env()) as connection:
             described = await describe_views(connection)
             return views_as_json(described) if in_json else views_as_text(described)
 
@@ -64,7 +64,7 @@ def wait(*, coordinates: str, timeout: float) -> None:
     topic, partition, offset = place
 
     async def run() -> int:
-        async with open_connection(database_url()) as connection:
+        async with open_connection(database_url_from_env()) as connection:
             try:
                 return await wait_until_visible(
                     connection, topic, partition, offset, timeout_s=timeout

@@ -75,7 +75,7 @@ def _names_a_step(value: object) -> bool:
 
 
 Id = Annotated[str, BeforeValidator(_id_text)]
-Sent: Final = WrapValidator(_or_as_sent)
+KeepIfInvalid: Final = WrapValidator(_or_as_sent)
 """Keeps a value of another type as it was sent."""
 
 
@@ -144,15 +144,15 @@ class EventRequest(ProducerModel):
     """A request to the Python server's `/api/events`."""
 
     execution_id: Id
-    step: Annotated[str, Sent] = ""
+    step: Annotated[str, KeepIfInvalid] = ""
     name: str
     payload: Any = None
-    meta: Annotated[dict[str, Any] | None, Sent] = None
-    worker_id: Annotated[str | None, Sent] = None
-    actionable: Annotated[bool, Sent] = True
-    informative: Annotated[bool, Sent] = True
-    event_id: Annotated[Id | None, Sent] = None
-    status: Annotated[str | None, Sent] = None
+    meta: Annotated[dict[str, Any] | None, KeepIfInvalid] = None
+    worker_id: Annotated[str | None, KeepIfInvalid] = None
+    actionable: Annotated[bool, KeepIfInvalid] = True
+    informative: Annotated[bool, KeepIfInvalid] = True
+    event_id: Annotated[Id | None, KeepIfInvalid] = None
+    status: Annotated[str | None, KeepIfInvalid] = None
     created_at: SkipValidation[datetime | float | str | None] = None
 
 
@@ -161,21 +161,21 @@ class EventEmitRequest(ProducerModel):
 
     execution_id: Id
     event_type: str
-    event_id: Annotated[Id | None, Sent] = None
-    catalog_id: Annotated[Id | None, Sent] = None
-    parent_event_id: Annotated[Id | None, Sent] = None
-    parent_execution_id: Annotated[Id | None, Sent] = None
+    event_id: Annotated[Id | None, KeepIfInvalid] = None
+    catalog_id: Annotated[Id | None, KeepIfInvalid] = None
+    parent_event_id: Annotated[Id | None, KeepIfInvalid] = None
+    parent_execution_id: Annotated[Id | None, KeepIfInvalid] = None
     node_id: Any = None
-    node_name: Annotated[str | None, Sent] = None
-    node_type: Annotated[str | None, Sent] = None
-    status: Annotated[str | None, Sent] = None
+    node_name: Annotated[str | None, KeepIfInvalid] = None
+    node_type: Annotated[str | None, KeepIfInvalid] = None
+    status: Annotated[str | None, KeepIfInvalid] = None
     duration: SkipValidation[float | None] = None
     context: Any = None
     result: Any = None
     error: Any = None
-    stack_trace: Annotated[str | None, Sent] = None
-    meta: Annotated[dict[str, Any] | None, Sent] = None
-    worker_id: Annotated[str | None, Sent] = None
+    stack_trace: Annotated[str | None, KeepIfInvalid] = None
+    meta: Annotated[dict[str, Any] | None, KeepIfInvalid] = None
+    worker_id: Annotated[str | None, KeepIfInvalid] = None
     created_at: SkipValidation[datetime | float | str | None] = None
 
 

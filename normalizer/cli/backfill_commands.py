@@ -43,7 +43,7 @@ from normalizer.jobs.engine.known_sources import KnownSources, read_known_source
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.sources.field_defaults import FieldDefaults, parse_field_defaults
-from normalizer.jobs.sources.file_source import FileSource, Form
+from normalizer.jobs.sources.file_source import FileFormat, FileSource
 from normalizer.jobs.sources.job_source import JobSource
 from normalizer.jobs.sources.table_source import TableSource
 from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
@@ -193,7 +193,7 @@ def backfill_topic(
 def backfill_file(
     *,
     paths: tuple[Path, ...],
-    form: Form,
+    form: FileFormat,
     incarnation: int | None,
     defaults: tuple[str, ...],
     dry_run: bool,

@@ -35,7 +35,7 @@ from normalizer.jobs.sources.field_defaults import FieldDefaults
 from normalizer.jobs.sources.job_source import PartKey, ReadPosition, SourcePage, SourcePart
 from normalizer.runtime.logging_setup import get_logger
 
-Form = Literal["auto", "lines", "dump"]
+FileFormat = Literal["auto", "lines", "dump"]
 
 _LONGEST_LINE_BYTES: Final = 1 << 26
 """The most bytes in a line. kcat escapes the value, which can make 8 MiB six times as long."""
@@ -75,7 +75,7 @@ class FileSource:
         self,
         paths: Sequence[Path],
         *,
-        form: Form = "auto",
+        form: FileFormat = "auto",
         defaults: FieldDefaults | None = None,
         resolve_incarnation: ResolveIncarnation = lambda _topic, _partition: 0,
         known: Collection[str] = (),

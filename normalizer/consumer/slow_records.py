@@ -18,7 +18,7 @@ from normalizer.store.claim import Claim
 
 _PATIENCE_S: Final = 1.0
 
-Outcomes = tuple[Normalized, ...] | None
+OutcomesIfReady = tuple[Normalized, ...] | None
 
 _log: Final = get_logger()
 
@@ -30,15 +30,15 @@ class SlowRecords:
         self,
         ownership: PartitionOwnership,
         tasks: asyncio.TaskGroup,
-        normalize: Callable[[Claim, RawRecord], Coroutine[Any, Any, Outcomes]],
+        normalize: Callable[[Claim, RawRecord], Coroutine[Any, Any, OutcomesIfReady]],
     ) -> None:
         self._ownership = ownership
         self._group = tasks
         self._normalize = normalize
-        self._tasks: dict[KafkaPartition, tuple[str, int, asyncio.Task[Outcomes]]] = {}
+        self._tasks: dict[KafkaPartition, tuple[str, int, asyncio.Task[OutcomesIfReady]]] = {}
         """The slow record of each partition: its coordinates, its incarnation, and its task."""
 
-    async def normalize(self, claim: Claim, record: RawRecord) -> Outcomes:
+    async def normalize(self, claim: Claim, record: RawRecord) -> OutcomesIfReady:
         """Return the outcomes of a record, or None if its partition must wait for them.
 
         In that case the partition is set aside until the record's task ends.
@@ -64,7 +64,7 @@ class SlowRecords:
 
     def _begun(
         self, partition: KafkaPartition, claim: Claim, record: RawRecord
-    ) -> asyncio.Task[Outcomes]:
+    ) -> asyncio.Task[OutcomesIfReady]:
         """Return the task for the record. It may have been started under an earlier claim."""
         coordinates, incarnation, task = self._tasks.get(partition, ("", 0, None))
         if task and (coordinates, incarnation) == (record.coordinates_text, record.incarnation):

@@ -52,7 +52,7 @@ _COMMIT_EVERY_S: Final = 3_600.0
 
 _log: Final = get_logger()
 
-Outcomes = Counter[tuple[str, str]]
+OutcomeCounts = Counter[tuple[str, str]]
 """How many events were stored in the canonical topic, or quarantined, by shape and outcome."""
 
 
@@ -76,7 +76,7 @@ class EventRelay:
         self._lag_s = 0.0
         self._waits_for: str | None = "the first page has not been sent yet"
         self.heartbeat = LoopHeartbeat(on_heartbeat=self._log_silence)
-        self.outcomes = Outcomes()
+        self.outcomes = OutcomeCounts()
         """It's safe to read from any thread, and so is everything below."""
 
     def stop(self) -> None:
@@ -271,9 +271,9 @@ class EventRelay:
         self._lag_s = state.lag_s
         self._checked_at_s = self._heard_at_s = time.monotonic()
 
-    async def _make_records(self, page: EventPage) -> tuple[list[OutputRecord], Outcomes]:
+    async def _make_records(self, page: EventPage) -> tuple[list[OutputRecord], OutcomeCounts]:
         """Return the page's records and counts. Other tasks can run every few milliseconds."""
-        records, outcomes = [], Outcomes()
+        records, outcomes = [], OutcomeCounts()
         due_s = time.perf_counter() + SLICE_DURATION_S
         for event in page.events:
             record, outcome = self._make_record(event, page.position.revision)

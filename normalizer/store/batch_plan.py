@@ -119,16 +119,34 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
     def is_still_valid(self, dedup_horizons: DedupHorizons, exclusions: EventExclusions) -> bool:
         """Return whether a later transaction can write this plan without making a new one.
 
-        It can if the same events are still excluded, and if no other writer may have written these
-        records in the meantime. Only records below a dedup horizon may have another writer.
+        It can if the same events are still excluded, if no other writer may have written these
+        records in the meantime, and if every new row has its event's own id. Only records below a
+        dedup horizon may have another writer.
 
-        The first transaction's locks are gone, but nothing that the plan has left depends on them.
-        Another writer may change the stored rows again, but can't undo what was merged into them.
-        Before retention or an operator deletes rows, their exclusion is committed. If another event
-        has taken the id of a new row, COPY fails, and the batch is planned again.
+        The first transaction's locks are gone, but then nothing that's left of the plan depends on
+        them. Another writer may change the stored rows again, but can't undo what was merged into
+        them. Before retention or an operator deletes rows, their exclusion is committed. If another
+        event has taken the id of a new row, COPY fails, and the batch is planned again.
+
+        An event whose own id was taken does depend on them. Its new row isn't stored yet, so
+        retention may delete the row that has the id without finding the new one. Later reports of
+        the event would then find their id free, and be stored as a second row.
         """
         may_have_other_writers = bool(self.dedup_horizons or dedup_horizons)
-        return not may_have_other_writers and self.exclusions == exclusions
+        return (
+            not may_have_other_writers
+            and self.exclusions == exclusions
+            and self._new_rows_have_own_ids()
+        )
+
+    def _new_rows_have_own_ids(self) -> bool:
+        """Return whether no new row has another id than its event, because that one was taken."""
+        return all(
+            placed != "stored" or row_id == event.event_id
+            for event, (placed, row_id) in zip(
+                self.outcomes_by_kind.events, self.write_plan.placements, strict=True
+            )
+        )
 
 
 class BatchWriteState(msgspec.Struct, frozen=True, kw_only=True):

@@ -92,9 +92,9 @@ class WriteTransaction:
         # the batch that inserted them.
         batch_id, exclusions = await read_batch_id_and_exclusions(connection, batch)
         plan = state.plan
-        # The locks under which an earlier transaction made this plan are gone. The plan is safe all
-        # the same if no other writer can have stored these records (see `is_still_valid`). If a
-        # writer of other records has taken an id of the plan, COPY fails and rolls all of it back.
+        # The locks under which an earlier transaction made this plan are gone. `is_still_valid`
+        # tells whether the plan is safe all the same. If a writer of other records has taken an id
+        # of the plan, COPY fails and rolls all of it back.
         if plan is None or not plan.is_still_valid(dedup_horizons, exclusions):
             plan = await self._planner.plan_batch(
                 connection, batch, state, exclusions, dedup_horizons

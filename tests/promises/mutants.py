@@ -142,6 +142,15 @@ MUTANTS: Final = (
         fails="assert marked",
     ),
     Mutant(
+        name="a second transaction reuses a plan although it depends on the first one's locks",
+        promise="Events that share an id",
+        path="normalizer/store/batch_plan.py",
+        old="            and self._new_rows_have_own_ids()\n",
+        new="",
+        test="test_a_holder_deleted_between_two_transactions_leaves_its_id_to_the_sibling",
+        fails="assert (again.stored, again.duplicate + again.merged) == (0, 1)",
+    ),
+    Mutant(
         name="counters do not follow rows that change",
         promise="Views are what the events say",
         path="migrations/0008_create_triggers.sql",

@@ -1,14 +1,16 @@
 """Reads what the tables hold, and opens sessions that hold locks."""
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import asyncpg
 
-from normalizer.core.batch import OutcomeTotals
+from normalizer.core.batch import OutcomeTotals, PartitionBatch
+from normalizer.core.identity.coordinates import DedupHorizons
 from normalizer.envelope import Envelope, canonical_json
 from normalizer.store.claim import Claim
+from normalizer.store.source_positions import AlreadyCommitted, SourcePositions
 from normalizer.store.store import Store
 from tests.support.factories import TOPIC
 from tests.support.stack import Database
@@ -104,6 +106,22 @@ async def fetch_value(url: str, query: str) -> Any:
 def open_store(database: Database, owner: str = "one", **options: Any) -> Store:
     """A store whose sessions have their owner's name; use it with `async with`."""
     return Store(database.url, owner=owner, application_name=owner, **options)
+
+
+class BeforeSecondTransaction(SourcePositions):
+    """Runs `step` once a batch has committed the first of its two transactions."""
+
+    def __init__(self, step: Callable[[], Awaitable[None]]) -> None:
+        self._step = step
+        self.transactions = 0
+
+    async def lock(
+        self, connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
+    ) -> DedupHorizons | AlreadyCommitted:
+        self.transactions += 1
+        if self.transactions == 2:
+            await self._step()
+        return await super().lock(connection, parts)
 
 
 async def claimed(store: Store, partition: int = 0, topic: str = TOPIC) -> Claim:

@@ -325,7 +325,12 @@ class _Reconciler:
         self._change(now, with_flags(now, flags))
 
     def _is_unused(self, event_id: int) -> bool:
-        """Return whether the id is known to be free, in the database and in the batch so far."""
+        """Return whether the id is known to be free, in the database and in the batch so far.
+
+        If retention deletes a row after `find_coordinates` has found it, the report becomes a new
+        row under the same id. Retention has then deleted the rows of siblings too, and reports that
+        are near enough in time to the deleted one were ignored as expired, so they aren't here.
+        """
         return event_id in self._rows and self._rows[event_id] is None
 
     async def _load_row(self, event_id: int) -> Envelope | None:

@@ -16,10 +16,12 @@ import pytest
 import zstandard
 
 from normalizer.core.batch import Batch, RecordWithOutcomes
+from normalizer.core.identity.merge_flags import SHARES_ID_FLAG
 from normalizer.envelope import Envelope
 from normalizer.jobs.sources.file_source import FileSource
 from normalizer.snowflake import EPOCH_MS
 from normalizer.store.claim import Claim
+from normalizer.store.stored_rows import PostgresStoredEvents
 from projector.maintenance import (
     archive,
     event_retention,
@@ -61,6 +63,7 @@ from tests.support.projection_oracle import ViewRows
 from tests.support.stack import Cluster, Database
 from tests.support.table_rows import (
     PROJECTING,
+    BeforeSecondTransaction,
     claimed,
     connected,
     everything,
@@ -294,9 +297,12 @@ def batch_now(claim: Claim, *events: Envelope) -> Batch:
             offset,
             topic=claim.topic,
             incarnation=claim.incarnation,
+            partition=claim.partition,
             recorded_ms=int(NOW.timestamp() * 1000),
         )
-        placed = msgspec.structs.replace(original, source_offset=offset, recorded_at=NOW)
+        placed = msgspec.structs.replace(
+            original, source_partition=claim.partition, source_offset=offset, recorded_at=NOW
+        )
         items.append((record, (placed,)))
     return batch_of_records(claim, items)
 
@@ -349,6 +355,86 @@ async def test_a_sibling_that_comes_while_its_holder_is_let_go_keeps_it(
         await run(connection)
 
     assert await connection.fetchval("select count(*) from normalizer.events") == 2
+
+
+@pytest.mark.parametrize("flagged", [False, True])
+async def test_a_holder_deleted_between_two_transactions_leaves_its_id_to_the_sibling(
+    connection: asyncpg.Connection, database: Database, *, flagged: bool
+) -> None:
+    """Its flag may be set by then, but the sibling that it was set for isn't there yet."""
+    before = NOW - timedelta(days=7)
+    holder, sibling = (
+        envelope(event_id=5, step=step, execution_id=len(step)) for step in ("a", "bb")
+    )
+    other, report = (envelope(event_id=6, execution_id=3, error=error) for error in (None, "e"))
+
+    async def delete_holder() -> None:
+        deleting = event_retention.delete_silent_executions(
+            connection, before, timedelta(), None, dry_run=False
+        )
+        assert [line async for line in deleting] == [
+            "deleted 1 executions with 1 events (their counts stay)"
+        ]
+
+    async with open_store(database) as store:
+        await store.write(batch_now(await claimed(store, 0), holder, other))
+    await event_retention.raise_retention_horizon(connection, before)
+    await connection.execute(
+        "update normalizer.events set recorded_at = $1, merge_flags = merge_flags | $2 "
+        "where event_id = 5",
+        OLD,
+        SHARES_ID_FLAG if flagged else 0,
+    )
+    positions = BeforeSecondTransaction(delete_holder)
+    async with open_store(database, positions=positions) as store:
+        claim = await claimed(store, 1)
+        first = batch_now(claim, sibling, report)
+        totals = await store.write(first)
+        assert (totals.stored, totals.merged, positions.transactions) == (1, 1, 2)
+
+        again = await store.write(batch_now(after(claim, first), sibling))
+
+    assert (again.stored, again.duplicate + again.merged) == (0, 1)
+    rows = "select event_id, step from normalizer.events where execution_id = 2"
+    assert [tuple(row) for row in await connection.fetch(rows)] == [(5, "bb")]
+
+
+async def test_a_report_whose_row_is_deleted_before_it_is_locked_becomes_a_row(
+    connection: asyncpg.Connection, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The holder of its id leaves together with the row of its sibling, to which it belonged."""
+    before = NOW - timedelta(days=7)
+    holder, sibling = (
+        envelope(event_id=5, step=step, execution_id=len(step)) for step in ("a", "bb")
+    )
+    select_for_update = PostgresStoredEvents.select_for_update
+
+    async def after_retention(*arguments: Any) -> Any:
+        retention = event_retention._Retention(connection, before, None)
+        deleted.extend([line async for line in retention.run()])
+        return await select_for_update(*arguments)
+
+    deleted: list[str] = []
+    async with open_store(database) as store:
+        claim = await claimed(store)
+        first = batch_now(claim, holder, sibling)
+        await store.write(first)
+        await connection.execute("update normalizer.events set recorded_at = $1", OLD)
+        await event_retention.raise_retention_horizon(connection, before)
+        claim = after(claim, first)
+        late = batch_now(claim, sibling)
+        with monkeypatch.context() as patched:
+            patched.setattr(PostgresStoredEvents, "select_for_update", after_retention)
+            totals = await store.write(late)
+
+        again = await store.write(batch_now(after(claim, late), sibling))
+
+    assert deleted == ["deleted 2 executions with 2 events (their counts stay)"]
+    assert (totals.stored, again.stored, again.duplicate + again.merged) == (1, 0, 1)
+    rows = await connection.fetch("select event_id, execution_id from normalizer.events")
+    assert [tuple(row) for row in rows] == [(5, 2)]
+    assert await ledger_mistakes(database) == []
+    assert await divergent(connection) == {}
 
 
 async def test_the_horizon_never_falls(connection: asyncpg.Connection) -> None:

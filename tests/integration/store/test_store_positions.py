@@ -31,6 +31,7 @@ from tests.support.lossy_proxy import Proxy, Then
 from tests.support.machine_database import CrashError, Writer
 from tests.support.stack import Database
 from tests.support.table_rows import (
+    BeforeSecondTransaction,
     assert_ledger_holds,
     claimed,
     connected,
@@ -435,24 +436,23 @@ async def test_an_event_that_another_writer_stores_first_is_a_report_of_it(
     database: Database,
 ) -> None:
     """Its first transaction had marked the holder of its id, which merges nothing."""
+    event = envelope(event_id=5, step="b")
+
+    async def store_it_first() -> None:
+        await second.write(make_batch(event, claim=after(claim, holder)))
+
+    positions = BeforeSecondTransaction(store_it_first)
     async with (
-        gate(database, "new.source_partition = 0") as connection,
-        open_store(database, "first") as first,
+        connected(database) as connection,
+        open_store(database, "first", positions=positions) as first,
         open_store(database, "second") as second,
     ):
         claim = await claimed(second, 1)
         holder = make_batch(envelope(event_id=5, step="a"), claim=claim)
         await second.write(holder)
-        event = envelope(event_id=5, step="b")
         claim_of_first = await claimed(first, 0)
-        slow = asyncio.ensure_future(
-            first.write(make_batch(event, claim=claim_of_first, holes=[(0, 5)]))
-        )
-        await wait_for_lock(connection, "first")
-        await second.write(make_batch(event, claim=after(claim, holder)))
-        await open_gate(connection)
 
-        totals = await slow
+        totals = await first.write(make_batch(event, claim=claim_of_first, holes=[(0, 5)]))
         noted = await connection.fetch("select source_partition from normalizer.merged_records")
 
         assert (totals.duplicate, totals.merged) == (1, 0)

@@ -143,7 +143,13 @@ async def test_step_that_fails_most_is_first_and_its_change_is_beside_it(
 async def test_worst_worker_is_first_whether_it_has_few_calls_or_many(
     browser: Browser, database: Database
 ) -> None:
-    workers = (("big", 410, 48), ("usual", 800, 60), ("bad", 15, 14), ("once", 1, 1))
+    workers = (
+        ("big", 410, 48),
+        ("usual", 800, 60),
+        ("bad", 15, 14),
+        ("once", 1, 1),
+        ("young", 1, 0),
+    )
     async with connected(database) as connection:
         for number, (worker, calls, failed) in enumerate(workers, 1):
             step = f"step of {worker}"
@@ -151,11 +157,11 @@ async def test_worst_worker_is_first_whether_it_has_few_calls_or_many(
     async with serving(database.url) as url, looking(browser, url, visit=False) as page:
         await show(page, f"{url}/?show=workers")
         shown = await page.locator("#workers tbody th").all_inner_texts()
-        assert shown == ["bad", "once", "big", "usual"]
+        assert shown == ["bad", "once", "big", "usual", "young"]
 
         await show(page, url)
         shown = await page.locator("#first .what").all_inner_texts()
-        assert shown == [f"step of {worker}" for worker in ("bad", "once", "big", "usual")]
+        assert shown == [f"step of {worker}" for worker in ("bad", "once", "big", "usual", "young")]
 
 
 async def test_stuck_executions_are_sorted_by_the_silence_that_is_shown(

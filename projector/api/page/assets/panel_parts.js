@@ -24,11 +24,11 @@ export const rateOf = (rows) => { const calls = sum(rows, "calls"); return calls
 /** The failure rate to expect of further calls. */
 const expectedRate = (failed, calls, rateOfAll) => (failed + rateOfAll * CALLS_OF_ALL) / (calls + CALLS_OF_ALL);
 
-/** Compares rows by the failure rate to expect of them: 14 of 15 is worse than 1 of 1. */
+/** Compares rows by the failure rate to expect of them: 14 of 15 is worse than 1 of 1. Those without a failure are last. */
 export function worstFirst(rows) {
   const rateOfAll = rateOf(rows) ?? 0;
   const expected = (row) => expectedRate(row.failed, row.calls, rateOfAll);
-  return (a, b) => expected(b) - expected(a) || b.calls - a.calls;
+  return (a, b) => (b.failed > 0) - (a.failed > 0) || expected(b) - expected(a) || b.calls - a.calls;
 }
 
 export const failedCalls = (address, changes = {}) =>

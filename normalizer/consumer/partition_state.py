@@ -37,13 +37,11 @@ class PartitionEvent(StrEnum):
     REVOKE = "revoke"
 
 
-STATE_TRANSITIONS: Final[
-    Mapping[PartitionState, Mapping[PartitionEvent, PartitionState | None]]
-] = {
+STATE_TRANSITIONS: Final[Mapping[PartitionState, Mapping[PartitionEvent, PartitionState]]] = {
     PartitionState.ASSIGNED: {
         PartitionEvent.CLAIM: PartitionState.CLAIMED,
         PartitionEvent.STOP: PartitionState.STOPPED,
-        PartitionEvent.REVOKE: None,
+        PartitionEvent.REVOKE: PartitionState.ASSIGNED,
     },
     PartitionState.CLAIMED: {
         PartitionEvent.RELEASE: PartitionState.ASSIGNED,
@@ -51,17 +49,17 @@ STATE_TRANSITIONS: Final[
         PartitionEvent.SET_ASIDE: PartitionState.SET_ASIDE,
         PartitionEvent.FENCE: PartitionState.FENCED,
         PartitionEvent.STOP: PartitionState.STOPPED,
-        PartitionEvent.REVOKE: None,
+        PartitionEvent.REVOKE: PartitionState.ASSIGNED,
     },
     PartitionState.SET_ASIDE: {
         PartitionEvent.RELEASE: PartitionState.ASSIGNED,
         PartitionEvent.MOVE: PartitionState.ASSIGNED,
         PartitionEvent.FENCE: PartitionState.FENCED,
         PartitionEvent.STOP: PartitionState.STOPPED,
-        PartitionEvent.REVOKE: None,
+        PartitionEvent.REVOKE: PartitionState.ASSIGNED,
     },
     PartitionState.FENCED: {
-        PartitionEvent.REVOKE: None,
+        PartitionEvent.REVOKE: PartitionState.ASSIGNED,
     },
     PartitionState.STOPPED: {
         PartitionEvent.MOVE: PartitionState.ASSIGNED,
@@ -70,10 +68,11 @@ STATE_TRANSITIONS: Final[
         PartitionEvent.ASSIGN: PartitionState.ASSIGNED,
     },
 }
-"""The next state, for each state and event. None means that the process forgets the partition's
-state. An event that isn't listed changes nothing.
+"""The next state, for each state and event. An event that isn't listed changes nothing.
 
-A stopped partition stays stopped while the group rebalances, so that /readyz keeps saying why."""
+A revoked partition is back in the state in which every partition begins, and docs/states.md draws
+that as the end. A stopped partition stays stopped while the group rebalances, so that /readyz keeps
+saying why."""
 
 _EVENTS_THAT_END_CLAIMS: Final = {
     PartitionEvent.RELEASE,
@@ -114,7 +113,7 @@ class TrackedPartition(msgspec.Struct, frozen=True, kw_only=True):
             return None
         return msgspec.structs.replace(
             self,
-            state=transitions[event] or PartitionState.ASSIGNED,
+            state=transitions[event],
             since_s=now_s,
             claim=None if event in _EVENTS_THAT_END_CLAIMS else self.claim,
             why_unreachable="",

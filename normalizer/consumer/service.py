@@ -196,8 +196,12 @@ class Service:
             _log.info("consumer.stopping", deadline_s=self._settings.stop_timeout_s)
             self._membership.stop_tasks()
 
-    def count_partitions_by_state(self) -> dict[str, int]:
-        """Return how many partitions this process has, by state."""
+    def count_partitions(self) -> dict[str, int]:
+        """Return the values of the metric `normalizer_partitions`.
+
+        `assigned` counts all partitions that the group assigned to this process, whatever their
+        state. The other counts say how many are in these states, so they aren't parts of a sum.
+        """
         counts = {
             str(state): len(self.ownership.partitions_in_state(state)) for state in PartitionState
         }

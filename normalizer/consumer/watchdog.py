@@ -43,7 +43,7 @@ class ProgressWatchdog:
         self._moved_at_s: dict[KafkaPartition, float] = {}
         self._rebalancing_since_s = clock()
         self.stuck_earlier: set[str] = set()
-        """The partitions that were stuck at the last call of `note_stuck`, and still are."""
+        """The partitions that `note_stuck_partitions` was last called with, and that still are."""
 
     def note_progress(self, partition: KafkaPartition) -> None:
         """Note that records of the partition have arrived."""

@@ -56,7 +56,7 @@ class GaugeCollector(Collector):
                 (): max(one.age_s() for one in service.in_flight_batches())
             },
             "normalizer_partitions": {
-                (state,): count for state, count in service.count_partitions_by_state().items()
+                (state,): count for state, count in service.count_partitions().items()
             },
             "normalizer_ready": {(): not any(self._reasons())},
             "normalizer_degraded": {(): any(self._degraded())},

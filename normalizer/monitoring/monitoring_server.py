@@ -110,7 +110,7 @@ class MonitoringServer:
                 "ready": not reasons,
                 "reasons": reasons,
                 "degraded": list(self.describe_degraded_partitions()),
-                "partitions": service.count_partitions_by_state(),
+                "partitions": service.count_partitions(),
                 "gaps": {
                     str(one): gap for one, gap in service.ownership.last_expired_ranges.items()
                 },

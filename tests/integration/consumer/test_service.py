@@ -81,7 +81,7 @@ async def test_a_record_does_not_wait_for_its_batch_to_fill_where_writes_are_fas
 async def test_one_batch_fills_while_one_is_written_and_no_more_is_read(feed: Feed) -> None:
     settings = feed.settings(batch_rows=10)
     async with connected(feed.database) as other, running(settings) as service:
-        await until(lambda: service.count_partitions_by_state()["claimed"] == 1)
+        await until(lambda: service.count_partitions()["claimed"] == 1)
         waited = service.observer.metrics.stage_seconds.labels(stage="wait")._value
         reader = service._membership._reader
         async with other.transaction():

@@ -56,14 +56,14 @@ async def test_a_locked_row_holds_up_its_partition_and_no_other(feed: Feed) -> N
 
             await feed.until_read({0: 40})
             await until_running(
-                lambda: service.count_partitions_by_state()["claimed"] == feed.topic.partitions
+                lambda: service.count_partitions()["claimed"] == feed.topic.partitions
             )
             await feed.send(range(40, 50), partition=0)
             await feed.until_read({0: 50})
             rejected = await count(feed.connection, "normalizer.quarantine")
             stored = await feed.events()
             await assert_ledger_holds(feed.connection)
-            assert service.count_partitions_by_state()["set_aside"] == 0
+            assert service.count_partitions()["set_aside"] == 0
 
     holders = f"it waits for a lock held by pid {holder_pid} (postgres"
     assert (positions[0]["next_offset"], positions[1]["epoch"], positions[2]["epoch"]) == (1, 1, 1)
@@ -86,13 +86,13 @@ async def test_a_partition_set_aside_alone_leaves_the_batch_that_comes_after_it(
         async with holder.transaction():
             await _lock_execution(holder)
             await feed.send(range(1, 9), partition=0)
-            await until_running(lambda: service.count_partitions_by_state()["set_aside"] == 1)
+            await until_running(lambda: service.count_partitions()["set_aside"] == 1)
             await feed.send(range(10, 19), partition=1)
-            await until_running(lambda: service.count_partitions_by_state()["set_aside"] == 2)
-            assert service.count_partitions_by_state()["claimed"] == 0
+            await until_running(lambda: service.count_partitions()["set_aside"] == 2)
+            assert service.count_partitions()["claimed"] == 0
 
         await feed.until_read({0: 9, 1: 9})
-        await until_running(lambda: service.count_partitions_by_state()["claimed"] == 2)
+        await until_running(lambda: service.count_partitions()["claimed"] == 2)
         assert await feed.events() == 18
         await assert_ledger_holds(feed.connection)
 
@@ -105,7 +105,7 @@ async def test_a_stop_and_another_owner_find_what_was_set_aside(feed: Feed) -> N
             async with running(settings) as service:
                 await holder.execute("lock table projector.execution_facts in share mode")
                 await feed.send(range(9), partition=0)
-                await until_running(lambda: service.count_partitions_by_state()["set_aside"] == 1)
+                await until_running(lambda: service.count_partitions()["set_aside"] == 1)
                 begun_s = asyncio.get_running_loop().time()
             stopped_s = asyncio.get_running_loop().time() - begun_s
             assert await feed.events() == 0

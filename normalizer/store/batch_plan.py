@@ -242,11 +242,16 @@ class BatchPlanner:
 def _updating_records(
     events: Sequence[Event], write_plan: WritePlan, merged: frozenset[Coordinates]
 ) -> frozenset[Coordinates]:
-    """Return the records that change stored rows, or nothing if `merged` has all of them already.
+    """Return the records for which a first transaction must update stored rows, or nothing.
 
     A duplicate changes its row only if it's one of the `flagging` records. A record that's stored
     under a substitute id changes the row to which its own id belongs, because `reconcile` sets the
     flag SHARES_ID_FLAG there. Under its own id it's a new row, and those aren't among the updates.
+
+    Two kinds of updates lead to no first transaction. A new row under a substitute id may only set
+    HAS_RIVAL_FLAG of the row under another substitute. And if `merged` has all of the records, one
+    first transaction after the other could make the same updates. So the transaction that inserts
+    the new rows makes these updates too, and a deadlock costs it a try.
     """
     updated = {row.event_id for row in write_plan.updates}
     updating = frozenset(

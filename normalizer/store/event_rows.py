@@ -73,9 +73,9 @@ COPIED_EVENT_COLUMNS: Final = ("batch_id", *ENCODED_COLUMNS)
 async def copy_rows(connection: asyncpg.Connection, rows: Sequence[Event], batch_id: int) -> None:
     """Insert new rows with COPY.
 
-    The rows must be sorted by event_id, because COPY also fires the triggers that lock rows of the
-    projections, and all writers must lock these in the same order. Raises RowRejectedError for a
-    row that can't be encoded, or that the database rejects.
+    The rows must be sorted by event_id. If another transaction has inserted the same id and hasn't
+    ended yet, COPY waits for it, so two writers that insert the same ids in different orders would
+    deadlock. Raises RowRejectedError for a row that can't be encoded, or that the database rejects.
     """
     if not rows:
         return

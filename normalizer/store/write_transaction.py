@@ -15,13 +15,16 @@ Every batch takes these in one order, and so does `jobs.renormalize`, which upda
 2. dedup horizons, by their key
 3. the tables retention_horizon and forgotten_executions, in ACCESS SHARE mode. No batch waits for
    that, but a job that deletes events does (see `event_exclusions`).
-4. stored rows that change, by their id (see `_Reconciler._load_rows`). After that, an event whose
-   id is taken may lock rows under substitute and derived ids, in the order of the events. That's
-   rare, and costs a try if two batches deadlock.
-5. rows of the projections, executions first and by their id, and then a counter shard, by triggers
+4. stored rows that change, by their id (see `_Reconciler._load_rows` in
+   core/identity/reconcile.py). After that, an event whose id is taken may lock rows under
+   substitute and derived ids, in the order of the events. That's rare, and costs a try if two
+   batches deadlock.
+5. ids of new rows, in ascending order. COPY waits for a transaction that has inserted one of them.
+   If that one commits, COPY fails, and the batch is planned again (`ErrorCause.RACE`).
+6. rows of the projections, executions first and by their id, and then a counter shard, by triggers
    of the COPY and the UPDATE (see 0008_create_triggers.sql and take_shard.sql)
 
-A transaction with both a COPY and an UPDATE takes step 5 twice. To prevent deadlocks, a batch that
+A transaction with both a COPY and an UPDATE takes step 6 twice. To prevent deadlocks, a batch that
 updates rows of another writer's partition takes two transactions (see `batch_plan`). Partitions
 that share only executions, with different events, may still deadlock. That costs one of them a try:
 PostgreSQL ends its transaction, and `write_retry` writes its batch again.

@@ -2,6 +2,13 @@
 
 The rules are applied in a fixed order, and the first rule that rejects an event decides the reason.
 Source: docs/spec/wire-shapes.md#l2 (the order of the rules), #v3 (evidence), #g4.
+
+"Your first change" in CONTRIBUTING.md changes a rule step by step. These must change with it:
+
+- RULES_VERSION in envelope.py
+- the native lane (native/lane), which must give the same bytes or leave the record to Python. A
+  process doesn't use a lane that was built from other rules (`rules_hash`).
+- for a spelling of an event type, projector.event_kinds and its copies, such as deploy/calls.py
 """
 
 from collections.abc import Iterable
@@ -142,8 +149,10 @@ class _EventRules(msgspec.Struct, frozen=True, gc=False):
                 record, event.reason, event.detail, "", event.index, event.execution_id
             )
         # A stored row keeps its shape, even if the table has changed since. Its fields have the
-        # documented names already. It's translated all the same, because only that flags again an
-        # alias that was sent beside its field, and is in `extra`.
+        # documented names already, but it's translated all the same. For example, `occurred_at` is
+        # an alias of `created_at`, and the producer sent both, with different values. The row has
+        # `occurred_at` in `extra`, so the rebuilt record has both again, and translating it flags
+        # `alias_conflict` again.
         shape = record.shape or ""
         if self.shapes is not None:
             # This call never raises. If a field has a value that no rule can use, the event is

@@ -128,6 +128,8 @@ def decode_events(
             if len(value) > NUMBER_CHECK_MIN_BYTES:  # saves a call for nearly every record
                 check_json_if_many_exponents(value)
             return (WireEvent.read(value, fields),)  # nothing to open, as in nearly every record
+        # Otherwise it's a batch or in an envelope, and `_parse_text` decodes it again. That costs
+        # little, because its members are left as bytes, and such records are rare.
     return _RecordDecoder(sanitizer).decode(value, sign_search, cloudevent)
 
 

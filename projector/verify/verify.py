@@ -2,8 +2,10 @@
 
 Projections are exact in every snapshot, and each range is compared in one statement and therefore
 in one snapshot. So others can keep writing while a scope is compared range by range. To prove that
-a comparison can fail, every run tampers with copies of three rows. A verdict of `match` requires
-that the comparison detects all three, unless there's no row to compare.
+a comparison can fail, every run compares the expected rows with copies of them, one of which was
+tampered with. A verdict of `match` requires that each of the three tests finds its row, unless
+there's no row to compare. The tests replace the projection's rows, so they don't prove that
+`Comparison.actual` reads these correctly.
 """
 
 import time

@@ -41,8 +41,8 @@ CALL_FACTS_COMPARISON: Final = Comparison(
                attempt.max_attempts_ranked, attempt.iteration, before.previous_failure_at,
                attempt.is_numbered, attempt.may_be_retried
         from   attempt
-        -- The same rule as in retries_to_recheck, written again on purpose. The triggers look only
-        -- at attempts near a change, and this looks at all of them.
+        -- The same rule as in previous_failure_corrections, written again on purpose. The triggers
+        -- look only at attempts near a change, and this looks at all of them.
         left join (
             select   retry.execution_id, retry.command_id, retry.attempts,
                      max(failure.finished_at) as previous_failure_at

@@ -52,9 +52,9 @@ async def test_a_slow_record_holds_up_its_partition_and_no_other(
     assert begun == [
         f"{feed.partition(0)}@{offset}" for offset in (0, 2)
     ]  # what is done isn't repeated
-    slow = [line for line in lines if line["event"] == "record.slow"]
-    assert [line["record"] for line in slow] == [f"{feed.partition(0)}@2"]
-    assert slow[0]["seconds"] > _PATIENCE_S  # also the time after it was set aside
+    # On a busy machine the first one may be slow too.
+    slow = {line["record"]: line["seconds"] for line in lines if line["event"] == "record.slow"}
+    assert slow[f"{feed.partition(0)}@2"] > _PATIENCE_S  # also the time after it was set aside
     async with connected(feed.database) as connection:
         await assert_ledger_holds(connection)
         assert await count(connection, "events") == 24

@@ -94,7 +94,7 @@ def error_sentence(error: Exception) -> str:
     return str(error)
 
 
-async def with_lock_retry(
+async def transact_with_lock_retry(
     connection: asyncpg.Connection,
     work: Callable[[], Awaitable[None]],
     *,

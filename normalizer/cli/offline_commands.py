@@ -24,7 +24,7 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Ignored, Rejected, to_canonical
 from normalizer.errors import ConfigurationError, NormalizerError
 from normalizer.files.decompressed_file import DecompressedFile
-from normalizer.files.record_lines import ByteStream, parse_record_line, read_numbered_lines
+from normalizer.files.record_lines import ByteStream, parse_record_line, read_numbered_line_pages
 from normalizer.runtime.command_line import discard_further_output, warn_unknown_variables
 from normalizer.runtime.exit_codes import PROBLEM_FOUND
 
@@ -171,7 +171,7 @@ def normalize_lines(source: ByteStream, sink: BinaryIO, normalizer: Normalizer) 
     """
     normalize = normalizer.normalize
     rejected = 0
-    for page in read_numbered_lines(source):
+    for page in read_numbered_line_pages(source):
         for number, line in page:
             for outcome in normalize(RawRecord(value=line, offset=number)):
                 match outcome:

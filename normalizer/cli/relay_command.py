@@ -10,10 +10,10 @@ from msgspec.structs import replace
 from normalizer.cli.exit_on_error import run_or_exit
 from normalizer.cli.service_commands import (
     accept_reset_option,
+    accept_shapes_option,
     load_settings_and_configure_log,
     run_service,
     run_service_or_exit,
-    shapes_option,
 )
 from normalizer.config.settings import Settings
 from normalizer.relay.event_pages import unregister_relay
@@ -27,7 +27,7 @@ FROM_POSTGRES_GROUP_SUFFIX: Final = "relay-from-postgres"
 
 @click.command()
 @accept_reset_option
-@shapes_option
+@accept_shapes_option
 @click.option(
     "--from-postgres",
     is_flag=True,

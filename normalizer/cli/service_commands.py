@@ -41,7 +41,7 @@ accept_reset_option: Final = click.option(
     "cluster. This can't be undone, so first check that KAFKA_BOOTSTRAP_SERVERS is right. By "
     "default, such a topic isn't read, because its stored positions belong to a different log.",
 )
-shapes_option: Final = click.option(
+accept_shapes_option: Final = click.option(
     "--accept-shapes",
     is_flag=True,
     help="Read a partition even if the shapes file (set in NORMALIZER_SHAPES) has changed since "
@@ -53,7 +53,7 @@ shapes_option: Final = click.option(
 
 @click.command()
 @accept_reset_option
-@shapes_option
+@accept_shapes_option
 @click.option(
     "--processes",
     type=click.IntRange(1, 64),

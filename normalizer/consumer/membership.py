@@ -316,7 +316,7 @@ class GroupMembership:
     def _on_assigned(self) -> None:
         self._counters.rebalances += 1
         _log.info("group.partitions_assigned", partitions=sorted(map(str, self._reader.assigned)))
-        self.ownership.retry_stopped_partitions()
+        self.ownership.make_stopped_partitions_claimable()
         self._watchdog.note_rebalance_ended()
         self._wake_claims.set()
 

@@ -58,19 +58,19 @@ class PartitionOwnership:
         return {one: known.last_claim for one, known in everything.items() if known.last_claim}
 
     @property
-    def stopped_partitions(self) -> Mapping[KafkaPartition, str]:
+    def stop_reasons_by_partition(self) -> Mapping[KafkaPartition, str]:
         """Return why each stopped partition was stopped, sorted by partition."""
         stopped = self.partitions_in_state(PartitionState.STOPPED)
         return {one: known.why_stopped for one, known in sorted(stopped.items())}
 
     @property
-    def unreachable_partitions(self) -> Mapping[KafkaPartition, str]:
+    def unreachable_reasons_by_partition(self) -> Mapping[KafkaPartition, str]:
         """Return why each unreachable partition's leader doesn't respond, sorted by partition."""
         everything = sorted({**self._partitions}.items())
         return {one: known.why_unreachable for one, known in everything if known.why_unreachable}
 
     @property
-    def partitions_of_other_groups(self) -> Mapping[str, Sequence[KafkaPartition]]:
+    def other_group_partitions_by_reason(self) -> Mapping[str, Sequence[KafkaPartition]]:
         """Return the partitions that are left to another consumer group, by the reason."""
         partitions = defaultdict[str, list[KafkaPartition]](list)
         for one, known in sorted({**self._partitions}.items()):
@@ -153,7 +153,7 @@ class PartitionOwnership:
             self._counters.stopped += 1
             _log.error("partition.stopped", partition=str(partition), why=str(why))
 
-    def retry_stopped_partitions(self) -> None:
+    def make_stopped_partitions_claimable(self) -> None:
         """Let stopped partitions be claimed after an assignment.
 
         Their causes may be fixed by now.
@@ -188,13 +188,13 @@ class PartitionOwnership:
     ) -> None:
         """Note which unclaimed partitions another consumer group reads. Logged once."""
         errors = {KafkaPartition(error.topic, error.partition): error for error in found}
-        known = set(self.partitions_of_other_groups)
+        known = set(self.other_group_partitions_by_reason)
         for partition in unclaimed:
             error = errors.get(partition)
             why = error.why if error else ""
             if why != self[partition].why_other_group:
                 self.update_fields(partition, why_other_group=why)
-        for why, partitions in self.partitions_of_other_groups.items():
+        for why, partitions in self.other_group_partitions_by_reason.items():
             if why not in known:
                 names = [*map(str, partitions)]
                 _log.warning("group.another_reads", partitions=names, why=why)

@@ -101,7 +101,7 @@ class ProgressWatchdog:
         unread = self._ownership.partitions_in_state(
             PartitionState.STOPPED, PartitionState.SET_ASIDE
         )
-        left_to_others = chain(*self._ownership.partitions_of_other_groups.values())
+        left_to_others = chain(*self._ownership.other_group_partitions_by_reason.values())
         to_read = self._reader.assigned - unread.keys() - {*left_to_others}
         try:
             bounds = await self._kafka.reachable_offset_bounds(to_read)

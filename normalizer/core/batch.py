@@ -210,7 +210,9 @@ def holes_between(
     return tuple((before + 1, after) for before, after in pairwise(edges) if before + 1 < after)
 
 
-def offset_after_records(records: int, from_offset: int, holes: Sequence[tuple[int, int]]) -> int:
+def offset_after_records_and_holes(
+    records: int, from_offset: int, holes: Sequence[tuple[int, int]]
+) -> int:
     """Return the offset after this many records, and after any holes that follow them."""
     boundary = from_offset + records
     for first, after in holes:
@@ -238,7 +240,7 @@ class _OpenPart(msgspec.Struct):
 
 def _split(part: PartitionBatch, count: int) -> tuple[PartitionBatch, PartitionBatch]:
     """Return the first `count` records with the holes that follow them, and the rest."""
-    boundary = offset_after_records(count, part.from_offset, part.holes)
+    boundary = offset_after_records_and_holes(count, part.from_offset, part.holes)
     head = msgspec.structs.replace(
         part,
         next_offset=boundary,

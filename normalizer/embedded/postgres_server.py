@@ -34,7 +34,7 @@ from normalizer.embedded.postgres_user import (
 from normalizer.embedded.private_file import write_private_file
 from normalizer.embedded.stack_process import READY_TIMEOUT_S, StackProcess
 from normalizer.postgres.database import open_connection
-from normalizer.runtime.child import ChildProcess, wait_until_ended
+from normalizer.runtime.child import ChildProcess, wait_until_pid_ended
 
 DATABASE_OWNER: Final = "noetl"
 """The role that owns the databases. It isn't a superuser, but may create roles."""
@@ -276,4 +276,4 @@ async def _end_process(pid: int, signal_number: signal.Signals) -> None:
     """Send the signal, and wait for a process that isn't a child."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal_number)
-    await wait_until_ended(pid)
+    await wait_until_pid_ended(pid)

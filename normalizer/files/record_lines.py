@@ -42,7 +42,7 @@ def looks_like_complete_json(line: bytes) -> bool:
     return True
 
 
-def read_numbered_lines(
+def read_numbered_line_pages(
     stream: ByteStream, *, longest_bytes: int = MAX_LINE_BYTES
 ) -> Iterator[list[tuple[int, bytes]]]:
     """Yield pages of (number, line). Lines are numbered from 1 and lose their newline.

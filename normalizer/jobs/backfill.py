@@ -19,7 +19,7 @@ from normalizer.core.batch import (
     BatchBuilder,
     PartitionBatch,
     RecordWithOutcomes,
-    offset_after_records,
+    offset_after_records_and_holes,
 )
 from normalizer.errors import FatalError, RetryableError
 from normalizer.jobs.engine.job_positions import JobPositions
@@ -248,7 +248,7 @@ def split_page(page: SourcePage, max_records: int) -> Iterator[SourcePage]:
 
 def split_page_at(page: SourcePage, record_count: int) -> tuple[SourcePage, SourcePage]:
     """Return a page with this many records and the holes that follow them, and the rest."""
-    boundary = offset_after_records(record_count, page.from_offset, page.holes)
+    boundary = offset_after_records_and_holes(record_count, page.from_offset, page.holes)
     piece = msgspec.structs.replace(
         page,
         next_offset=boundary,

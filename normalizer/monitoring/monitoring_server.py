@@ -140,8 +140,8 @@ class MonitoringServer:
             yield "group: partitions are not assigned yet"
         ownership = service.ownership
         named = {
-            *ownership.unreachable_partitions,
-            *chain(*ownership.partitions_of_other_groups.values()),
+            *ownership.unreachable_reasons_by_partition,
+            *chain(*ownership.other_group_partitions_by_reason.values()),
         }
         waiting = [one for one in ownership.unclaimed_partitions() if one not in named]
         if waiting:
@@ -150,16 +150,16 @@ class MonitoringServer:
             if age_s >= MAX_FENCED_S:
                 yield f"partition {partition} was claimed by another process {age_s:.0f} s ago"
         yield from service.chunk_normalizer.describe_records_killing_helper()
-        for partition, why in service.ownership.stopped_partitions.items():
+        for partition, why in service.ownership.stop_reasons_by_partition.items():
             yield f"partition {partition} is stopped: {why.removeprefix(f'{partition}: ')}"
 
     def describe_degraded_partitions(self) -> Iterator[str]:
         """Yield a line for each partition that this process can't read as it should."""
         ownership = self._service.ownership
-        unreachable = ownership.unreachable_partitions
+        unreachable = ownership.unreachable_reasons_by_partition
         for partition, why in unreachable.items():
             yield f"partition {partition} is unreachable: {why.removeprefix(f'{partition}: ')}"
-        for why, partitions in ownership.partitions_of_other_groups.items():
+        for why, partitions in ownership.other_group_partitions_by_reason.items():
             yield f"partitions {', '.join(map(str, partitions))} are left to {why}"
         for partition in (
             self.lag_monitor.unmeasured_partitions if self.lag_monitor.broker_up else ()
@@ -230,7 +230,7 @@ class MonitoringServer:
             await self._heartbeat.send(
                 ownership.last_claims,
                 self.lag_monitor.observed_log_ends,
-                ownership.stopped_partitions.keys(),
+                ownership.stop_reasons_by_partition.keys(),
             )
 
     async def _store_drift(self) -> None:

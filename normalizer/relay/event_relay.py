@@ -32,8 +32,8 @@ from normalizer.relay.event_pages import (
 from normalizer.relay.output_records import (
     canonical_record,
     read_topic_size_limits,
-    reject_too_large,
     reject_unwritable,
+    rejection_if_too_large,
     rejection_record,
 )
 from normalizer.runtime.backoff import wait_at_most
@@ -288,7 +288,7 @@ class EventRelay:
         topic = self._settings.kafka_canonical_topic
         try:
             record = canonical_record(event, topic, revision=revision)
-            rejected = reject_too_large(event, record, self._limits[topic])
+            rejected = rejection_if_too_large(event, record, self._limits[topic])
             if rejected is None:
                 return record, "stored"
         except ValueError as error:

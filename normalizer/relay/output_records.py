@@ -90,7 +90,7 @@ def _build_traceparent(event: Envelope) -> str | None:
     return None
 
 
-def reject_too_large(event: Envelope, record: OutputRecord, limit: int) -> Rejected | None:
+def rejection_if_too_large(event: Envelope, record: OutputRecord, limit: int) -> Rejected | None:
     """Return the rejection of an event whose record is too large for its topic, or None."""
     if record.single_record_batch_bytes <= limit:
         return None
@@ -179,7 +179,7 @@ class PartitionOutput:
     def _canonical(self, source: RawRecord, event: Envelope) -> OutputRecord:
         topic = self._settings.kafka_canonical_topic
         record = canonical_record(event, topic)
-        if rejected := reject_too_large(event, record, self._limits[topic]):
+        if rejected := rejection_if_too_large(event, record, self._limits[topic]):
             return self._rejected(source, rejected)
         self._events.append(event)
         self._counts.add("stored")

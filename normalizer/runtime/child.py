@@ -124,7 +124,7 @@ def module_search_environment() -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1"}
 
 
-async def wait_until_ended(pid: int) -> None:
+async def wait_until_pid_ended(pid: int) -> None:
     """Return when that process has ended, whether it's a child or not.
 
     It returns at once if there's no such process.

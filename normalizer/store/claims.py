@@ -20,7 +20,7 @@ from normalizer.store.claim_checks import (
     check_writer_protocol,
     find_other_group_errors,
 )
-from normalizer.store.dedup_horizon import ADD_DEDUP_HORIZON_SQL, LOCK_DEDUP_HORIZON_SQL
+from normalizer.store.dedup_horizon import ADD_MISSING_DEDUP_HORIZONS_SQL, LOCK_DEDUP_HORIZON_SQL
 from normalizer.store.migrate import check_applied_migrations
 from normalizer.store.source_positions import lock_positions
 
@@ -185,7 +185,7 @@ async def _begin_position(
     topic, number = partition
     incarnation = await connection.fetchval(_DELETED_INCARNATION, topic, number)
     first = ([topic], [incarnation], [number])
-    await connection.execute(ADD_DEDUP_HORIZON_SQL, *first, cluster_id)
+    await connection.execute(ADD_MISSING_DEDUP_HORIZONS_SQL, *first, cluster_id)
     await connection.fetch(LOCK_DEDUP_HORIZON_SQL, *first)
     begun = await connection.fetchrow(
         _BEGIN_POSITION,

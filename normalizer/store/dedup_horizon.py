@@ -20,7 +20,7 @@ from normalizer.core.identity.coordinates import NO_DEDUP_HORIZONS, DedupHorizon
 # of a partition and a job that writes the partition's records both lock this row, so one of them
 # has to wait for the other. The parameters are a list of topics, of incarnations, and of
 # partitions, and the id of their cluster.
-ADD_DEDUP_HORIZON_SQL: Final = """
+ADD_MISSING_DEDUP_HORIZONS_SQL: Final = """
     insert into normalizer.dedup_horizon (topic, incarnation, partition, next_offset, cluster_id)
     select   topic, incarnation, partition, 0, $4::text
     from     unnest($1::text[], $2::integer[], $3::integer[])

@@ -104,7 +104,7 @@ class Snapshot:
         self.as_of = as_of
 
     @property
-    def freshness(self) -> dict[str, Any]:
+    def freshness_fields(self) -> dict[str, Any]:
         """Return the fields of an answer that say how fresh it is (see ApiAnswer)."""
         behind_s = (
             None if self.as_of is None else max(0.0, (self.read_at - self.as_of).total_seconds())

@@ -19,7 +19,7 @@ from typing import Final
 import asyncpg
 
 from normalizer.postgres.database import wait_for_table_readers
-from projector.database_session import with_lock_retry
+from projector.database_session import transact_with_lock_retry
 from projector.event_rows import ENVELOPE_SELECT_LIST
 from projector.hours import START_OF_TIME, end_of_hour, find_hours_with_rows
 from projector.maintenance.archive import ArchiveFolder
@@ -149,7 +149,7 @@ class _Retention:
         """Delete these groups in one transaction, or in halves if that takes too long."""
         try:
             work = partial(self._archive, groups)
-            await with_lock_retry(self._connection, work, for_s=_PATIENCE_S)
+            await transact_with_lock_retry(self._connection, work, for_s=_PATIENCE_S)
         except asyncpg.QueryCanceledError:
             if len(groups) == 1:
                 self._failures += 1

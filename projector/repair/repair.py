@@ -19,7 +19,7 @@ import asyncpg
 import msgspec
 
 from projector.chunks import ChunkRunner
-from projector.database_session import with_lock_retry
+from projector.database_session import transact_with_lock_retry
 from projector.verify.divergences import store_verdict
 from projector.verify.queries import COMPARISONS, Comparison
 from projector.verify.ranges import VerifyRange, VerifyScope
@@ -92,7 +92,7 @@ async def repair_executions(connection: asyncpg.Connection, execution_ids: Seque
         async def work() -> None:
             await connection.execute("select repair_executions($1::bigint[])", chunk)
 
-        await with_lock_retry(connection, work)
+        await transact_with_lock_retry(connection, work)
 
     chunks = ChunkRunner(
         size=1, most=_MAX_EXECUTIONS_PER_CHUNK, target_s=_CHUNK_TARGET_S, too_much=_TOO_MUCH

@@ -11,7 +11,7 @@ from normalizer.files.record_lines import (
     parse_record_line,
     parse_record_lines,
     read_line_chunks,
-    read_numbered_lines,
+    read_numbered_line_pages,
 )
 from tests.support.factories import raw_event
 
@@ -115,7 +115,7 @@ def test_a_long_line_is_cut_wherever_its_chunks_end(
 
     read = [
         line
-        for page in read_numbered_lines(Chunks(content, lengths), longest_bytes=longest)
+        for page in read_numbered_line_pages(Chunks(content, lengths), longest_bytes=longest)
         for line in page
     ]
 

@@ -205,7 +205,7 @@ class BackfillDryRun:
     def _fill_diff(self, overlay: Overlay) -> None:
         for row in overlay.new_rows():
             self._diff.add_row("new", row)
-        for stored, row in overlay.changed_rows():
+        for stored, row in overlay.rows_before_and_after():
             self._diff.add_changed_row("merged", _row_id(row), find_changed_fields(stored, row))
 
     def _note_stale(self, row: Envelope) -> None:

@@ -91,7 +91,7 @@ class Overlay:
         ):
             yield _row.decode(row)
 
-    def changed_rows(self) -> Iterator[tuple[Envelope, Envelope]]:
+    def rows_before_and_after(self) -> Iterator[tuple[Envelope, Envelope]]:
         """Yield every row that would be changed, as it is and in its final form, sorted by id."""
         for stored, row in self._files.execute(
             "select stored, row from event where stored is not null order by event_id"

@@ -22,7 +22,7 @@ from normalizer.core.identity.coordinates import (
 from normalizer.jobs.engine.job_run import JobRun
 from normalizer.jobs.sources.job_source import PartKey
 from normalizer.store.claim_checks import check_or_set_topic_cluster
-from normalizer.store.dedup_horizon import ADD_DEDUP_HORIZON_SQL, LOCK_DEDUP_HORIZON_SQL
+from normalizer.store.dedup_horizon import ADD_MISSING_DEDUP_HORIZONS_SQL, LOCK_DEDUP_HORIZON_SQL
 from normalizer.store.outcomes_by_kind import OutcomesByKind
 from normalizer.store.session import RetryTransactionError
 from normalizer.store.source_positions import AlreadyCommitted, PositionMoves, check_positions
@@ -226,7 +226,7 @@ async def _reached(
     wanted = [list(column) for column in zip(*spans, strict=True)]
     ends = [span.end for span in spans.values()]
     await connection.execute(_ANNOUNCE_AHEAD, *wanted, ends, _DEDUP_HORIZON_STEP)
-    await connection.execute(ADD_DEDUP_HORIZON_SQL, *wanted, cluster_id)
+    await connection.execute(ADD_MISSING_DEDUP_HORIZONS_SQL, *wanted, cluster_id)
     written = _offsets(await connection.fetch(LOCK_DEDUP_HORIZON_SQL, *wanted))
     live = _offsets(await connection.fetch(_LIVE_REACHED, *wanted))
     if any(reached < spans[source].end for source, reached in live.items()):

@@ -71,7 +71,7 @@ async def attempts_matrix(snapshot: Snapshot, params: MatrixParams) -> TrendAnsw
         ],
         calls=calls,
         truncated=len(records) > params.limit,
-        **snapshot.freshness,
+        **snapshot.freshness_fields,
         **window.answer_fields(),
     )
 

@@ -28,7 +28,7 @@ from projector.api.queries.query_answers import run_grouped
 from projector.api.snapshots import Snapshot
 
 
-def statements_by_grain(
+def call_count_statements(
     view: str,
     *,
     keys: Sequence[str],
@@ -108,7 +108,7 @@ class CallOutcomes(AttemptKeys, frozen=True, kw_only=True, omit_defaults=True):
     calls: int
 
 
-_CALL_OUTCOMES = statements_by_grain(
+_CALL_OUTCOMES = call_count_statements(
     "call_outcomes_by_attempt",
     keys=("playbook", "step", "attempts", "status"),
     measures=(sum_column("calls"),),
@@ -130,7 +130,7 @@ class ErrorRate(AttemptKeys, frozen=True, kw_only=True, omit_defaults=True):
     error_rate: float | None
 
 
-_ERROR_RATE = statements_by_grain(
+_ERROR_RATE = call_count_statements(
     "call_outcomes_by_attempt",
     keys=("playbook", "step", "attempts"),
     measures=(
@@ -156,7 +156,7 @@ class FirstAttempts(StepKeys, frozen=True, kw_only=True, omit_defaults=True):
     success_rate: float | None
 
 
-_FIRST_ATTEMPTS = statements_by_grain(
+_FIRST_ATTEMPTS = call_count_statements(
     "call_outcomes_by_attempt",
     keys=("playbook", "step"),
     measures=(
@@ -183,7 +183,7 @@ class Recovery(AttemptKeys, frozen=True, kw_only=True, omit_defaults=True):
     recovery_rate: float | None
 
 
-_RECOVERY = statements_by_grain(
+_RECOVERY = call_count_statements(
     "call_outcomes_by_attempt",
     keys=("playbook", "step", "attempts"),
     measures=(
@@ -208,7 +208,7 @@ class Exhaustion(StepKeys, frozen=True, kw_only=True, omit_defaults=True):
     exhausted_rate: float | None
 
 
-_EXHAUSTION = statements_by_grain(
+_EXHAUSTION = call_count_statements(
     "call_outcomes_by_attempt",
     keys=("playbook", "step"),
     measures=(
@@ -235,7 +235,7 @@ class AttemptsPerSuccess(StepKeys, frozen=True, kw_only=True, omit_defaults=True
     attempts_per_success: float | None
 
 
-_COST = statements_by_grain(
+_COST = call_count_statements(
     "call_outcomes_by_attempt",
     keys=("playbook", "step"),
     measures=(
@@ -278,7 +278,7 @@ class Failures(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
     calls: int
 
 
-_FAILURES = statements_by_grain(
+_FAILURES = call_count_statements(
     "failures_by_error",
     keys=("step", "attempts", "status", "error_class"),
     measures=(sum_column("calls"),),
@@ -307,7 +307,7 @@ class WorkerFailures(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
     error_rate: float | None
 
 
-_WORKERS = statements_by_grain(
+_WORKERS = call_count_statements(
     "worker_failures",
     keys=("worker",),
     measures=(

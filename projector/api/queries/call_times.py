@@ -18,8 +18,8 @@ from projector.api.parameters import (
 from projector.api.queries.grouping import (
     FINISHED_CALLS_SOURCE,
     GrainStatements,
+    at_and_key_ordinals,
     counts_by_minute_source,
-    group_by_ordinals,
     select_list,
     where_conditions,
 )
@@ -85,7 +85,7 @@ def _percentiles(source: str, time: str, where: str) -> Statement:
                      from     {source}
                      where    {where_conditions(_KEYS, time)}
                      and      {where}
-                     group by {group_by_ordinals(_KEYS)}, bucket
+                     group by {at_and_key_ordinals(_KEYS)}, bucket
                      having   sum(calls) <> 0
                  ) as added
         group by at, playbook, step, attempts, status

@@ -193,7 +193,7 @@ async def error_groups(snapshot: Snapshot, params: ErrorGroupsParams) -> ErrorGr
         groups=groups,
         calls=records[0]["in_groups"] if records else 0,
         truncated=len(records) < groups,
-        **snapshot.freshness,
+        **snapshot.freshness_fields,
         **window.answer_fields(),
     )
 
@@ -264,7 +264,7 @@ async def error_group(
         rows=[row],
         calls=record["calls"],
         truncated=False,
-        **snapshot.freshness,
+        **snapshot.freshness_fields,
         **window.answer_fields(),
     )
 

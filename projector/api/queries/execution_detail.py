@@ -232,7 +232,7 @@ async def execution_tree(snapshot: Snapshot, _params: Parameters, execution_id: 
         raise NotFoundError("there is no such execution")
     within = [node for node in nodes if -_MOST_LEVELS_ABOVE <= node.depth <= _MOST_LEVELS_BELOW]
     rows = await with_stuck_reasons(snapshot, within[:_MOST_NODES])
-    return TreeAnswer(rows=rows, truncated=len(rows) < len(nodes), **snapshot.freshness)
+    return TreeAnswer(rows=rows, truncated=len(rows) < len(nodes), **snapshot.freshness_fields)
 
 
 # Finds the ancestors and descendants of an execution. An execution may wrongly name one of its own

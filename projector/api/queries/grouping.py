@@ -121,9 +121,9 @@ def grouping_statement(
         from     {source}
         where    {where_conditions(keys, time)}
         and      {where}
-        group by {group_by_ordinals(keys)}
+        group by {at_and_key_ordinals(keys)}
         having   {having}
-        order by 1 desc nulls last, {len(keys) + 2} desc nulls last, {group_by_ordinals(keys)}
+        order by 1 desc nulls last, {len(keys) + 2} desc nulls last, {at_and_key_ordinals(keys)}
         limit    :limit::integer
         """  # noqa: S608 - constants of this package
     )
@@ -160,7 +160,7 @@ def where_conditions(keys: Sequence[str], time: str) -> str:
     )
 
 
-def group_by_ordinals(keys: Sequence[str]) -> str:
+def at_and_key_ordinals(keys: Sequence[str]) -> str:
     """Return the column numbers of `at` and the keys."""
     return ", ".join(str(number) for number in range(1, len(keys) + 2))
 

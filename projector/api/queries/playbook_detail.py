@@ -286,7 +286,7 @@ async def _answer(
         rows=[kind(**record) for record in records if record[counted] is not None],
         since=bound or values["since"],
         truncated=bound is not None or values["since"] > since,
-        **snapshot.freshness,
+        **snapshot.freshness_fields,
     )
 
 

@@ -45,7 +45,7 @@ def build_answer(snapshot: Snapshot, rows: list[_R]) -> ApiAnswer[_R]:
     """Return an answer with these rows."""
     return ApiAnswer[_R](
         rows=rows,
-        **snapshot.freshness,
+        **snapshot.freshness_fields,
     )
 
 
@@ -78,7 +78,7 @@ async def run_grouped(
         since=since,
         until=until,
         every=every,
-        **snapshot.freshness,
+        **snapshot.freshness_fields,
     )
 
 
@@ -122,7 +122,7 @@ async def run_paged(
         at_least=total is not None and total > MOST_COUNTED_ROWS,
         since=since,
         until=until,
-        **snapshot.freshness,
+        **snapshot.freshness_fields,
     )
 
 

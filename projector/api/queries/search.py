@@ -132,7 +132,7 @@ async def search(snapshot: Snapshot, params: SearchParams) -> SearchAnswer:
         names = await snapshot.untyped_rows(_NAMES, sought | {"steps": steps})
         hits += map(_hit, names)
         more = sorted({one["kind"] for one in names if one["all_of_kind"] > _MOST_HITS_PER_KIND})
-    return SearchAnswer(rows=hits, error_class=error_class, more=more, **snapshot.freshness)
+    return SearchAnswer(rows=hits, error_class=error_class, more=more, **snapshot.freshness_fields)
 
 
 def _lookups(text: str) -> Iterator[tuple[Statement, dict[str, Any]]]:

@@ -91,7 +91,7 @@ async def tiles(
         rows=[_row(figure, window, thresholds) for figure in figures],
         calls=calls["calls"],
         truncated=False,
-        **snapshot.freshness,
+        **snapshot.freshness_fields,
         **window.answer_fields(),
     )
 

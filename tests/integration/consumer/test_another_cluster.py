@@ -48,8 +48,8 @@ async def other_cluster(kafka_broker: KafkaBroker, topic: Topic) -> Topic:
 async def until_all_stopped(service: Service, topic: Topic) -> list[str]:
     """Why each partition of the topic is stopped."""
     everything = {KafkaPartition(topic.name, number) for number in range(topic.partitions)}
-    await until(lambda: service.ownership.stopped_partitions.keys() == everything)
-    return list(service.ownership.stopped_partitions.values())
+    await until(lambda: service.ownership.stop_reasons_by_partition.keys() == everything)
+    return list(service.ownership.stop_reasons_by_partition.values())
 
 
 @TWO_PARTITIONS

@@ -149,7 +149,7 @@ async def test_a_process_at_a_wrong_address_stops_a_partition_only_once_its_owne
         async with monitored(right):
             await feed.until_read({0: 3})
             await until_state(feed.watcher, "caught_up")
-            await until(lambda: bool(foreign.ownership.stopped_partitions))
+            await until(lambda: bool(foreign.ownership.stop_reasons_by_partition))
             beside = await until_heartbeat(feed.watcher)
         stopped = await until_state(feed.watcher, "stopped")
         later = await until_heartbeat(feed.watcher)

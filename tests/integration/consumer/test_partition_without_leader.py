@@ -116,7 +116,7 @@ async def test_a_partition_without_a_leader_stops_no_other(
                 )
                 await second.start()
                 await stored(range(50, 60), {0: 40, 1: 20}, partition=1)
-            assert service.ownership.unreachable_partitions == {}
+            assert service.ownership.unreachable_reasons_by_partition == {}
             assert (service.counters.rejoins, service.counters.stopped) == (0, 0)
         positions = await watcher.positions(spread)
         assert await watcher.events() == 60
@@ -199,4 +199,6 @@ async def say_what_is_known_and_name_the_other(settings: Settings, topic: Topic)
 
 
 async def until_away(service: Service, topic: Topic) -> None:
-    await until(lambda: KafkaPartition(topic.name, 1) in service.ownership.unreachable_partitions)
+    await until(
+        lambda: KafkaPartition(topic.name, 1) in service.ownership.unreachable_reasons_by_partition
+    )

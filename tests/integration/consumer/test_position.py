@@ -328,7 +328,7 @@ async def test_a_partition_stopped_at_an_unreadable_batch_goes_on_once_it_is_ski
         await position_command(settings, "skip", f"{feed.name}:2", "--offset", "5", *WHY)
 
         await feed.until_read({2: 9})
-        assert service.ownership.stopped_partitions == {}
+        assert service.ownership.stop_reasons_by_partition == {}
         assert await feed.events() == 8
 
 

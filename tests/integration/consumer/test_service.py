@@ -375,7 +375,7 @@ async def test_a_topic_recreated_stops_the_partition_until_reported(
 
     with structlog.testing.capture_logs() as lines:
         async with running(settings) as service:
-            await until(lambda: bool(service.ownership.stopped_partitions))
+            await until(lambda: bool(service.ownership.stop_reasons_by_partition))
     assert [line["event"] for line in lines if line["log_level"] == "error"] == [
         "partition.stopped"
     ]
@@ -665,7 +665,7 @@ async def test_a_stopped_partition_is_looked_at_again_when_it_is_assigned_again(
             await feed.until_owned({"one", "two"})
         await feed.until_read({0: 6, 1: 6, 2: 6})
 
-    assert service.ownership.stopped_partitions == {}
+    assert service.ownership.stop_reasons_by_partition == {}
     assert await feed.events() == 18
 
 
@@ -700,9 +700,9 @@ async def test_a_log_of_which_the_broker_gives_nothing_stops_its_partition_and_n
 
     settings = feed.settings(progress_timeout_s=2)
     async with running(settings) as service:
-        await until(lambda: bool(service.ownership.stopped_partitions))
+        await until(lambda: bool(service.ownership.stop_reasons_by_partition))
         await feed.send(range(10, 12), partition=1)
         await feed.until_read({0: 1, 1: 2})
-        (why,) = service.ownership.stopped_partitions.values()
+        (why,) = service.ownership.stop_reasons_by_partition.values()
 
     assert f"{feed.name}[0]@1: the batch there cannot be read" in why

@@ -57,8 +57,8 @@ async def test_the_service_stops_a_partition_that_another_table_read(
 
     await feed.send(range(3, 5))
     async with running(by_table) as stopped:
-        await until(lambda: bool(stopped.ownership.stopped_partitions))
-        (why,) = stopped.ownership.stopped_partitions.values()
+        await until(lambda: bool(stopped.ownership.stop_reasons_by_partition))
+        (why,) = stopped.ownership.stop_reasons_by_partition.values()
         assert (await feed.position())["next_offset"] == 3
 
     await feed.read_to({0: 5}, by_table, accept_shapes=True)

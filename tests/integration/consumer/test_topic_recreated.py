@@ -146,9 +146,11 @@ async def test_it_is_accepted_also_if_the_first_comparison_fails(
 
     async with running(settings, accept_reset=True) as service:
         await until(
-            lambda: bool(service.ownership.current_claims or service.ownership.stopped_partitions)
+            lambda: bool(
+                service.ownership.current_claims or service.ownership.stop_reasons_by_partition
+            )
         )
-        assert service.ownership.stopped_partitions == {}
+        assert service.ownership.stop_reasons_by_partition == {}
         await feed.until_read({0: len(NEW)})
 
     assert (await feed.position())["incarnation"] == 1

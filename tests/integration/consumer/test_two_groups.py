@@ -36,7 +36,7 @@ async def test_a_second_group_leaves_the_partitions_to_the_first_and_names_both(
             reader, _ = await first.enter_async_context(monitored(settings))
             await until(lambda: len(reader.ownership.current_claims) == 2)
             async with monitored(other) as (late, url):
-                await until(lambda: bool(late.ownership.partitions_of_other_groups))
+                await until(lambda: bool(late.ownership.other_group_partitions_by_reason))
                 await feed.send(range(10))
                 await feed.until_read({0: 5, 1: 5})
                 reasons = await degraded(url)

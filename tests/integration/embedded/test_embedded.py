@@ -17,7 +17,7 @@ from normalizer.cli.check_database import DatabaseCheck
 from normalizer.config.settings import Settings
 from normalizer.embedded import PostgresServer, free_ports
 from normalizer.embedded.free_ports import choose_ports, find_free_port
-from normalizer.runtime.child import wait_until_ended
+from normalizer.runtime.child import wait_until_pid_ended
 from tests.support.stack import Cluster, Stack
 from tests.support.table_rows import fetch_value
 
@@ -96,7 +96,7 @@ asyncio.run(main())
 
     async with asyncio.timeout(30):
         for pid in pids:
-            await wait_until_ended(pid)
+            await wait_until_pid_ended(pid)
     assert answer == 1
     assert (folder / "kafka" / "log" / "meta.properties").exists() is with_broker
 

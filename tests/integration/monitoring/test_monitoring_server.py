@@ -186,7 +186,7 @@ async def test_a_stopped_partition_is_a_reason_and_others_go_on(feed: Feed) -> N
             feed.partition(1),
             service.ownership.current_claims[feed.partition(1)].epoch,
         )
-        await until(lambda: feed.partition(1) in service.ownership.stopped_partitions)
+        await until(lambda: feed.partition(1) in service.ownership.stop_reasons_by_partition)
         await feed.send(range(3), partition=1)
         status, body = await http_get(f"{url}/readyz")
         alive, _ = await http_get(f"{url}/livez")

@@ -17,7 +17,7 @@ import pytest
 
 from normalizer.core.rules_hash import rules_sha256
 from normalizer.embedded import remove_server_folder
-from normalizer.runtime.child import wait_until_ended
+from normalizer.runtime.child import wait_until_pid_ended
 from normalizer.runtime.native_lane import NATIVE_MODULE_NAME
 from normalizer.runtime.screen import Screen
 from normalizer.up.call_summary import print_call_summary
@@ -107,7 +107,7 @@ async def folder(stack: Stack, request: pytest.FixtureRequest) -> Path:
 async def _until_all_ended(pids: dict[str, int]) -> None:
     async with asyncio.timeout(30):
         for pid in pids.values():
-            await wait_until_ended(pid)
+            await wait_until_pid_ended(pid)
 
 
 async def test_it_runs_until_sigterm_starts_a_killed_normalizer_again_and_keeps_its_rows(

@@ -15,7 +15,11 @@ from click.testing import CliRunner, Result
 from normalizer.cli import main
 from normalizer.cli.offline_commands import normalize_lines
 from normalizer.core.normalize import Normalizer
-from normalizer.files.record_lines import MAX_LINE_BYTES, parse_record_line, read_numbered_lines
+from normalizer.files.record_lines import (
+    MAX_LINE_BYTES,
+    parse_record_line,
+    read_numbered_line_pages,
+)
 from projector.cli.repair_command import _repair_request
 from projector.cli.scope_options import parse_duration, parse_scope
 
@@ -202,7 +206,7 @@ def test_help_shows_what_an_option_takes(path: tuple[str, ...], shown: str) -> N
 def test_a_long_line_is_cut_by_one_byte_too_many() -> None:
     stream = io.BufferedReader(io.BytesIO(b"x" * (MAX_LINE_BYTES + 99) + b"\ny"))
 
-    (first, second) = [line for page in read_numbered_lines(stream) for line in page]
+    (first, second) = [line for page in read_numbered_line_pages(stream) for line in page]
     assert len(first[1]) == MAX_LINE_BYTES
     assert second == (2, b"y")
 

@@ -78,7 +78,7 @@ def test_a_partition_that_leaves_claimed_is_neither_read_nor_a_suspect() -> None
         ownership.revoke_all_claims,
     )
     for leave in leaves:
-        ownership.retry_stopped_partitions()
+        ownership.make_stopped_partitions_claimable()
         ownership.revoke_all_claims()
         ownership.note_claim(ONE, _claim(1), log_end=9)
         reader.stopped_reading.clear()
@@ -109,8 +109,8 @@ def test_a_stopped_partition_that_another_process_claimed_waits_for_an_assignmen
     ownership.drop_claim(ONE, 1, FENCED)
     ownership.drop_claim(ONE, 1, MOVED)
     ownership.revoke_all_claims()
-    during_rebalance = [*ownership.stopped_partitions]
-    ownership.retry_stopped_partitions()
+    during_rebalance = [*ownership.stop_reasons_by_partition]
+    ownership.make_stopped_partitions_claimable()
 
     assert (during_rebalance, ownership.unclaimed_partitions()) == ([ONE], [ONE])
 
@@ -118,14 +118,14 @@ def test_a_stopped_partition_that_another_process_claimed_waits_for_an_assignmen
 def test_only_a_partition_to_claim_or_verify_is_unreachable() -> None:
     ownership = _ownership()
     ownership.mark_unreachable(ONE, BrokerUnavailableError("its leader doesn't answer"))
-    to_claim = dict(ownership.unreachable_partitions)
+    to_claim = dict(ownership.unreachable_reasons_by_partition)
     ownership.note_claim(ONE, _claim(1), log_end=9)
-    claimed = dict(ownership.unreachable_partitions)
+    claimed = dict(ownership.unreachable_reasons_by_partition)
     ownership.mark_unreachable(ONE, BrokerUnavailableError("its leader doesn't answer"))
     ownership.drop_claim(ONE, 1, FENCED)
 
     assert to_claim == {ONE: "its leader doesn't answer"}
-    assert (claimed, dict(ownership.unreachable_partitions)) == ({}, {})
+    assert (claimed, dict(ownership.unreachable_reasons_by_partition)) == ({}, {})
     assert ownership.fenced_s_by_partition() == {ONE: 0.0}
 
 

@@ -20,7 +20,7 @@ class Log:
     def __init__(self) -> None:
         self.assigned = frozenset({ONE, TWO})
         self.states: dict[KafkaPartition, PartitionState] = {}
-        self.partitions_of_other_groups: dict[str, list[KafkaPartition]] = {}
+        self.other_group_partitions_by_reason: dict[str, list[KafkaPartition]] = {}
         self.rebalancing = False
         self.read = {ONE: 5, TWO: 5}
         self.ends = {ONE: 5, TWO: 5}
@@ -96,7 +96,7 @@ async def test_moving_stopped_and_set_aside_partitions_are_not_stuck(state: Part
 async def test_partition_left_to_another_group_is_not_stuck() -> None:
     log = Log()
     log.ends = {ONE: 5, TWO: 99}
-    log.partitions_of_other_groups = {"consumer group first": [TWO]}
+    log.other_group_partitions_by_reason = {"consumer group first": [TWO]}
 
     assert await log.stuck_after(2 * LIMIT_S) is None
 

@@ -235,7 +235,7 @@ def test_an_overlay_keeps_what_would_be_and_what_was_first() -> None:
             second.event_id: source_coordinates(second)
         }
         assert list(overlay.new_rows()) == [second]
-        assert list(overlay.changed_rows()) == [(first, again)]
+        assert list(overlay.rows_before_and_after()) == [(first, again)]
         assert overlay.find_assigned_id(source_coordinates(first)) == assigned < 0
         assert overlay.find_assigned_id(source_coordinates(second)) is None
         assert [overlay.add_rejection(source_coordinates(first)) for _ in range(2)] == [True, False]

@@ -415,8 +415,9 @@ create type projector.call_id as (
 
 -- The changes that a statement makes to the first attempt of a command. Usually they're merged into
 -- the stored row. A merge could give a wrong result if an event was changed or deleted, or if the
--- command was issued, claimed, or started more than once. In these cases `must_rebuild` is true,
--- and the command is rebuilt from all of its events.
+-- command was issued, claimed, or started more than once. Nor can a retry that declares its number
+-- be merged, because it isn't the first attempt. In these cases `must_rebuild` is true, and the
+-- command is rebuilt from all of its events.
 create type projector.call_change as (
     execution_id        bigint,
     command_id          text collate "C",

@@ -31,7 +31,8 @@ begin
             select * from unnest(correct_log_positions.attempts)
         ),
         -- 1. An end doesn't end its attempt if a later call ends next. find_attempts has the same
-        -- rule for the order of the clocks, and has to compare the ends of each number separately.
+        -- rule for the order of the clocks, says why it's by role, and has to compare the ends of
+        -- each number separately.
         -- Here all ends are compared, because the log shows them in order. `begun_attempt` is the
         -- attempt that begins with the entry, or null if the entry is an event.
         log_entry as (

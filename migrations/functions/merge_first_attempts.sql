@@ -60,10 +60,10 @@ begin
                                   ),
             iteration           = least(stored.iteration, excluded.iteration),
             is_numbered         = stored.is_numbered or excluded.is_numbered
-        returning execution_id, command_id, attempts, outcome_ranked
+        returning execution_id, command_id, attempts, finished_at, outcome_ranked
     )
     select array_agg((execution_id, command_id, attempts)::call_id)
-               filter (where outcome_ranked is not null),
+               filter (where finished_at is not null),
            array_agg((execution_id, command_id, attempts)::call_id)
                filter (where call_failed(outcome_ranked))
     into   to_recount, retries_and_failures

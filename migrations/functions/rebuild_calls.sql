@@ -48,7 +48,8 @@ begin
         returning stored.execution_id, stored.command_id, stored.attempts,
                   false as is_retry_or_failure
     ),
-    -- 3. The others, ordered so that neighbors in the index are written together.
+    -- 3. The others, ordered so that neighbors in the index are written together. Unlike the type
+    -- call_change, derive_calls returns command_id without the collation of that index.
     written_attempt as (
         insert into call_facts as stored (
             execution_id, command_id, attempts, begun_at, issued_at, claimed_at, started_at,

@@ -65,9 +65,10 @@
 --
 -- If there are several ends or groups, a completion is the last of them, because only failures are
 -- retried. An attempt ends when its last call does, so an end that is followed by one with a
--- greater call_index doesn't end it. Each rule is applied once, in this order, and nothing is
--- repeated. The rules can err where events allow several answers, and
--- docs/decisions/0015-tries-of-calls.md says how often. deploy/calls.py follows the same rules.
+-- greater call_index doesn't end it. Each rule is applied once, in this order, and the last one
+-- that places an event wins. For example, the groups of R5 replace what R4 decided. The rules can
+-- err where events allow several answers, and docs/decisions/0015-tries-of-calls.md says how often.
+-- deploy/calls.py follows the same rules.
 create or replace function projector.resolve_attempts(events projector.call_event[])
     returns table (event_id bigint, number integer)
     language plpgsql stable

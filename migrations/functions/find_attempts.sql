@@ -35,7 +35,7 @@ begin
     return query
         -- 1. An end doesn't end its attempt if the next one is the end of a later call. An end that
         -- declares a number is compared only with ends of the same number, because other attempts
-        -- may have other clocks. The end of a call isn't compared with that of its command (`role`),
+        -- may have other clocks. A call's end isn't compared with that of its command (`role`),
         -- because an attempt ends when its last call does, although the command's end follows.
         -- correct_log_positions has the same rule for the order of the log. An end may be sent
         -- twice, so the next one has another time or slot, and is in the next peer group.

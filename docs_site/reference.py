@@ -21,7 +21,7 @@ from normalizer.config.settings import (
 )
 from normalizer.observability.metric_catalog import metric_table
 from projector.api.api_metrics import ApiMetrics
-from projector.api.api_reference import describe_type, render_example, resolve_schema
+from projector.api.api_reference import describe_json_schema_type, render_example, resolve_schema
 from projector.api.endpoints import ENDPOINTS
 from projector.api.openapi import build_document
 from projector.cli import main as projector
@@ -139,7 +139,7 @@ def _endpoint(path: str, one: dict[str, Any], schemas: dict[str, Any]) -> Iterat
         if default not in (None, ""):
             given = ", ".join(default) if isinstance(default, tuple) else default
             meaning = f"{meaning} Default: {given}."
-        cells = (f"`{parameter['name']}`", describe_type(parameter["schema"]), meaning)
+        cells = (f"`{parameter['name']}`", describe_json_schema_type(parameter["schema"]), meaning)
         yield f"| {' | '.join(_cell(one) for one in cells)} |\n"
     yield f"\n```\n{render_example(path, one)}\n```\n"
     media_type, content = next(iter(one["responses"]["200"]["content"].items()))
@@ -155,7 +155,7 @@ def _endpoint(path: str, one: dict[str, Any], schemas: dict[str, Any]) -> Iterat
     yield f"\nA row: {_line(row['description'])}\n\n"
     for name, schema in row["properties"].items():
         said = f": {schema['description']}" if "description" in schema else ""
-        yield f"- `{name}`, {describe_type(schema)}{said}\n"
+        yield f"- `{name}`, {describe_json_schema_type(schema)}{said}\n"
 
 
 def _views() -> Iterator[str]:

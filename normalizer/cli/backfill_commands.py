@@ -33,7 +33,7 @@ from normalizer.cli.job_options import (
     parse_time_range,
     raise_if_range_is_empty,
     rate_and_dry_run_options,
-    to_epoch_ms,
+    to_kafka_timestamp_ms,
 )
 from normalizer.config.passwords import mask_url_passwords
 from normalizer.config.settings import Settings
@@ -144,8 +144,8 @@ def backfill_topic(
         partitions=tuple(sorted(set(partitions))),
         from_offset=from_offset,
         to_offset=to_offset,
-        from_ms=to_epoch_ms(first),
-        to_ms=to_epoch_ms(after),
+        from_ms=to_kafka_timestamp_ms(first),
+        to_ms=to_kafka_timestamp_ms(after),
     )
     spec = JobSpec(kind="backfill", source=f"topic {topic}", options=options_from_selection(wanted))
     _run_backfill(

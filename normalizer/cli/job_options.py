@@ -115,6 +115,6 @@ def raise_if_range_is_empty(unit: str, first: Any, after: Any) -> None:
         )
 
 
-def to_epoch_ms(time: datetime | None) -> int | None:
+def to_kafka_timestamp_ms(time: datetime | None) -> int | None:
     """Return milliseconds since 1970, or 0 for an earlier time, because Kafka has none."""
     return None if time is None else max(0, round(time.timestamp() * 1000))

@@ -236,7 +236,7 @@ def redrive(
             settings, source, source.skip_missing_records(normalizer.normalize), changes, screen
         )
     if selection.selects_all and not yes:
-        _ask_for_all(run_or_exit(source.count_entries()))
+        _ask_for_all(run_or_exit(source.count_entries_to_try()))
     job_options = {"rules": normalizer.version} | options_from_selection(selection)
     job_options |= {f"set {name}": value for name, value in given.items()}
     spec = JobSpec(kind="redrive", source="quarantine", options=job_options)

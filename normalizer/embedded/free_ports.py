@@ -28,7 +28,7 @@ async def start_on_free_ports(
     again with other ports.
     """
     while True:
-        ports = choose_ports(file, names)
+        ports = choose_and_store_ports(file, names)
         try:
             return await start(ports)
         except EmbeddedError:
@@ -36,7 +36,7 @@ async def start_on_free_ports(
                 raise
 
 
-def choose_ports(file: Path, names: Sequence[str]) -> dict[str, int]:
+def choose_and_store_ports(file: Path, names: Sequence[str]) -> dict[str, int]:
     """Return a port for each name: the one stored in `file` if it's free, otherwise a new one."""
     known: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
     ports: dict[str, int] = {}

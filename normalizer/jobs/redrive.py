@@ -168,7 +168,7 @@ class QuarantineSource:
         """Return the share of entries that were tried."""
         return min(self._entries_read / self._entries_in_all, 1.0) if self._entries_in_all else None
 
-    async def count_entries(self) -> int:
+    async def count_entries_to_try(self) -> int:
         """Count the entries that this run still has to try, up to its limit."""
         async with read_only_connection(self._database_url) as connection:
             found: int = await connection.fetchval(
@@ -191,7 +191,7 @@ class QuarantineSource:
         Entries of the same record within a page become one record.
         """
         next_offset = positions[_PART].next_offset
-        self._entries_in_all = self._entries_in_all or await self.count_entries()
+        self._entries_in_all = self._entries_in_all or await self.count_entries_to_try()
         while entries := await self._next_entries():
             records: dict[EntryCoordinates, RawRecord] = {}
             offsets: dict[EntryCoordinates, int] = {}

@@ -31,7 +31,7 @@ from normalizer.jobs.engine.id_ranges import (
     BELOW_ALL_IDS,
     IdRange,
     IdRangeWalk,
-    fetch_rows_that_fit,
+    fetch_fitting_rows_and_end,
 )
 from normalizer.jobs.engine.job_positions import LOCK_JOB_POSITIONS_SQL, move_positions
 from normalizer.jobs.engine.job_run import JobRun
@@ -272,7 +272,9 @@ class RewriteJob:
     ) -> tuple[RewrittenPage, int]:
         """Read and rewrite the next page of a range. Returns it with the page's last id."""
         what = self._plan
-        records, last_id = await fetch_rows_that_fit(what.find, rest, what.parameters, connection)
+        records, last_id = await fetch_fitting_rows_and_end(
+            what.find, rest, what.parameters, connection
+        )
         if len(records) > self._page_rows:
             records = records[: self._page_rows]
             last_id = records[-1]["event_id"]

@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from normalizer.consumer.service import Service
 from normalizer.envelope import RULES_VERSION
 from normalizer.monitoring.lag import LagMonitor
-from normalizer.observability.metric_catalog import JOB_KINDS, JOB_STATES
+from normalizer.observability.metric_catalog import JOB_KINDS, UNFINISHED_JOB_STATES
 from normalizer.observability.service_metrics import metric_family
 from normalizer.runtime.version import VERSION
 
@@ -102,7 +102,7 @@ def _database_values(lag_monitor: LagMonitor) -> _ValuesByName:
         "normalizer_jobs": {
             (kind, state): lag_monitor.jobs.get((kind, state), 0)
             for kind in JOB_KINDS
-            for state in JOB_STATES
+            for state in UNFINISHED_JOB_STATES
         },
         "normalizer_job_progress_ratio": {
             (kind,): ratio for kind, ratio in lag_monitor.progress.items()

@@ -27,7 +27,7 @@ from normalizer.kafka import (
 )
 from normalizer.monitoring.partition_lag import PartitionLag
 from normalizer.monitoring.source_heartbeat import ObservedLogEnd
-from normalizer.observability.metric_catalog import JOB_KINDS, JOB_STATES, VERIFY_SCOPES
+from normalizer.observability.metric_catalog import JOB_KINDS, UNFINISHED_JOB_STATES, VERIFY_SCOPES
 from normalizer.runtime.logging_setup import describe_error, get_logger
 from normalizer.store.migration_files import (
     APPLIED_MIGRATIONS_SQL,
@@ -303,7 +303,7 @@ class LagMonitor:
         self.unverified_s = dict(zip(VERIFY_SCOPES, ages, strict=True))
 
     async def _poll_jobs(self, connection: asyncpg.Connection) -> None:
-        counts = {(kind, state): 0 for kind in JOB_KINDS for state in JOB_STATES}
+        counts = {(kind, state): 0 for kind in JOB_KINDS for state in UNFINISHED_JOB_STATES}
         progress = dict.fromkeys(JOB_KINDS, 1.0)
         for row in await connection.fetch(_READ_JOBS):
             counts[row["kind"], row["state"]] = row["jobs"]

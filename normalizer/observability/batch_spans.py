@@ -67,7 +67,7 @@ _FILLING: Final = ("fetch", "normalize")
 _log: Final = get_logger()
 
 
-def open_tracer(settings: Settings) -> "BatchTracer":
+def open_batch_tracer(settings: Settings) -> "BatchTracer":
     """Open a tracer as the OTEL_* variables configure it.
 
     Raises the SDK's errors for values that it can't read.

@@ -25,7 +25,7 @@ SQLSTATE_CLASSES: Final = (
 DRIFT_KINDS: Final = ("unknown_key", "changed_type")
 PARTITION_STATES: Final = ("assigned", "claimed", "set_aside", "fenced", "stopped")
 JOB_KINDS: Final = ("backfill", "renormalize", "redrive", "redact")
-JOB_STATES: Final = ("running", "interrupted")
+UNFINISHED_JOB_STATES: Final = ("running", "interrupted")
 VERIFY_SCOPES: Final = ("all", "range", "sample")
 
 NO_SHAPE_LABEL: Final = "none"
@@ -330,7 +330,7 @@ METRICS: Final = (
         kind="gauge",
         means="Jobs over history that are running, or were interrupted and wait for their command.",
         hint="interrupted: find it with `normalizer jobs`, and run its command again to resume.",
-        labels={"kind": JOB_KINDS, "state": JOB_STATES},
+        labels={"kind": JOB_KINDS, "state": UNFINISHED_JOB_STATES},
     ),
     MetricDescription(
         name="normalizer_job_progress_ratio",

@@ -24,7 +24,7 @@ from normalizer.jobs.engine.id_ranges import (
     READ_EVENTS_IN_RANGE_SQL,
     IdRange,
     IdRangeWalk,
-    fetch_rows_that_fit,
+    fetch_fitting_rows_and_end,
 )
 from normalizer.jobs.sources.row_pages import PageBudget
 from normalizer.kafka import CommittedOffset
@@ -398,7 +398,7 @@ async def _read_range(
     numbers. They may have some later changes too.
     """
     running = await connection.fetchval(_READ_HORIZON)
-    rows, last_id = await fetch_rows_that_fit(READ_EVENTS_IN_RANGE_SQL, ids, (), connection)
+    rows, last_id = await fetch_fitting_rows_and_end(READ_EVENTS_IN_RANGE_SQL, ids, (), connection)
     return running, rows, last_id
 
 

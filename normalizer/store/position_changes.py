@@ -68,7 +68,7 @@ _RECORD_CHANGE: Final = """
 """
 
 
-class OperatorPositions:
+class PositionChangeApplier:
     """The positions for `Store(positions=...)` that apply one change to one partition."""
 
     def __init__(self, change: PositionChange) -> None:
@@ -131,7 +131,7 @@ async def change_position(database_url: str, change: PositionChange, part: Parti
 
     Raises PositionMovedError, StoreUnavailableError, and FatalError.
     """
-    positions = OperatorPositions(change)
+    positions = PositionChangeApplier(change)
     async with Store(
         database_url,
         owner=f"{OPERATOR_OWNER_PREFIX}{change.who}",

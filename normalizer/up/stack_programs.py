@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from normalizer.embedded.embedded_errors import EmbeddedError, last_log_lines
-from normalizer.embedded.free_ports import choose_ports, is_port_free
+from normalizer.embedded.free_ports import choose_and_store_ports, is_port_free
 from normalizer.postgres.database import open_connection
 from normalizer.runtime.child import module_search_environment
 from normalizer.up.stack_files import RunningStack
@@ -35,7 +35,7 @@ def has_simulator() -> bool:
     return importlib.util.find_spec("simulator") is not None
 
 
-class StackPrograms:
+class StackProgramStarter:
     """Starts the programs with logs in `folder` and only the variables that they need."""
 
     def __init__(
@@ -62,7 +62,9 @@ class StackPrograms:
 
     async def start_normalizer(self, partitions: int) -> None:
         """Start the normalizer, and return when it has claimed every partition of the topic."""
-        port = choose_ports(self._folder / "normalizer-port.json", ["normalizer"])["normalizer"]
+        port = choose_and_store_ports(self._folder / "normalizer-port.json", ["normalizer"])[
+            "normalizer"
+        ]
         self._stack.normalizer_url = f"http://127.0.0.1:{port}"
         http = {"NORMALIZER_HTTP_PORT": str(port)}
         async with open_connection(
@@ -79,7 +81,7 @@ class StackPrograms:
 
     async def start_projector(self) -> str:
         """Start the projector. Returns the dashboard's address once it responds."""
-        port = choose_ports(self._folder / "ports.json", [_PROJECTOR])[_PROJECTOR]
+        port = choose_and_store_ports(self._folder / "ports.json", [_PROJECTOR])[_PROJECTOR]
         program = self._program(
             _PROJECTOR,
             *("serve", f"--port={port}"),

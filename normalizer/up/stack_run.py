@@ -37,7 +37,7 @@ from normalizer.up.stack_files import (
     write_pgpass,
     write_stack_files,
 )
-from normalizer.up.stack_programs import FILE_REPLAY_TOPIC, StackPrograms, has_simulator
+from normalizer.up.stack_programs import FILE_REPLAY_TOPIC, StackProgramStarter, has_simulator
 from normalizer.up.supervisor import Supervisor
 
 TOPIC_PARTITION_COUNT: Final = 6
@@ -161,7 +161,7 @@ class _Run:
     async def _start_programs(self, stack: RunningStack, log: GrouplessClient | None) -> None:
         if log is None:
             stack.topic = FILE_REPLAY_TOPIC
-        programs = StackPrograms(self._folder, stack, self._supervisor, self._environ)
+        programs = StackProgramStarter(self._folder, stack, self._supervisor, self._environ)
         stack.api_url = await programs.start_projector()
         if log is None:
             if has_simulator():

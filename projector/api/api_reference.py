@@ -91,12 +91,16 @@ def _answer(media_type: str, content: dict[str, Any], schemas: dict[str, Any]) -
     yield f"<details><summary>Answer as {escape(media_type)}</summary>\n"
     schema = resolve_schema(content["schema"], schemas)
     yield f"<p>{_marked(schema.get('description', ''))}</p>\n"
-    fields = {name: describe_type(one) for name, one in schema.get("properties", {}).items()}
+    fields = {
+        name: describe_json_schema_type(one) for name, one in schema.get("properties", {}).items()
+    }
     yield from _terms(fields)
     if "rows" in fields:
         row = resolve_schema(schema["properties"]["rows"]["items"], schemas)
         yield f"<p>A row: {_marked(row['description'])}</p>\n"
-        yield from _terms({name: describe_type(one) for name, one in row["properties"].items()})
+        yield from _terms(
+            {name: describe_json_schema_type(one) for name, one in row["properties"].items()}
+        )
     yield f"<p>An example. {escape(shown['summary'])}</p>\n"
     yield f'<pre tabindex="0"><code>{escape(text)}</code></pre>\n</details>\n'
 
@@ -152,19 +156,19 @@ def _meaning(parameter: dict[str, Any]) -> str:
     return " ".join(one for one in sentences if one) or "A filter."
 
 
-def describe_type(schema: dict[str, Any]) -> str:
+def describe_json_schema_type(schema: dict[str, Any]) -> str:
     """Return a type in words, such as `text or null` or `list of integer`."""
     if "anyOf" in schema:
-        return " or ".join(describe_type(one) for one in schema["anyOf"])
+        return " or ".join(describe_json_schema_type(one) for one in schema["anyOf"])
     if "enum" in schema:
         *most, last = (str(one) for one in schema["enum"])
         return f"{', '.join(most)} or {last}" if most else last
     if "$ref" in schema:
         return str(schema["$ref"].rsplit("/", 1)[1])
     if "prefixItems" in schema:
-        return f"[{', '.join(describe_type(one) for one in schema['prefixItems'])}]"
+        return f"[{', '.join(describe_json_schema_type(one) for one in schema['prefixItems'])}]"
     if schema.get("type") == "array":
-        return f"list of {describe_type(schema.get('items', {}))}"
+        return f"list of {describe_json_schema_type(schema.get('items', {}))}"
     if schema.get("format") == "date-time":
         return "time"
     if {"minimum", "maximum"} <= schema.keys() and schema["maximum"] < _ANY_INTEGER:

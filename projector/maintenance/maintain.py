@@ -31,7 +31,7 @@ from projector.maintenance.retention import (
     GAPS_RETENTION_RULE,
     QUARANTINE_RETENTION_RULE,
     RAW_BYTES_RETENTION_RULE,
-    delete_old_jobs,
+    delete_old_job_runs,
     delete_old_rows,
 )
 from projector.verify.divergences import store_verdict
@@ -198,7 +198,9 @@ def _steps(
                 connection, old, now - kept, dry_run=dry_run
             )
     if keep.jobs is not None:
-        steps["retention of jobs"] = delete_old_jobs(connection, now - keep.jobs, dry_run=dry_run)
+        steps["retention of jobs"] = delete_old_job_runs(
+            connection, now - keep.jobs, dry_run=dry_run
+        )
     steps["compaction of shards"] = compact_shards(connection, now, dry_run=dry_run)
     steps["retention of minutes"] = delete_old_minute_counts(
         connection, start_of_hour(now - keep.minutes), dry_run=dry_run

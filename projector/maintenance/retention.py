@@ -14,7 +14,7 @@ import asyncpg
 _ROWS_PER_DELETE: Final = 5_000
 
 
-async def delete_old_jobs(
+async def delete_old_job_runs(
     connection: asyncpg.Connection, before: datetime, *, dry_run: bool
 ) -> AsyncIterator[str]:
     """Delete runs that ended before `before`, once retention has deleted every row they stored."""

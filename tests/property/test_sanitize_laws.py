@@ -89,7 +89,7 @@ def test_keys_that_are_judged_and_strings_that_are_searched_together_give_the_sa
     if not escaped:
         sent = write_json(parse_json(sent)).encode(errors="replace").decode()
 
-    together = sanitizer.clean(sent, _tree(sent), sanitizer.sign_search_for(sent.encode()))
+    together = sanitizer.clean(sent, _tree(sent), sanitizer.sign_search_for_parts_of(sent.encode()))
 
     assert together == one_by_one.clean(sent, _tree(sent))
 
@@ -103,7 +103,7 @@ def test_the_search_for_the_signs_of_a_text_finds_what_the_search_for_all_finds(
     if not escaped:
         sent = write_json(parse_json(sent.decode())).encode(errors="replace")
 
-    has_sign = sanitizer.sign_search_for(sent)
+    has_sign = sanitizer.sign_search_for_parts_of(sent)
 
     for part in _parts(_tree(sent.decode())):
         assert sanitizer.has_sign(part) == (has_sign is not None and has_sign(part))

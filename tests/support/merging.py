@@ -16,13 +16,13 @@ JSON_COLUMNS: Final = ("context", "result", "meta", "extra", "coercions", "heade
 class KnownDigests(DigestCache):
     """Knows every value's digest."""
 
-    def digest_for(self, value: bytes) -> Digest:
+    def digest_or_placeholder(self, value: bytes) -> Digest:
         return digest_jsonb_text(jsonb_text(value))
 
 
 def python_digests(values: Sequence[bytes]) -> list[Digest]:
     """The digests of these values."""
-    return list(map(KnownDigests().digest_for, values))
+    return list(map(KnownDigests().digest_or_placeholder, values))
 
 
 def merge(stored: Envelope, report: Envelope) -> Envelope:

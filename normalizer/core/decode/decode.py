@@ -118,7 +118,7 @@ def decode_events(
         begins_an_object = value.startswith(b"{")
     if not value.isascii():
         _reject_invalid_utf8(value)
-    sign_search = sanitizer.sign_search_for(value)
+    sign_search = sanitizer.sign_search_for_parts_of(value)
     if sign_search is None and begins_an_object:
         fields = decode_object_or_string(value)
         if not isinstance(fields, str) and has_event_type(fields) and not cloudevent:
@@ -195,7 +195,8 @@ class _RecordDecoder:
     ) -> Iterable[WireEvent | UndecodableItem]:
         """Return the record's events, as `decode_events` does.
 
-        `sign_search` is what `sign_search_for` returned for `value`, which isn't searched twice.
+        `sign_search` is what `sign_search_for_parts_of` returned for `value`, which isn't searched
+        twice.
         """
         record = _parse_text(_list_to_batch(value), sign_search)
         layer = self._open_feed_wrapper(self._open_foreign_envelopes(record))
@@ -272,7 +273,7 @@ class _RecordDecoder:
 
     def _search_and_parse(self, text: bytes) -> _ParsedText:
         """Search a text for signs, and parse it. The record itself has been searched already."""
-        return _parse_text(text, self._sanitizer.sign_search_for(text))
+        return _parse_text(text, self._sanitizer.sign_search_for_parts_of(text))
 
     def _clean(self, parsed: _ParsedText) -> RecordLayer:
         """Return a parsed object as a layer without secrets.

@@ -53,7 +53,7 @@ class LaneCleaner:
         if len(text) > MAX_CLEANED_BYTES:
             return None
         sanitizer = self._sanitizer
-        sign_search = sanitizer.sign_search_for(text)
+        sign_search = sanitizer.sign_search_for_parts_of(text)
         if sign_search is None:
             return text
         if sign_search == sanitizer.has_sign or may_have_extreme_number(text):

@@ -114,7 +114,7 @@ class LosingValues:
     def _digest(self, value: Any) -> Digest:
         """Return the digest of a column's value, or of a member of an object."""
         if isinstance(value, bytes):
-            return self.digests.digest_for(value)
+            return self.digests.digest_or_placeholder(value)
         return digest_jsonb_text(to_jsonb_text(value))
 
     def _split_extra(self, extra: bytes | None) -> tuple[bytes | None, dict[str, list[bytes]]]:
@@ -129,7 +129,7 @@ class LosingValues:
         for column, values in kept.items():
             into = self._more if column == _MORE else self._values.setdefault(column, {})
             for value in values:
-                into.setdefault(self.digests.digest_for(value), value)
+                into.setdefault(self.digests.digest_or_placeholder(value), value)
         return encode_json_object(own) if own else None, kept
 
 
@@ -176,7 +176,7 @@ def _decode_kept(value: bytes, digests: DigestCache) -> dict[str, list[bytes]] |
     is_ours = all(
         (column in _KEPT_COLUMNS or column.startswith(_KEPT_KEYS))
         and values
-        and (known := [digests.digest_for(one) for one in values])
+        and (known := [digests.digest_or_placeholder(one) for one in values])
         == sorted(set(known), key=digest_sort_key)
         for column, values in kept.items()
     )

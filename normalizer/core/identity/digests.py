@@ -29,7 +29,7 @@ class DigestCache:
         self._known: dict[bytes, Digest] = {}
         self._missing: dict[bytes, None] = {}
 
-    def digest_for(self, value: bytes) -> Digest:
+    def digest_or_placeholder(self, value: bytes) -> Digest:
         """Return the digest of a JSON value. If it's missing, return one that equals no other."""
         digest = self._known.get(value) or _own_digest(value)
         if digest is None:
@@ -38,7 +38,7 @@ class DigestCache:
         return digest
 
     def missing_values(self) -> list[bytes]:
-        """Return the values that `digest_for` was called for without knowing their digests."""
+        """Return the values for which `digest_or_placeholder` returned a placeholder."""
         return list(self._missing)
 
     def add(self, values: Sequence[bytes], digests: Iterable[Digest]) -> None:

@@ -108,9 +108,9 @@ def request_needed_digests(reports: Sequence[Envelope], digests: DigestCache) ->
     # even if all reports are equal.
     for name, value in chain.from_iterable(map(losing_values, reports)):
         compared[name].append(value)
-        digests.digest_for(value)
+        digests.digest_or_placeholder(value)
     for value in chain.from_iterable(map(_differing, compared.values())):
-        digests.digest_for(value)
+        digests.digest_or_placeholder(value)
     for entries in _differing(sent["coercions"]):
         _entries(entries, digests)
 
@@ -205,7 +205,7 @@ def _greater_json(
         return b
     assert a is not None
     assert b is not None
-    mine, theirs = losing.digests.digest_for(a), losing.digests.digest_for(b)
+    mine, theirs = losing.digests.digest_or_placeholder(a), losing.digests.digest_or_placeholder(b)
     if mine == theirs:
         return a
     by = sha256_from_digest if column in PAYLOAD_COLUMNS else digest_sort_key
@@ -277,7 +277,9 @@ def _merge_lists(a: bytes | None, b: bytes | None, digests: DigestCache) -> byte
 
 
 def _entries(value: bytes, digests: DigestCache) -> ValuesByDigest:
-    return {digests.digest_for(raw): raw for raw in map(bytes, _list_decoder.decode(value))}
+    return {
+        digests.digest_or_placeholder(raw): raw for raw in map(bytes, _list_decoder.decode(value))
+    }
 
 
 def _greater_shape(a: str, b: str) -> str:

@@ -120,9 +120,9 @@ class Prefilter:
         False is certain, and means that there's nothing to clean. True may be a false alarm, which
         costs only the time to parse the text.
         """
-        return self.sign_search_for(text) is not None
+        return self.sign_search_for_parts_of(text) is not None
 
-    def sign_search_for(self, text: bytes) -> HasSign | None:
+    def sign_search_for_parts_of(self, text: bytes) -> HasSign | None:
         """Return None if the text has no sign. Otherwise return a `has_sign` for parts of the text.
 
         For any part of this text, it returns the same as the method `has_sign`, but faster, because

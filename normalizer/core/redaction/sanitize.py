@@ -53,7 +53,7 @@ class Sanitizer:
         redaction = SecretKeyWords(redact_keys)
         self.prefilter: Final = Prefilter(redaction.added_words)
         self.has_sign: Final = self.prefilter.has_sign
-        self.sign_search_for: Final = self.prefilter.sign_search_for
+        self.sign_search_for_parts_of: Final = self.prefilter.sign_search_for_parts_of
         self.texts: Final = TextRedactor(redaction.secrecy, self.has_sign)
         self.secrets_by_neighbor: Final = SecretByNeighborFinder(self.texts)
         self.keys: Final = KeyClassifier(self.texts, self.secrets_by_neighbor)

@@ -20,9 +20,9 @@ from normalizer.core.redaction.secret_values import (
     looks_random,
     match_end,
     may_be_secret,
-    quoted_span_at,
     reads_as_word,
     redact_value_at_offset,
+    span_inside_quotes_at,
 )
 
 _PEM: Final = re.compile(
@@ -144,7 +144,7 @@ def redact_sql_passwords(text: str) -> str:
     """Cut the value of `PASSWORD 'x'`, and of other SQL and settings without a sign before it."""
     cuts = RedactedTextBuilder(text)
     for match in _QUOTED_NEXT.finditer(text):
-        if not match["name"] or quoted_span_at(text, match.end()):
+        if not match["name"] or span_inside_quotes_at(text, match.end()):
             redact_value_at_offset(cuts, match.end())
     return cuts.text()
 
@@ -179,7 +179,7 @@ def redact_secret_tuples(text: str, is_secret: Callable[[str, str], bool]) -> st
     """Cut x1 in `('password', 'x1')`, unless it looks like a word or a sentence."""
     cuts = RedactedTextBuilder(text)
     for pair in _TUPLE.finditer(text):
-        start, end = quoted_span_at(text, pair.end()) or (0, 0)
+        start, end = span_inside_quotes_at(text, pair.end()) or (0, 0)
         is_last = text[end + 1 : end + 2] in ("", ")")
         value = text[start:end]
         if is_last and " " not in value and looks_random(value) and is_secret(pair["name"], value):

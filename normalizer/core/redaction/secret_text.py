@@ -36,9 +36,9 @@ from normalizer.core.redaction.secret_values import (
     is_harmless_word,
     match_end,
     may_be_secret,
-    quoted_span_at,
     reads_as_word,
     redact_value_at_offset,
+    span_inside_quotes_at,
     unquoted_value_end,
 )
 
@@ -222,7 +222,7 @@ class TextRedactor:
         is_authorization = _AUTHORIZATION.search(match["name"]) is not None
         if brackets := _BRACKETS.match(text, at):
             cuts.add(*brackets.span())
-        elif quoted := quoted_span_at(text, at):
+        elif quoted := span_inside_quotes_at(text, at):
             start, end = quoted
             if is_authorization and (scheme := _SCHEME.match(text, start, end)):
                 start = scheme.end()

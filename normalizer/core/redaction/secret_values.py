@@ -75,12 +75,12 @@ class RedactedTextBuilder:
 
 def redact_value_at_offset(cuts: RedactedTextBuilder, at: int) -> None:
     """Cut the value that begins at `at`, quoted or not."""
-    start, end = quoted_span_at(cuts.whole, at) or (at, unquoted_value_end(cuts.whole, at))
+    start, end = span_inside_quotes_at(cuts.whole, at) or (at, unquoted_value_end(cuts.whole, at))
     if may_be_secret(cuts.whole[start:end], loose=True):
         cuts.add(start, end)
 
 
-def quoted_span_at(text: str, at: int) -> tuple[int, int] | None:
+def span_inside_quotes_at(text: str, at: int) -> tuple[int, int] | None:
     """Return where the quoted text at `at` starts and ends, or None."""
     match = _ESCAPED.get(text[at : at + 1], _QUOTED).match(text, at)
     return match.span("value") if match else None

@@ -50,11 +50,13 @@ async def read_pages(
     last_id = ids.low - 1
     while last_id < ids.high:
         rest = IdRange(last_id + 1, ids.high)
-        rows, last_id = await session.run(partial(fetch_rows_that_fit, statement, rest, values))
+        rows, last_id = await session.run(
+            partial(fetch_fitting_rows_and_end, statement, rest, values)
+        )
         yield rows
 
 
-async def fetch_rows_that_fit(
+async def fetch_fitting_rows_and_end(
     statement: str, ids: IdRange, values: Sequence[object], connection: asyncpg.Connection
 ) -> tuple[list[asyncpg.Record], int]:
     """Return as many rows of a range as fit in memory, and the id up to which none is missing."""

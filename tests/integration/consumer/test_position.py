@@ -13,7 +13,7 @@ from normalizer.config.settings import Settings
 from normalizer.errors import BrokerUnavailableError, PositionMovedError
 from normalizer.kafka import GrouplessClient, KafkaPartition
 from normalizer.kafka.client_setup import FetchedChunk
-from normalizer.store.position_changes import OperatorPositions, PositionChange, change_position
+from normalizer.store.position_changes import PositionChange, PositionChangeApplier, change_position
 from tests.support.commands import invoked, typed
 from tests.support.factories import after, envelope, make_batch, make_claim, raw_event, rejected
 from tests.support.feed import Feed
@@ -241,12 +241,12 @@ async def test_an_operator_waits_longer_than_a_statement_of_the_batch_in_hand_ma
         )
         limits.append(dict(rows))
 
-    async def lock_and_look(self: OperatorPositions, connection: Any, parts: Any) -> Any:
+    async def lock_and_look(self: PositionChangeApplier, connection: Any, parts: Any) -> Any:
         await look(connection)
         return await lock(self, connection, parts)
 
-    lock = OperatorPositions.lock
-    monkeypatch.setattr(OperatorPositions, "lock", lock_and_look)
+    lock = PositionChangeApplier.lock
+    monkeypatch.setattr(PositionChangeApplier, "lock", lock_and_look)
     async with open_store(database) as store:
         claim = await claimed(store)
         await store.write(make_batch(*map(envelope, range(3)), claim=claim))

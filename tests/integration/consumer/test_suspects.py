@@ -15,7 +15,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from normalizer.cli.check import check
 from normalizer.config.settings import Settings
 from normalizer.consumer import partition_claimer
-from normalizer.embedded.free_ports import choose_ports
+from normalizer.embedded.free_ports import choose_and_store_ports
 from normalizer.errors import BrokerUnavailableError
 from normalizer.kafka import GrouplessClient, KafkaPartition, find_log_mismatch
 from normalizer.relay.relay_positions import UNKNOWN_POSITION, parse_relay_position
@@ -262,7 +262,7 @@ async def test_record_that_kills_is_named_after_five_deaths_and_all_before_it_is
     for partition in (1, 2):
         first = partition * 10_000
         await feed.send(range(first, first + 1_500), partition=partition)
-    port = choose_ports(tmp_path / "ports", ["http"])["http"]
+    port = choose_and_store_ports(tmp_path / "ports", ["http"])["http"]
     settings = feed.settings(http_port=port, instance=NAME)
 
     deaths, reasons = 0, list[str]()

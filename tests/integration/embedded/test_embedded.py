@@ -16,7 +16,7 @@ import pytest
 from normalizer.cli.check_database import DatabaseCheck
 from normalizer.config.settings import Settings
 from normalizer.embedded import PostgresServer, free_ports
-from normalizer.embedded.free_ports import choose_ports, find_free_port
+from normalizer.embedded.free_ports import choose_and_store_ports, find_free_port
 from normalizer.runtime.child import wait_until_pid_ended
 from tests.support.stack import Cluster, Stack
 from tests.support.table_rows import fetch_value
@@ -134,13 +134,13 @@ async def test_check_warns_where_full_page_writes_are_off(stack: Stack, setting:
 
 
 def test_ports_stay_the_same_while_they_are_free(tmp_path: Path) -> None:
-    first = choose_ports(tmp_path / "ports.json", ["a", "b"])
-    again = choose_ports(tmp_path / "ports.json", ["a", "b"])
+    first = choose_and_store_ports(tmp_path / "ports.json", ["a", "b"])
+    again = choose_and_store_ports(tmp_path / "ports.json", ["a", "b"])
 
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", first["a"]))
         taken.listen()
-        moved = choose_ports(tmp_path / "ports.json", ["a", "b"])
+        moved = choose_and_store_ports(tmp_path / "ports.json", ["a", "b"])
 
     assert first == again
     assert moved["a"] != first["a"]
@@ -160,9 +160,9 @@ def _full_disk() -> Iterator[None]:
 
 
 def test_a_full_disk_leaves_the_ports_as_they_were(tmp_path: Path) -> None:
-    first = choose_ports(tmp_path / "ports.json", ["a"])
+    first = choose_and_store_ports(tmp_path / "ports.json", ["a"])
 
     with _full_disk():
-        choose_ports(tmp_path / "ports.json", ["a"])
+        choose_and_store_ports(tmp_path / "ports.json", ["a"])
 
-    assert choose_ports(tmp_path / "ports.json", ["a"]) == first
+    assert choose_and_store_ports(tmp_path / "ports.json", ["a"]) == first

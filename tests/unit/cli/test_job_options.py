@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from normalizer.cli import main
-from normalizer.cli.job_options import options_from_selection, parse_time, to_epoch_ms
+from normalizer.cli.job_options import options_from_selection, parse_time, to_kafka_timestamp_ms
 from normalizer.jobs.sources.topic_source import TopicRange
 from projector.cli import main as projector
 
@@ -80,7 +80,7 @@ def test_options_out_of_range_are_rejected_before_anything_begins(
 
 @pytest.mark.parametrize("text", ["0001-01-01", "1969-12-31T23:59:59.999Z", "1970-01-01"])
 def test_every_time_before_the_first_of_kafka_is_the_first(text: str) -> None:
-    assert to_epoch_ms(parse_time(text)) == 0
+    assert to_kafka_timestamp_ms(parse_time(text)) == 0
 
 
 def test_an_option_of_nought_makes_another_job_and_an_absent_one_does_not() -> None:

@@ -14,7 +14,7 @@ from normalizer.core.identity.digests import (
 def test_json_in_jsonb_spelling_needs_no_digest_from_the_database(value: bytes) -> None:
     digests = DigestCache()
 
-    assert digests.digest_for(value) == (len(value), value)
+    assert digests.digest_or_placeholder(value) == (len(value), value)
     assert digests.missing_values() == []
 
 
@@ -24,11 +24,11 @@ def test_json_in_jsonb_spelling_needs_no_digest_from_the_database(value: bytes) 
 def test_json_in_another_spelling_is_digested_once(value: bytes) -> None:
     digests = DigestCache()
 
-    unknown = digests.digest_for(value)
+    unknown = digests.digest_or_placeholder(value)
     assert digests.missing_values() == [value]
     digests.add([value], [(7, b"learnt")])
 
-    assert unknown != digests.digest_for(value) == (7, b"learnt")
+    assert unknown != digests.digest_or_placeholder(value) == (7, b"learnt")
     assert digests.missing_values() == []
 
 

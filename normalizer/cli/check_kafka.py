@@ -141,7 +141,7 @@ class KafkaCheck:
 
     async def _retention(self, topic: str) -> AsyncIterator[CheckResult]:
         try:
-            configs = await self._log.topic_configs(topic)
+            configs = await self._log.read_topic_config(topic)
         except FatalError:
             yield CheckResult(
                 f"topic {topic}",

@@ -11,7 +11,7 @@ from normalizer.cli.exit_on_error import load_settings_or_exit, run_or_exit
 from normalizer.cli.job_execution import open_log_screen
 from normalizer.cli.position_commands import user_at_host
 from normalizer.errors import ConfigurationError
-from normalizer.jobs.forget import ErasedCounts, ErasureReason, ExecutionToForget, Forget
+from normalizer.jobs.forget import ErasedCounts, ErasureWhoAndWhy, ExecutionToForget, Forget
 from normalizer.runtime.progress import ProgressPrinter
 
 
@@ -80,7 +80,7 @@ def forget(*, execution: ExecutionToForget, who: str | None, why: str, dry_run: 
             f"nothing was changed. It would delete: {run_or_exit(with_progress(flow.count_rows()))}"
         )
         return
-    reason = ErasureReason(who=who or user_at_host(), why=why.strip())
+    reason = ErasureWhoAndWhy(who=who or user_at_host(), why=why.strip())
     click.echo(
         f"erased execution {execution.execution_id}: {run_or_exit(with_progress(flow.run(reason)))}"
     )

@@ -233,7 +233,11 @@ def redrive(
     screen = open_log_screen(settings)
     if dry_run:
         run_backfill_dry_run(
-            settings, source, source.skip_missing_records(normalizer.normalize), changes, screen
+            settings,
+            source,
+            source.wrap_to_skip_missing_records(normalizer.normalize),
+            changes,
+            screen,
         )
     if selection.selects_all and not yes:
         _ask_for_all(run_or_exit(source.count_entries_to_try()))

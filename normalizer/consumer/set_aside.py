@@ -93,7 +93,7 @@ class PartsSetAside:
         _log.warning(
             "partition.set_aside",
             partition=str(partition),
-            why=in_flight.describe_wait(),
+            why=in_flight.describe_wait_and_error(),
             piece=in_flight.describe_piece(),
         )
         # Take `abort_writes` once. A rebalance sets it, and makes a new one for later writes.

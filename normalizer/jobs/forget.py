@@ -69,7 +69,7 @@ class ExecutionToForget(msgspec.Struct, frozen=True, kw_only=True):
         return {str(self.execution_id)} | ({self.text} if self.text else set())
 
 
-class ErasureReason(msgspec.Struct, frozen=True, kw_only=True):
+class ErasureWhoAndWhy(msgspec.Struct, frozen=True, kw_only=True):
     """The operator who erases, and the reason. It's never deleted, so it must not quote content."""
 
     who: str
@@ -384,7 +384,7 @@ class Forget:
         finally:
             self._session.terminate()
 
-    async def run(self, reason: ErasureReason) -> ErasedCounts:
+    async def run(self, reason: ErasureWhoAndWhy) -> ErasedCounts:
         """Erase the execution. Returns how much this run has deleted."""
         try:
             await self._session.run(self._check_not_divergent)

@@ -99,7 +99,7 @@ class GrouplessClient(LazyKafkaClients):
             f"topic {topic} was created, but the brokers do not list it after 10 s"
         )
 
-    async def topic_configs(self, topic: str) -> dict[str, str]:
+    async def read_topic_config(self, topic: str) -> dict[str, str]:
         """Return the settings of a topic, such as retention.ms, by their names in Kafka.
 
         Returns {} if the topic doesn't exist. Raises FatalError if we have no right to describe the

@@ -323,7 +323,7 @@ class LagMonitor:
             if now_s - self._retention_at_s.get(topic, -math.inf) < RETENTION_READ_INTERVAL_S:
                 continue
             try:
-                configs = await self._log.topic_configs(topic)
+                configs = await self._log.read_topic_config(topic)
             except FatalError:
                 if topic not in self._retention_at_s:
                     _log.warning(

@@ -298,7 +298,7 @@ class MonitoringServer:
 
 
 def _why_waiting(in_flight: InFlightBatch) -> str:
-    error, why = in_flight.error, in_flight.describe_wait()
+    error, why = in_flight.error, in_flight.describe_wait_and_error()
     if isinstance(error, StoreUnavailableError) and error.sqlstate in DATA_CORRUPTED_CODES:
         why = f"{why}: its data is corrupted: restore it, or reindex"
     return f"batch open for {in_flight.age_s():.0f} s: {in_flight.describe_piece()}: {why}"

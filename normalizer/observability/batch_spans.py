@@ -8,7 +8,7 @@ A batch has these spans. The indented ones are children of the span above them.
       write normalizer.events      with each failed try as an event; `send` where the relay writes
         COMMIT                     one for each transaction
 
-Only this module, `link_producer_spans`, and `span_attributes` import OpenTelemetry, which is an
+Only this module, `producer_spans`, and `span_attributes` import OpenTelemetry, which is an
 extra. Use `tracing` to open a tracer.
 """
 
@@ -43,7 +43,7 @@ from normalizer.config.settings import Settings
 from normalizer.core.batch import Batch
 from normalizer.errors import RetryableError
 from normalizer.kafka import CLIENT_ID
-from normalizer.observability.producer_spans import link_producer_spans
+from normalizer.observability.producer_spans import choose_producer_span_links
 from normalizer.observability.span_attributes import (
     KAFKA_ATTRIBUTES,
     OTEL_SCHEMA_URL,
@@ -204,7 +204,7 @@ class BatchTracer:
                 ],
             }
         )
-        links, left_out = link_producer_spans(batch, self._max_links)
+        links, left_out = choose_producer_span_links(batch, self._max_links)
         for link in links:
             root.add_link(link.context, link.attributes)
         if left_out:

@@ -14,7 +14,7 @@ from normalizer.core.decode.headers import TRACEPARENT_PATTERN, header_text
 from normalizer.core.raw_record import RawRecord
 
 
-def link_producer_spans(batch: Batch, limit: int | None) -> tuple[list[Link], int]:
+def choose_producer_span_links(batch: Batch, limit: int | None) -> tuple[list[Link], int]:
     """Return links to the spans that produced a batch's records, and how many didn't fit.
 
     If there are more than `limit` spans, sampled ones come first, because a span that wasn't

@@ -35,7 +35,7 @@ async def read_topic_size_limits(topics: GrouplessClient, settings: Settings) ->
     """
     limits = {}
     for topic in (settings.kafka_canonical_topic, settings.kafka_rejected_topic):
-        configs = await topics.topic_configs(topic)
+        configs = await topics.read_topic_config(topic)
         if not configs:
             raise BrokerUnavailableError(
                 f"topic {topic} does not exist, and the relay does not create topics. Create it, "

@@ -117,7 +117,7 @@ class InFlightBatch:
         error = self.error
         return str(error) if error else "the store has not answered yet"
 
-    def describe_wait(self) -> str:
+    def describe_wait_and_error(self) -> str:
         """Return what the batch waits for, and its last error."""
         waits_for, error = self.waits_for, self.last_error_text()
         return f"it waits for {waits_for}; last: {error}" if waits_for else error
@@ -314,7 +314,7 @@ class _WaitReporter:
         self._reported = True
         _log.warning(
             "batch.blocked",
-            why=self._in_flight.describe_wait(),
+            why=self._in_flight.describe_wait_and_error(),
             age_s=round(self._in_flight.age_s(), 1),
             piece=self._in_flight.describe_piece(),
         )

@@ -102,7 +102,7 @@ async def _page(reader: ReaderPool, execution_id: int, event_ids: Sequence[int])
     values = {"id": execution_id, "event_ids": event_ids}
     size = 0
     async with reader.snapshot() as snapshot:
-        async for record in await snapshot.stream(_PAGE, values, at_once=_EVENTS_AT_ONCE):
+        async for record in await snapshot.open_stream(_PAGE, values, at_once=_EVENTS_AT_ONCE):
             lines.append(to_canonical(to_envelope(record)) + b"\n")
             size += len(lines[-1])
             if size >= _BYTES_A_PAGE:

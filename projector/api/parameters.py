@@ -255,7 +255,7 @@ def parse_non_negative_int64(text: str) -> int | None:
     return int(text)
 
 
-def parse_ids(texts: list[str] | None) -> list[int] | None:
+def parse_ids_within_int64(texts: list[str] | None) -> list[int] | None:
     """Return ids to filter by. A number above 64 bits matches nothing and is left out."""
     if texts is None:
         return None

@@ -121,7 +121,7 @@ class Snapshot:
         )
         return found
 
-    async def stream(
+    async def open_stream(
         self, statement: Statement, values: Mapping[str, Any], *, at_once: int
     ) -> AsyncIterator[asyncpg.Record]:
         """Yield the records one after the other, with `at_once` of them in memory."""

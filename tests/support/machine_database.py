@@ -12,7 +12,7 @@ import pytest
 from normalizer.cli.ledger_check import verify_ledger
 from normalizer.core.batch import Batch
 from normalizer.errors import StoreUnavailableError
-from normalizer.jobs.forget import ErasureReason, ExecutionToForget, Forget
+from normalizer.jobs.forget import ErasureWhoAndWhy, ExecutionToForget, Forget
 from normalizer.store.claim import Claim
 from normalizer.store.committed_batch import CommittedBatch
 from normalizer.store.source_positions import PositionMoves, SourcePositions
@@ -191,7 +191,7 @@ class MachineDatabase:
         stored = await view_rows.stored(self._admin)
         erasure = Forget(self.url, ExecutionToForget(execution_id=execution_id))
         with _killed_before(Forget, "_delete") if is_killed else nullcontext():
-            await erasure.run(ErasureReason(who="the machine", why="a rule of it"))
+            await erasure.run(ErasureWhoAndWhy(who="the machine", why="a rule of it"))
         left = {row["event_id"] for row in await view_rows.stored(self._admin)}
         gone = [row for row in stored if row["event_id"] not in left]
         assert {row["execution_id"] for row in gone} <= {execution_id}

@@ -220,7 +220,7 @@ class LosingStepsCache:
     def __init__(self) -> None:
         self._known: dict[int | None, tuple[bytes | None, tuple[str, ...]]] = {}
 
-    def steps_for(self, row: Envelope) -> tuple[str, ...]:
+    def steps_for_row(self, row: Envelope) -> tuple[str, ...]:
         """Return the steps that reports of the row named, but that lost."""
         extra, steps = self._known.get(row.event_id, (None, ()))
         if extra is not row.extra:

@@ -183,7 +183,7 @@ class _Reconciler:
         )
         reports: dict[int, list[Envelope]] = {}
         for event, row in zip(again, self._current_rows(again), strict=True):
-            if row is not event and match_strength(row, event, self._steps.steps_for):
+            if row is not event and match_strength(row, event, self._steps.steps_for_row):
                 reports.setdefault(required_event_id(row), [row]).append(event)
         for row_reports in reports.values():
             request_needed_digests(row_reports, self._digests)
@@ -253,7 +253,7 @@ class _Reconciler:
         for row in rows:
             if source_coordinates(row) == source_coordinates(event):
                 return "duplicate", required_event_id(row)
-        strengths = [match_strength(row, event, self._steps.steps_for) for row in rows]
+        strengths = [match_strength(row, event, self._steps.steps_for_row) for row in rows]
         best = rows[strengths.index(strength := max(strengths))]
         if best is holder and strength:
             return await self._merge(holder, event)
@@ -290,7 +290,7 @@ class _Reconciler:
                 return "duplicate", event_id
             if (
                 derived
-                and match_strength(row, event, self._steps.steps_for)
+                and match_strength(row, event, self._steps.steps_for_row)
                 and not has_derived_id(row)
             ):
                 return await self._merge(row, event)
@@ -314,7 +314,7 @@ class _Reconciler:
 
     def _may_have_siblings(self, holder: Envelope, event: Envelope) -> bool:
         """Return whether the event may belong to another row than the one stored under its id."""
-        strength = match_strength(holder, event, self._steps.steps_for)
+        strength = match_strength(holder, event, self._steps.steps_for_row)
         return strength == 0 or (
             strength < _BY_COMMAND and holder.merge_flags & SHARES_ID_FLAG != 0
         )

@@ -14,7 +14,10 @@ from typing import Final, TypeAlias
 
 from ahocorasick_rs import BytesAhoCorasick, Implementation
 
-from normalizer.core.redaction.secret_commands import COMMAND_OPTION_PATTERN, PASSWORD_PROGRAMS
+from normalizer.core.redaction.secret_commands import (
+    COMMAND_OPTION_PATTERN_TEMPLATE,
+    PASSWORD_PROGRAMS,
+)
 from normalizer.core.redaction.secret_names import SECRET_WHOLE_WORDS, SECRET_WORDS
 from normalizer.core.redaction.secret_text import SECRET_TEXT_SIGNS
 from normalizer.core.redaction.secret_tokens import TOKEN_PATTERNS
@@ -72,7 +75,7 @@ _WEAK_SIGNS: Final = {
     b"pass": re.compile(rb"[Pp][Aa][Ss][Ss](?![A-Za-z])"),
     b"pw": re.compile(rb"[Pp][Ww](?![A-Za-z])"),
     **{
-        name.encode(): re.compile(COMMAND_OPTION_PATTERN.format(name).encode())
+        name.encode(): re.compile(COMMAND_OPTION_PATTERN_TEMPLATE.format(name).encode())
         for name in PASSWORD_PROGRAMS
     },
     b"xha": re.compile(rb"\bxh[\"',\s]+-a"),

@@ -78,7 +78,7 @@ PASSWORD_PROGRAMS: Final = (
 )
 """What names of programs with options begin or end with. It's a sign only if such an option
 follows."""
-COMMAND_OPTION_PATTERN: Final = (
+COMMAND_OPTION_PATTERN_TEMPLATE: Final = (
     r"(?is)\A(?>.*?{}[\w\-]{{0,20}}(?=[\s\"',\\]))(?>.*?(?:[\s\"'=]|\\[nrt])"
     r"(?:-[A-Za-z]{{0,6}}[abkptuwx]|--(?:user|proxy-user|cookie|auth|body)|/p:))"
 )

@@ -22,7 +22,7 @@ from projector.api.parameters import (
     GroupedParams,
     PagedParams,
     PagedWindowParams,
-    parse_ids,
+    parse_ids_within_int64,
 )
 from projector.api.queries.grouping import GrainStatements
 from projector.api.snapshots import Snapshot, Statement
@@ -130,7 +130,7 @@ def _values(params: msgspec.Struct) -> dict[str, Any]:
     values = msgspec.structs.asdict(params)
     for name in ("execution", "parent"):
         if name in values:
-            values[name] = parse_ids(values[name])
+            values[name] = parse_ids_within_int64(values[name])
     return values
 
 

@@ -327,7 +327,7 @@ async def test_relayed_backlog_after_five_kills_takes_at_most_twice_its_calm_tim
         await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, configs)])
         async with GrouplessClient(settings) as reader:
             await until(
-                lambda: reader.topic_configs(name),
+                lambda: reader.read_topic_config(name),
                 is_so=lambda found: bool(found and configs.items() <= found.items()),
             )
 

@@ -15,7 +15,7 @@ from normalizer.core.drift import DriftDetector
 from normalizer.core.raw_record import RawRecord
 from normalizer.errors import FatalError, StoreUnavailableError
 from normalizer.jobs import forget
-from normalizer.jobs.forget import ErasureReason, ExecutionToForget, Forget
+from normalizer.jobs.forget import ErasureWhoAndWhy, ExecutionToForget, Forget
 from normalizer.jobs.sources.file_source import FileSource
 from normalizer.monitoring.lag import LagMonitor
 from normalizer.monitoring.monitoring_server import insert_drift_findings
@@ -55,7 +55,7 @@ GONE: Final = 543_942_402_461_926_429
 KEPT: Final = 543_942_402_461_926_430
 MARK: Final = "marble-4711"
 """Stands in all that the execution that goes ever said."""
-WHY: Final = ErasureReason(who="alice", why="request 17")
+WHY: Final = ErasureWhoAndWhy(who="alice", why="request 17")
 
 
 def life(execution_id: int, first: int) -> list[dict[str, Any]]:

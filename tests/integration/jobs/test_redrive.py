@@ -247,7 +247,9 @@ async def test_bytes_that_are_gone_are_said_to_be(database: Database, tmp_path: 
             "update normalizer.quarantine_raw set whole = false where source_offset >= 20"
         )
     source = QuarantineSource(database.url, RedriveSelection())
-    diff = await run_dry(database, source, source.skip_missing_records(NORMALIZE), batch_rows=5)
+    diff = await run_dry(
+        database, source, source.wrap_to_skip_missing_records(NORMALIZE), batch_rows=5
+    )
 
     verdict = await redriven(database)
 

@@ -15,7 +15,7 @@ from normalizer.cli.relay_command import FROM_POSTGRES_GROUP_SUFFIX
 from normalizer.config.settings import Settings
 from normalizer.envelope import to_canonical
 from normalizer.errors import FatalError
-from normalizer.jobs.forget import ErasureReason, ExecutionToForget, Forget
+from normalizer.jobs.forget import ErasureWhoAndWhy, ExecutionToForget, Forget
 from normalizer.jobs.sources.row_pages import BYTES_PER_PAGE
 from normalizer.kafka import GrouplessClient, KafkaPartition, TransactionalProducer
 from normalizer.relay.event_pages import (
@@ -285,7 +285,7 @@ async def test_retention_and_forget_beside_it_keep_nothing_back_and_double_nothi
             await until_position(settings, in_first_pass=False)
             async with asyncio.TaskGroup() as group:
                 for erasure in erasures:
-                    group.create_task(erasure.run(ErasureReason(who="alice", why="a test")))
+                    group.create_task(erasure.run(ErasureWhoAndWhy(who="alice", why="a test")))
                 group.create_task(retained(maintainer, range(5, 9)))
                 for turn in range(1, 6):
                     await connection.execute(EXECUTIONS, turn)

@@ -11,7 +11,7 @@ import pytest
 
 from normalizer.core.batch import OutcomeTotals
 from normalizer.envelope import Envelope
-from normalizer.jobs.forget import ErasureReason, ExecutionToForget, Forget
+from normalizer.jobs.forget import ErasureWhoAndWhy, ExecutionToForget, Forget
 from normalizer.store.store import Store
 from projector.maintenance import event_retention
 from projector.verify.ranges import VerifyScope
@@ -77,7 +77,7 @@ async def written(store: Store, partition: int, events: list[Envelope]) -> Outco
 async def erased(database: Database, executions: range) -> None:
     for execution_id in executions:
         erasure = Forget(database.url, ExecutionToForget(execution_id=execution_id))
-        await erasure.run(ErasureReason(who="alice", why="a test"))
+        await erasure.run(ErasureWhoAndWhy(who="alice", why="a test"))
 
 
 async def retained(connection: asyncpg.Connection) -> None:

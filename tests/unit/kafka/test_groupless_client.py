@@ -80,9 +80,9 @@ async def test_any_other_error_of_a_group_is_named() -> None:
 
 
 async def test_settings_of_a_topic_are_none_or_a_missing_right_or_an_error_by_its_name() -> None:
-    assert await make_reader(0).topic_configs("t") == {"retention.ms": "7"}
-    assert await make_reader(UnknownTopicOrPartitionError.errno).topic_configs("t") == {}
+    assert await make_reader(0).read_topic_config("t") == {"retention.ms": "7"}
+    assert await make_reader(UnknownTopicOrPartitionError.errno).read_topic_config("t") == {}
     with pytest.raises(FatalError, match=r"topic t: authorization: .* --topic t$"):
-        await make_reader(TopicAuthorizationFailedError.errno).topic_configs("t")
+        await make_reader(TopicAuthorizationFailedError.errno).read_topic_config("t")
     with pytest.raises(BrokerUnavailableError, match=r"topic t: RequestTimedOutError$"):
-        await make_reader(RequestTimedOutError.errno).topic_configs("t")
+        await make_reader(RequestTimedOutError.errno).read_topic_config("t")

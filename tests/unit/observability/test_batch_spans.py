@@ -25,7 +25,7 @@ from normalizer.config.settings import Settings
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch, RecordWithOutcomes
 from normalizer.errors import FencedError, StoreUnavailableError
 from normalizer.observability.batch_spans import BatchTracer
-from normalizer.observability.producer_spans import link_producer_spans
+from normalizer.observability.producer_spans import choose_producer_span_links
 from normalizer.observability.span_attributes import OTEL_SCHEMA_URL
 from normalizer.observability.tracer import NoopTracer
 from normalizer.observability.tracing import open_tracing, otel_header_secrets
@@ -88,7 +88,7 @@ def make_part(partition: int, sent: Sequence[str | None], topic: str = "noetl.ev
 def linked(
     sent: Sequence[str | None], limit: int | None = 128
 ) -> tuple[list[tuple[int, int]], int]:
-    links, left_out = link_producer_spans(Batch(parts=(make_part(0, sent),)), limit)
+    links, left_out = choose_producer_span_links(Batch(parts=(make_part(0, sent),)), limit)
     return [(link.context.trace_id, link.context.span_id) for link in links], left_out
 
 

@@ -19,9 +19,9 @@ from normalizer.cli.exit_on_error import (
     run_or_exit,
 )
 from normalizer.cli.job_execution import (
+    configure_logging_on_screen,
+    dry_run_backfill_and_exit,
     exit_with_result,
-    open_log_screen,
-    run_backfill_dry_run,
     run_job,
 )
 from normalizer.cli.job_options import (
@@ -329,11 +329,11 @@ def _run_backfill(
     run_options: dict[str, Any],
 ) -> NoReturn:
     """Run a backfill or its dry run, and exit with its code."""
-    screen = open_log_screen(settings)
+    screen = configure_logging_on_screen(settings)
     source = open_source(run_or_exit(read_known_sources(settings.required_database_url)))
     normalize = build_normalizer_or_exit(settings).normalize
     if dry_run:
-        run_backfill_dry_run(settings, source, normalize, changes, screen)
+        dry_run_backfill_and_exit(settings, source, normalize, changes, screen)
 
     def flow(runner: JobRunner) -> Coroutine[Any, Any, RunResult]:
         accept_expired = run_options["accept_expired"]

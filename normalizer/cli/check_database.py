@@ -23,7 +23,7 @@ from normalizer.store.migrate import (
     USE_PRIMARY_REMEDY,
     read_migration_statuses,
 )
-from normalizer.store.migration_files import migration_names_in_state, read_migrations
+from normalizer.store.migration_files import join_migration_names_in_state, read_migrations
 from normalizer.store.read_only import read_only_connection
 
 _SKEW_S: Final = 5.0
@@ -126,7 +126,7 @@ class DatabaseCheck:
         """Check that all migrations are applied, and none was edited."""
         statuses = await read_migration_statuses(self._url)
         applied, pending, edited, by_hand = (
-            migration_names_in_state(statuses, state)
+            join_migration_names_in_state(statuses, state)
             for state in ("applied", "pending", "edited", "by hand")
         )
         self.migrated = not pending

@@ -11,7 +11,7 @@ from typing import Final
 import click
 
 from normalizer.cli.exit_on_error import load_settings_or_exit, run_or_exit
-from normalizer.cli.job_execution import open_log_screen
+from normalizer.cli.job_execution import configure_logging_on_screen
 from normalizer.cli.job_options import ID_TYPE, parse_time_range
 from normalizer.core.cloudevents import to_cloudevent
 from normalizer.envelope import Envelope, to_canonical
@@ -89,7 +89,7 @@ def export(
         from_time=first, to_time=after, executions=tuple(sorted(executions))
     )
     work = Export(settings.required_database_url, selection)
-    screen = open_log_screen(settings)
+    screen = configure_logging_on_screen(settings)
     progress = ProgressPrinter(screen, "export")
     if str(file) == "-":
         try:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from normalizer.cli.exit_on_error import load_settings_or_exit, run_or_exit
-from normalizer.cli.job_execution import open_log_screen
+from normalizer.cli.job_execution import configure_logging_on_screen
 from normalizer.cli.position_commands import user_at_host
 from normalizer.errors import ConfigurationError
 from normalizer.jobs.forget import ErasedCounts, ErasureWhoAndWhy, ExecutionToForget, Forget
@@ -69,7 +69,7 @@ def forget(*, execution: ExecutionToForget, who: str | None, why: str, dry_run: 
             "expected a reason, such as 'request 17', but the text is empty", param_hint="--why"
         )
     flow = Forget(settings.required_database_url, execution)
-    progress = ProgressPrinter(open_log_screen(settings), "forget")
+    progress = ProgressPrinter(configure_logging_on_screen(settings), "forget")
 
     async def with_progress(work: Coroutine[Any, Any, ErasedCounts]) -> ErasedCounts:
         with progress.print_while_running(flow.work_progress):

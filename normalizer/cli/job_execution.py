@@ -35,7 +35,7 @@ from normalizer.runtime.signals import cancel_on_signal
 from normalizer.runtime.slices import Normalize
 
 
-def open_log_screen(settings: Settings) -> Screen:
+def configure_logging_on_screen(settings: Settings) -> Screen:
     """Return a screen on standard error. The log is printed on it too."""
     screen = Screen(sys.stderr)
     logging_setup.configure_logging(
@@ -83,7 +83,7 @@ async def _throttle(
     return Throttle(logger, read_lag=read_lag, max_rate=max_rate)
 
 
-def run_backfill_dry_run(
+def dry_run_backfill_and_exit(
     settings: Settings,
     source: JobSource,
     normalize: Normalize,

@@ -150,7 +150,7 @@ def config() -> None:
     normalizer config
     normalizer config > normalizer.env
     """
-    click.echo(environment.describe_settings(load_settings_or_exit()), nl=False)
+    click.echo(environment.format_settings_as_env_file(load_settings_or_exit()), nl=False)
     warn_unknown_variables()
 
 

@@ -16,9 +16,9 @@ from normalizer.cli.exit_on_error import (
     run_or_exit,
 )
 from normalizer.cli.job_execution import (
+    configure_logging_on_screen,
+    dry_run_backfill_and_exit,
     exit_with_result,
-    open_log_screen,
-    run_backfill_dry_run,
     run_job,
 )
 from normalizer.cli.job_options import (
@@ -230,9 +230,9 @@ def redrive(
         settings.required_database_url, selection, defaults=FieldDefaults(given)
     )
     normalizer = build_normalizer_or_exit(settings)
-    screen = open_log_screen(settings)
+    screen = configure_logging_on_screen(settings)
     if dry_run:
-        run_backfill_dry_run(
+        dry_run_backfill_and_exit(
             settings,
             source,
             source.wrap_to_skip_missing_records(normalizer.normalize),

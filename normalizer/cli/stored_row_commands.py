@@ -16,10 +16,10 @@ from normalizer.cli.exit_on_error import (
     run_or_exit,
 )
 from normalizer.cli.job_execution import (
+    configure_logging_on_screen,
     exit_with_dry_run_result,
     exit_with_result,
     open_diff,
-    open_log_screen,
     run_dry_run,
     run_job,
 )
@@ -36,7 +36,7 @@ from normalizer.envelope import COERCION_RULES, RULES_VERSION
 from normalizer.jobs.dry_run.rewrite_dry_run import RewriteDryRun
 from normalizer.jobs.engine.job_run import end_unfinished_job
 from normalizer.jobs.engine.job_spec import JobSpec
-from normalizer.jobs.engine.run_progress import RunResult, describe_runs
+from normalizer.jobs.engine.run_progress import RunResult, list_runs_as_lines
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.redact import RedactDryRun, RedactedCounts, RedactJob, format_redacted_counts
 from normalizer.jobs.renormalize import RenormalizeSelection, RewriteJob, renormalize_plan
@@ -102,7 +102,7 @@ def renormalize(
     selection = RenormalizeSelection(shape=shape, rule=rule, from_time=first, to_time=after)
     normalizer = build_normalizer_or_exit(settings)
     normalize = normalizer.normalize
-    screen = open_log_screen(settings)
+    screen = configure_logging_on_screen(settings)
     if dry_run:
         with open_diff(changes) as diff:
             plan = renormalize_plan(selection, normalize, find=READ_OUTDATED_ROWS_SQL)
@@ -137,7 +137,7 @@ def redact(*, dry_run: bool, max_rate: float | None) -> None:
     """
     settings = load_settings_or_exit("database_url")
     sanitizer = Sanitizer(settings.redact_keys)
-    screen = open_log_screen(settings)
+    screen = configure_logging_on_screen(settings)
     if dry_run:
         trial = RedactDryRun(settings.required_database_url, sanitizer)
         stopped = run_or_exit(run_dry_run(trial, screen))
@@ -192,7 +192,7 @@ def jobs(*, limit: int, end: str | None) -> None:
         said = "ended" if ended else "it is running, or there is nothing to end"
         click.echo(f"job {end}: {said}", err=not ended)
         raise SystemExit(0 if ended else PROBLEM_FOUND)
-    for line in run_or_exit(describe_runs(settings.required_database_url, limit)) or [
+    for line in run_or_exit(list_runs_as_lines(settings.required_database_url, limit)) or [
         "no job has run yet"
     ]:
         click.echo(line)

@@ -160,7 +160,7 @@ def unused_security_variables(settings: Settings) -> list[IgnoredVariable]:
     ]
 
 
-def describe_settings(settings: Settings) -> str:
+def format_settings_as_env_file(settings: Settings) -> str:
     """Return every variable with its description, unit, default, and value, as an env file.
 
     Variables at their default are commented out. Secrets are masked.

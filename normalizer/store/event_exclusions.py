@@ -40,7 +40,7 @@ _BEGIN_BATCH: Final = """
 """
 
 
-async def read_batch_id_and_exclusions(
+async def allocate_batch_id_and_exclusions(
     connection: asyncpg.Connection, batch: Batch
 ) -> tuple[int, EventExclusions]:
     """Return a new batch id, and the events that this transaction must ignore."""

@@ -37,7 +37,7 @@ from normalizer.store.migration_files import (
     Migration,
     MigrationFileStatus,
     index_applied_by_version,
-    migration_names_in_state,
+    join_migration_names_in_state,
     migration_status,
     migration_statuses,
     read_migrations,
@@ -146,12 +146,12 @@ def _reject_other_files(
     files: tuple[Migration, ...], applied: Mapping[str, AppliedMigration]
 ) -> None:
     states = migration_statuses(files, applied)
-    if edited := migration_names_in_state(states, "edited"):
+    if edited := join_migration_names_in_state(states, "edited"):
         raise SchemaMismatchError(
             f"these migrations were edited after they were applied: {edited}. "
             f"{USE_OTHER_BUILD_REMEDY}"
         )
-    if by_hand := migration_names_in_state(states, "by hand"):
+    if by_hand := join_migration_names_in_state(states, "by hand"):
         raise SchemaMismatchError(
             f"these migrations were applied by hand, without a checksum: {by_hand}. "
             f"{APPLIED_BY_HAND_REMEDY}"

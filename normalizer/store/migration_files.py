@@ -178,6 +178,8 @@ def migration_statuses(
     return [migration_status(file.version, file, applied.get(file.version)) for file in files]
 
 
-def migration_names_in_state(statuses: Iterable[MigrationFileStatus], state: MigrationState) -> str:
+def join_migration_names_in_state(
+    statuses: Iterable[MigrationFileStatus], state: MigrationState
+) -> str:
     """Return the names of the migrations in this state, comma-separated."""
     return ", ".join(one.name for one in statuses if one.state == state)

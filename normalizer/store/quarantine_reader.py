@@ -69,7 +69,7 @@ class QuarantineEntry(msgspec.Struct, frozen=True, kw_only=True):
     redriven_at: datetime | None
 
     @property
-    def coordinates(self) -> str:
+    def coordinates_text(self) -> str:
         """Return topic:partition:offset, as `normalizer explain` takes it."""
         return f"{self.source_topic}:{self.source_partition}:{self.source_offset}"
 
@@ -133,7 +133,7 @@ def format_quarantine_table(entries: Iterable[QuarantineEntry]) -> str:
     """Format one line per rejection."""
     return "\n".join(
         f"{entry.quarantine_id:>8}  {entry.quarantined_at:%Y-%m-%d %H:%M:%S}  "
-        f"{entry.reason:<21} {entry.coordinates}  {entry.detail}"
+        f"{entry.reason:<21} {entry.coordinates_text}  {entry.detail}"
         + (f"; redriven {entry.redriven_at:%Y-%m-%d %H:%M:%S}" if entry.redriven_at else "")
         for entry in entries
     )
@@ -149,7 +149,7 @@ def format_quarantine_entry(
     """Format everything about one rejection. Its content is redacted unless `raw`."""
     lines = [
         ("quarantine", str(entry.quarantine_id)),
-        ("record", f"{entry.coordinates} (incarnation {entry.source_incarnation})"),
+        ("record", f"{entry.coordinates_text} (incarnation {entry.source_incarnation})"),
         ("event in it", str(entry.source_index)),
         ("reason", entry.reason),
         ("detail", entry.detail),

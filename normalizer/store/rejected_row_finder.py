@@ -21,7 +21,7 @@ from normalizer.core.identity.coordinates import (
 from normalizer.core.identity.reconcile import reconcile
 from normalizer.core.identity.stored_events import WritePlan
 from normalizer.envelope import Envelope, Rejected
-from normalizer.store.event_exclusions import read_batch_id_and_exclusions
+from normalizer.store.event_exclusions import allocate_batch_id_and_exclusions
 from normalizer.store.event_rows import RowRejectedError, copy_rows, update_rows
 from normalizer.store.outcomes_by_kind import group_outcomes
 from normalizer.store.source_positions import AlreadyCommitted, BatchPositions
@@ -53,7 +53,7 @@ class RejectedRowFinder:
         # here. The next transaction of the batch notices that commit and ignores the result.
         locked = await self._positions.lock(connection, batch.parts)
         dedup_horizons = NO_DEDUP_HORIZONS if isinstance(locked, AlreadyCommitted) else locked
-        _, exclusions = await read_batch_id_and_exclusions(connection, batch)
+        _, exclusions = await allocate_batch_id_and_exclusions(connection, batch)
         events = group_outcomes(batch, row_rejections, exclusions, dedup_horizons).events
         # Make a deferred constraint fail here, at the row that violates it, instead of at COMMIT.
         await connection.execute(_CHECK_CONSTRAINTS_NOW)

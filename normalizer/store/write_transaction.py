@@ -46,7 +46,7 @@ from normalizer.core.identity.coordinates import DedupHorizons, is_below_horizon
 from normalizer.core.identity.stored_events import Placement
 from normalizer.store.batch_plan import BatchPlan, BatchPlanner, BatchWriteState
 from normalizer.store.committed_batch import CommittedBatch
-from normalizer.store.event_exclusions import read_batch_id_and_exclusions
+from normalizer.store.event_exclusions import allocate_batch_id_and_exclusions
 from normalizer.store.event_rows import copy_rows, insert_merged_records, update_rows
 from normalizer.store.outcomes_by_kind import OutcomeCounter, OutcomesByKind
 from normalizer.store.quarantine_writer import RejectedRecord, write_quarantine
@@ -93,7 +93,7 @@ class WriteTransaction:
             return dedup_horizons
         # If this transaction only updates rows, the id stays unused, because rows keep the id of
         # the batch that inserted them.
-        batch_id, exclusions = await read_batch_id_and_exclusions(connection, batch)
+        batch_id, exclusions = await allocate_batch_id_and_exclusions(connection, batch)
         plan = state.plan
         # The locks under which an earlier transaction made this plan are gone. `is_still_valid`
         # tells whether the plan is safe all the same. If a writer of other records has taken an id

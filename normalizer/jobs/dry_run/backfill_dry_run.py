@@ -23,8 +23,8 @@ from normalizer.errors import FatalError
 from normalizer.jobs.backfill import normalize_page, to_batch_part
 from normalizer.jobs.dry_run.diff import (
     DryRunDiff,
+    coordinates_text_of_rejected,
     find_changed_fields,
-    format_rejected_coordinates,
 )
 from normalizer.jobs.dry_run.overlay import Overlay
 from normalizer.jobs.engine.job_positions import read_dedup_horizons
@@ -183,7 +183,7 @@ class BackfillDryRun:
         for rejection in rejections:
             if rejection.coordinates not in known and overlay.add_rejection(rejection.coordinates):
                 self._diff.add_rejection(
-                    format_rejected_coordinates(*rejection), rejection.rejected.reason
+                    coordinates_text_of_rejected(*rejection), rejection.rejected.reason
                 )
             else:
                 self._diff.add_row("unchanged")

@@ -145,7 +145,7 @@ def find_changed_fields(before: Envelope, after: Envelope) -> FieldChanges:
     return changes
 
 
-def format_rejected_coordinates(record: RawRecord, rejected: Rejected) -> str:
+def coordinates_text_of_rejected(record: RawRecord, rejected: Rejected) -> str:
     """Return the coordinates of a rejected event, as text."""
     return (
         f"{record.coordinates_text}#{rejected.index}" if rejected.index else record.coordinates_text

@@ -62,7 +62,7 @@ _LIST_RUNS: Final = """
 """
 
 
-async def describe_runs(database_url: str, limit: int) -> list[str]:
+async def list_runs_as_lines(database_url: str, limit: int) -> list[str]:
     """Return the newest runs, one per line. Raises StoreUnavailableError and FatalError."""
     async with read_only_connection(database_url) as connection:
         rows = await connection.fetch(_LIST_RUNS, limit)

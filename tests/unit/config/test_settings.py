@@ -6,7 +6,7 @@ from click.testing import CliRunner
 
 from normalizer.config.environment import (
     PROJECTOR_VARIABLES,
-    describe_settings,
+    format_settings_as_env_file,
     load_settings,
     unknown_variables,
 )
@@ -129,7 +129,7 @@ def test_a_key_without_a_certificate_is_a_mistake(tmp_path_factory: pytest.TempP
 def test_the_configuration_is_documented_without_its_secrets() -> None:
     loaded = Settings(database_url=DSN, kafka_sasl_password="hunter2", batch_rows=17)
 
-    shown = describe_settings(loaded)
+    shown = format_settings_as_env_file(loaded)
 
     assert "DATABASE_URL=postgresql://writer:***@db:5432/events" in shown.splitlines()
     assert "KAFKA_SASL_PASSWORD=***" in shown.splitlines()
@@ -140,7 +140,7 @@ def test_the_configuration_is_documented_without_its_secrets() -> None:
 
 
 def test_every_variable_has_a_description_and_a_default() -> None:
-    shown = describe_settings(Settings())
+    shown = format_settings_as_env_file(Settings())
 
     for field in msgspec.structs.fields(Settings):
         paragraph = next(

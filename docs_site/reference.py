@@ -19,9 +19,13 @@ from normalizer.config.settings import (
     field_meta,
     is_secret_field,
 )
-from normalizer.observability.metric_catalog import metric_table
+from normalizer.observability.metric_catalog import metric_table_lines
 from projector.api.api_metrics import ApiMetrics
-from projector.api.api_reference import describe_json_schema_type, render_example, resolve_schema
+from projector.api.api_reference import (
+    describe_json_schema_type,
+    example_curl_command,
+    resolve_schema,
+)
 from projector.api.endpoints import ENDPOINTS
 from projector.api.openapi import build_document
 from projector.cli import main as projector
@@ -141,7 +145,7 @@ def _endpoint(path: str, one: dict[str, Any], schemas: dict[str, Any]) -> Iterat
             meaning = f"{meaning} Default: {given}."
         cells = (f"`{parameter['name']}`", describe_json_schema_type(parameter["schema"]), meaning)
         yield f"| {' | '.join(_cell(one) for one in cells)} |\n"
-    yield f"\n```\n{render_example(path, one)}\n```\n"
+    yield f"\n```\n{example_curl_command(path, one)}\n```\n"
     media_type, content = next(iter(one["responses"]["200"]["content"].items()))
     answer = resolve_schema(content["schema"], schemas)
     fields = answer.get("properties", {})
@@ -186,7 +190,7 @@ def _metrics() -> Iterator[str]:
     yield "# Metrics\n"
     yield "[Probes and objectives](../metrics.md) says where they are served.\n"
     yield "## Normalizer\n"
-    yield from metric_table()
+    yield from metric_table_lines()
     yield "\n## Projector\n"
     yield "| name | type | meaning |"
     yield "|---|---|---|"

@@ -17,7 +17,7 @@ from normalizer.cli.explain import explain as explain_record, parse_coordinates
 from normalizer.cli.job_options import NON_NEGATIVE_INT32_TYPE
 from normalizer.cli.ledger_check import verify_ledger
 from normalizer.kafka import GrouplessClient, optional_groupless_client
-from normalizer.observability.metric_catalog import metric_table as documented_metrics
+from normalizer.observability.metric_catalog import metric_table_lines as documented_metrics
 from normalizer.runtime.exit_codes import PROBLEM_FOUND
 from normalizer.runtime.native_lane import why_python_only
 

@@ -35,7 +35,7 @@ def kafka_ssl_context(settings: Settings) -> ssl.SSLContext:
     return context
 
 
-def system_ca_ssl_context(database_url: str) -> ssl.SSLContext | None:
+def ssl_context_if_system_ca(database_url: str) -> ssl.SSLContext | None:
     """Return a context that trusts the system's authorities, or None.
 
     It's for sslrootcert=system, which means the same as in libpq.

@@ -140,7 +140,7 @@ class Backfill:
         """Yield full batches, and then the rest, even if the source has failed."""
         builder = BatchBuilder()
         try:
-            positions_now = await run.read_positions(self._parts)
+            positions_now = await run.read_or_create_positions(self._parts)
             async with contextlib.aclosing(self._pages(positions_now)) as pages:
                 async for page in pages:
                     if page.expired:

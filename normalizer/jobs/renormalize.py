@@ -132,7 +132,7 @@ class RewriteJob:
 
         After a failure, repeat from the last committed page.
         """
-        at = (await run.read_positions([SourcePart(key=_PART, start=0)]))[_PART]
+        at = (await run.read_or_create_positions([SourcePart(key=_PART, start=0)]))[_PART]
         while not self._stopping.is_set():
             finishing = False
             try:
@@ -183,7 +183,7 @@ class RewriteJob:
 
     async def _stored_position(self, run: JobRun, at: ReadPosition) -> ReadPosition:
         try:
-            return (await run.read_positions([]))[_PART]
+            return (await run.read_or_create_positions([]))[_PART]
         except RetryableError:
             return at
 

@@ -16,7 +16,7 @@ TARGET_RESPONSE_S: Final = 1.0
 """How long a fetch response should take. Above two seconds, fetch_positions would take the slow
 response for a silence, and compare the log."""
 FIRST_FETCH_BYTES: Final = 1 << 20
-MIN_FETCH_BYTES: Final = 64 << 10
+MIN_BYTES_TO_REQUEST: Final = 64 << 10
 """The least bytes to request. With less, most time would be spent waiting. A broker returns at
 least one whole batch anyway."""
 
@@ -39,15 +39,15 @@ class FetchSizes:
         have had no more records. So it changes nothing.
         """
         requested = self.bytes_to_request(broker)
-        if took_s > TARGET_RESPONSE_S and response_bytes > MIN_FETCH_BYTES:
+        if took_s > TARGET_RESPONSE_S and response_bytes > MIN_BYTES_TO_REQUEST:
             fits = round(response_bytes * TARGET_RESPONSE_S / took_s)
-            self._bytes[broker] = max(MIN_FETCH_BYTES, min(requested, fits))
+            self._bytes[broker] = max(MIN_BYTES_TO_REQUEST, min(requested, fits))
         elif took_s < TARGET_RESPONSE_S / 2 and response_bytes >= requested / 2:
             self._bytes[broker] = min(self._most_bytes, 2 * requested)
 
     def note_failure(self, broker: Any) -> None:
         """Request a quarter of the bytes after a request that got no response."""
-        self._bytes[broker] = max(MIN_FETCH_BYTES, self.bytes_to_request(broker) // 4)
+        self._bytes[broker] = max(MIN_BYTES_TO_REQUEST, self.bytes_to_request(broker) // 4)
 
 
 def limit_fetch_sizes(

@@ -358,7 +358,7 @@ METRICS: Final = (
 )
 
 
-def metric_table() -> Iterator[str]:
+def metric_table_lines() -> Iterator[str]:
     """Yield the catalog as the lines of a Markdown table."""
     yield "| name | type | meaning | what to do |"
     yield "|---|---|---|---|"

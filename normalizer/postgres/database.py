@@ -16,7 +16,7 @@ import asyncpg
 from asyncpg.transaction import Transaction
 
 from normalizer.config.passwords import DATABASE_URL_HINT, is_database_url
-from normalizer.config.tls_files import find_tls_file_error, system_ca_ssl_context
+from normalizer.config.tls_files import find_tls_file_error, ssl_context_if_system_ca
 from normalizer.errors import ConfigurationError
 from normalizer.postgres.database_connection import (
     CLOSE_TIMEOUT_S,
@@ -111,7 +111,7 @@ async def connect(
         "connection_class": PoolerSafeConnection,
     }
     try:
-        options["ssl"] = system_ca_ssl_context(database_url)
+        options["ssl"] = ssl_context_if_system_ca(database_url)
         connection = await _connect(database_url, options)
     except asyncpg.ProtocolViolationError as error:
         if "startup parameter" not in str(error):
@@ -172,7 +172,7 @@ def describe_server_error(error: asyncpg.PostgresError) -> str:
     return f"database: SQLSTATE {error.sqlstate} ({type(error).__name__})"
 
 
-async def release_lock(lock: Transaction) -> None:
+async def roll_back_lock_transaction(lock: Transaction) -> None:
     """Roll back a transaction that holds a lock, so that the lock is released at once.
 
     Closing the connection isn't enough, because the server or a pooler may notice that much later

@@ -73,7 +73,7 @@ def _endpoints(openapi: dict[str, Any]) -> Iterator[str]:
         yield f'<section id="{operation["operationId"]}">\n<h2><code>{escape(path)}</code></h2>\n'
         yield f"<p>{escape(operation['summary'])}</p>\n"
         yield from _terms({one["name"]: _meaning(one) for one in operation["parameters"]})
-        yield f"<pre><code>{escape(render_example(path, operation))}</code></pre>\n"
+        yield f"<pre><code>{escape(example_curl_command(path, operation))}</code></pre>\n"
         for media_type, content in operation["responses"]["200"]["content"].items():
             yield from _answer(media_type, content, schemas)
         yield "</section>\n"
@@ -120,7 +120,7 @@ def _marked(text: str) -> str:
     return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
-def render_example(path: str, operation: dict[str, Any]) -> str:
+def example_curl_command(path: str, operation: dict[str, Any]) -> str:
     """Return a command that sends an example request."""
     given = {one["name"]: one for one in operation["parameters"] if "example" in one}
     values = {name: one["example"] for name, one in given.items()}

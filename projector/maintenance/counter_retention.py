@@ -64,7 +64,7 @@ async def delete_old_minute_counts(
             yield done
 
 
-async def delete_old_hour_counts(
+async def delete_hour_counts_without_events(
     connection: asyncpg.Connection, before: datetime, *, dry_run: bool
 ) -> AsyncIterator[str]:
     """Delete the counts by hour before `before` whose events are deleted.

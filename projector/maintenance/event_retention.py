@@ -27,7 +27,7 @@ from projector.maintenance.expired_executions import (
     EXECUTIONS_SHARING_EVENT_IDS_SQL,
     NO_OPEN_DIVERGENCE_SQL,
     TiedExecutions,
-    count_expired_executions,
+    count_expired_executions_and_events,
     find_candidates_by_arrival,
     find_retention_blocker,
     group_tied_executions,
@@ -72,7 +72,7 @@ async def delete_silent_executions(
         yield f"retention of events waits: {why}"
         return
     if dry_run:
-        executions, events = await count_expired_executions(connection, before - margin)
+        executions, events = await count_expired_executions_and_events(connection, before - margin)
         if executions:
             yield f"would delete {executions:,} executions with {events:,} events"
         return

@@ -80,7 +80,7 @@ async def group_tied_executions(
     return groups
 
 
-async def count_expired_executions(
+async def count_expired_executions_and_events(
     connection: asyncpg.Connection, before: datetime
 ) -> tuple[int, int]:
     """Count the executions that may be deleted, and their events, page by page."""

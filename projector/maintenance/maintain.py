@@ -16,13 +16,13 @@ import asyncpg
 import msgspec
 
 from normalizer.errors import NormalizerError, StoreUnavailableError
-from normalizer.postgres.database import release_lock
+from normalizer.postgres.database import roll_back_lock_transaction
 from projector.database_session import error_sentence, open_connection
 from projector.hours import start_of_hour
 from projector.maintenance.archive import ArchiveFolder
 from projector.maintenance.counter_retention import (
     compact_shards,
-    delete_old_hour_counts,
+    delete_hour_counts_without_events,
     delete_old_minute_counts,
 )
 from projector.maintenance.event_retention import delete_silent_executions
@@ -143,7 +143,7 @@ async def maintenance_lock(url: str) -> AsyncIterator[None]:
             async with _while_open(connection):
                 yield
         finally:
-            await release_lock(transaction)
+            await roll_back_lock_transaction(transaction)
 
 
 @asynccontextmanager
@@ -206,7 +206,7 @@ def _steps(
         connection, start_of_hour(now - keep.minutes), dry_run=dry_run
     )
     if keep.hours is not None:
-        steps["retention of hours"] = delete_old_hour_counts(
+        steps["retention of hours"] = delete_hour_counts_without_events(
             connection, now - keep.hours, dry_run=dry_run
         )
     if not dry_run:

@@ -146,7 +146,7 @@ async def _repair_range(
         await repair_executions(connection, ids)
         return
     async with hash_join_transaction(connection, verify_range):
-        await connection.execute(_add_differences(comparison), *verify_range.query_parameters)
+        await connection.execute(_add_differences(comparison), *verify_range.query_arguments)
 
 
 def _add_differences(comparison: Comparison) -> str:

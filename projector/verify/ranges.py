@@ -100,13 +100,13 @@ class HourRange(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         return f"{self.low} to {self.high}"
 
-    def filter_locations(self, locations: Collection[Location]) -> list[Location]:
+    def locations_inside(self, locations: Collection[Location]) -> list[Location]:
         """Return those of the locations that are hours in this range."""
         return [at for at in locations if isinstance(at, datetime) and self.low <= at < self.high]
 
     @property
-    def query_parameters(self) -> tuple[datetime, datetime]:
-        """The first parameters of the queries."""
+    def query_arguments(self) -> tuple[datetime, datetime]:
+        """The first arguments of the queries."""
         return self.low, self.high
 
     def halves(self) -> tuple["HourRange", ...]:
@@ -125,7 +125,7 @@ class ExecutionRange(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         return f"{len(self.execution_ids)} executions from {self.execution_ids[0]} on"
 
-    def filter_locations(self, locations: Collection[Location]) -> list[Location]:
+    def locations_inside(self, locations: Collection[Location]) -> list[Location]:
         """Return those of the locations that are executions in this range.
 
         `locations` should be a dictionary or a set, because it may be long.
@@ -133,8 +133,8 @@ class ExecutionRange(msgspec.Struct, frozen=True):
         return [at for at in self.execution_ids if at in locations]
 
     @property
-    def query_parameters(self) -> tuple[tuple[int, ...]]:
-        """The first parameter of the queries."""
+    def query_arguments(self) -> tuple[tuple[int, ...]]:
+        """The first argument of the queries."""
         return (self.execution_ids,)
 
     def halves(self) -> tuple["ExecutionRange", ...]:

@@ -173,7 +173,7 @@ async def _compare_with(
         max_examples=MAX_EXAMPLES,
     )
     async with hash_join_transaction(connection, verify_range):
-        row = await connection.fetchrow(statement, *verify_range.query_parameters)
+        row = await connection.fetchrow(statement, *verify_range.query_arguments)
     return RowDifferences(
         expected_count=row["expected_count"],
         actual_only_count=row["actual_only_count"],

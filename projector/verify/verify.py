@@ -129,10 +129,10 @@ class _ComparisonRun:
         archived = 0  # only for the reader, so it needn't be of the same snapshot
         if self._comparison.archived is not None:
             archived = await self._connection.fetchval(
-                self._comparison.archived, *verify_range.query_parameters
+                self._comparison.archived, *verify_range.query_arguments
             )
         verdict.add_range(found, archived)
-        for at in verify_range.filter_locations(self._open_by_location):
+        for at in verify_range.locations_inside(self._open_by_location):
             if at not in found.differing_by_location:
                 verdict.resolved_divergence_ids.update(self._open_by_location[at])
         if found.expected_count:
@@ -143,7 +143,7 @@ class _ComparisonRun:
 
         If a range can't be compared again after its repair, its rows count as not repaired.
         """
-        for at in verify_range.filter_locations(self._rows_to_confirm):
+        for at in verify_range.locations_inside(self._rows_to_confirm):
             still_differing = found.differing_by_location.get(at, 0)
             self._verdict.repaired += max(self._rows_to_confirm.pop(at) - still_differing, 0)
 

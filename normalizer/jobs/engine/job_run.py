@@ -19,7 +19,7 @@ from normalizer.errors import FatalError
 from normalizer.jobs.engine.job_spec import JobSpec
 from normalizer.jobs.engine.throttle import ThrottleCause
 from normalizer.jobs.sources.job_source import PartKey, ReadPosition, SourcePart
-from normalizer.postgres.database import release_lock
+from normalizer.postgres.database import roll_back_lock_transaction
 from normalizer.store.claim_checks import check_writer_protocol
 from normalizer.store.migrate import check_applied_migrations
 from normalizer.store.reconnecting_connection import ReconnectingConnection
@@ -260,7 +260,9 @@ class JobRun:
     async def __aexit__(self, *_: object) -> None:
         await self._release()
 
-    async def read_positions(self, parts: Iterable[SourcePart]) -> dict[PartKey, ReadPosition]:
+    async def read_or_create_positions(
+        self, parts: Iterable[SourcePart]
+    ) -> dict[PartKey, ReadPosition]:
         """Return the position of each part of the run. A new part begins at its start."""
         rows = [(*part.key, part.start, part.end) for part in parts]
         if rows:
@@ -311,7 +313,7 @@ class JobRun:
     async def _release(self) -> None:
         try:
             if self._lock_transaction is not None:
-                await release_lock(self._lock_transaction)
+                await roll_back_lock_transaction(self._lock_transaction)
         finally:
             self._connection.terminate()
             self._lock.terminate()

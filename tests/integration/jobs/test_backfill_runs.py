@@ -117,9 +117,9 @@ async def test_a_runner_whose_own_lost_connection_holds_the_lock_goes_on(
             with pytest.raises(
                 StoreUnavailableError
             ):  # the next one is lost before it has the lock
-                await run.read_positions([])
+                await run.read_or_create_positions([])
 
-        await run.read_positions([])
+        await run.read_or_create_positions([])
         with pytest.raises(FatalError, match="is already running in process the first\\. Wait"):
             await JobRun.begin_or_resume(database.url, spec, owner="the second")
         lost.terminate()

@@ -647,7 +647,7 @@ async def test_sample_draws_no_hour_that_retention_has_reached(
     async def drawn(comparison: Comparison, most: int) -> list[Any]:
         sample = VerifyScope(sampled_hours=most, since=hours[0])
         return [
-            at.query_parameters[0]
+            at.query_arguments[0]
             async for at in ranges.ranges_in_scope(connection, comparison, sample)
         ]
 

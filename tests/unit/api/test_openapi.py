@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from projector.api import openapi
-from projector.api.api_reference import api_reference_as_html, render_example
+from projector.api.api_reference import api_reference_as_html, example_curl_command
 from projector.api.endpoints import ENDPOINTS
 from projector.api.openapi import RecordedRequest, build_document
 
@@ -68,7 +68,7 @@ def test_the_page_shows_each_operation_with_its_request_and_its_answer() -> None
     page = api_reference_as_html(DOCUMENT).decode()
 
     for path, operation in OPERATIONS.values():
-        command = render_example(path, operation)
+        command = example_curl_command(path, operation)
         assert "{" not in command
         assert command.replace("&", "&amp;").replace("'", "&#x27;") in page
     answers = sum(len(one["responses"]["200"]["content"]) for _, one in OPERATIONS.values())

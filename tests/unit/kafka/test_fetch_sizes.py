@@ -8,7 +8,7 @@ from aiokafka.protocol.fetch import FetchRequest
 
 from normalizer.kafka.fetch_sizes import (
     FIRST_FETCH_BYTES,
-    MIN_FETCH_BYTES,
+    MIN_BYTES_TO_REQUEST,
     TARGET_RESPONSE_S,
     FetchSizes,
     limit_fetch_sizes,
@@ -93,4 +93,4 @@ def test_after_requests_without_an_answer_less_is_requested_but_not_nothing() ->
     for _ in range(5):
         sizes.note_failure(BROKER)
 
-    assert sizes.bytes_to_request(BROKER) == MIN_FETCH_BYTES
+    assert sizes.bytes_to_request(BROKER) == MIN_BYTES_TO_REQUEST

@@ -23,7 +23,7 @@
     │   └── MigrationFailedError   a migration failed, and nothing was changed
     │       └── SchemaMismatchError  another build has migrated the database
     ├── EmbeddedError              a server of `normalizer up` didn't start
-    │   └── KafkaMissingError      install Java or Maven, or allow the download
+    │   └── KafkaRequirementMissingError  install Java or Maven, or allow the download
     ├── NotVisibleYetError         `projector wait` has waited in vain
     ├── InQuarantineError          `projector wait` waits for a record that was rejected
     ├── MaintainerBusyError        another process maintains this database: try again later

@@ -99,7 +99,7 @@ _CLUSTERS_OF_TOPICS: Final = """
 async def _clusters(kafka: KafkaCheck, database: DatabaseCheck) -> AsyncIterator[CheckResult]:
     """Check that each topic was read from the cluster that we're connected to."""
     topics = {partition.topic for partition in kafka.bounds}
-    for topic, cluster_id in await database.fetch(_CLUSTERS_OF_TOPICS, sorted(topics)):
+    for topic, cluster_id in await database.fetch_for_topics(_CLUSTERS_OF_TOPICS, sorted(topics)):
         if cluster_id != kafka.cluster_id:
             message = (
                 f"it was read from cluster {cluster_id}, but cluster {kafka.cluster_id} answers"
@@ -125,7 +125,7 @@ async def _positions(kafka: KafkaCheck, database: DatabaseCheck) -> AsyncIterato
     """Check that each topic is still the one that its position belongs to."""
     topics = {partition.topic for partition in kafka.bounds}
     fit, without_leader = True, 0
-    rows = await database.fetch(NEWEST_POSITIONS_SQL, sorted(topics))
+    rows = await database.fetch_for_topics(NEWEST_POSITIONS_SQL, sorted(topics))
     for row in rows:
         partition = KafkaPartition(row["topic"], row["partition"])
         about, bounds = f"position of {partition}", kafka.bounds.get(partition)

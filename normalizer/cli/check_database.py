@@ -272,7 +272,7 @@ class DatabaseCheck:
         async with read_only_connection(self._url) as connection:
             return await find_other_group_errors(connection, partitions, group_id)
 
-    async def fetch(self, statement: str, topics: Sequence[str]) -> list[asyncpg.Record]:
+    async def fetch_for_topics(self, statement: str, topics: Sequence[str]) -> list[asyncpg.Record]:
         """Return the rows of a statement about these topics."""
         async with read_only_connection(self._url) as connection:
             rows: list[asyncpg.Record] = await connection.fetch(statement, list(topics))

@@ -287,7 +287,7 @@ class Service:
 
         `write_with_retry` calls this for a part that has waited for ten seconds.
         """
-        writing = self._parts_set_aside.set_part_aside(part, self._in_flight)
+        writing = self._parts_set_aside.set_aside_and_get_writer(part, self._in_flight)
         if writing is None:
             return False
         # The task group still takes tasks. If it were ending, it would have cancelled the task that

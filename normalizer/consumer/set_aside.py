@@ -67,7 +67,7 @@ class PartsSetAside:
             return ()
         return ((self._trying, self._store),)
 
-    def set_part_aside(
+    def set_aside_and_get_writer(
         self, part: PartitionBatch, in_flight: InFlightBatch
     ) -> Coroutine[Any, Any, None] | None:
         """Set this part of a batch aside, and return the coroutine that writes it.

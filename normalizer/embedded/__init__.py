@@ -13,7 +13,7 @@ kafka_jars       downloads Apache Kafka's jars once, with Maven.
 kafka_broker     runs one Kafka process that is both broker and controller.
 """
 
-from normalizer.embedded.embedded_errors import EmbeddedError, KafkaMissingError
+from normalizer.embedded.embedded_errors import EmbeddedError, KafkaRequirementMissingError
 from normalizer.embedded.kafka_broker import KafkaBroker
 from normalizer.embedded.kafka_jars import KAFKA_VERSION, ensure_kafka_jars
 from normalizer.embedded.postgres_server import DATABASE_OWNER, PostgresServer, remove_server_folder
@@ -23,7 +23,7 @@ __all__ = [
     "KAFKA_VERSION",
     "EmbeddedError",
     "KafkaBroker",
-    "KafkaMissingError",
+    "KafkaRequirementMissingError",
     "PostgresServer",
     "ensure_kafka_jars",
     "remove_server_folder",

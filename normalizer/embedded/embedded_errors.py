@@ -12,7 +12,7 @@ class EmbeddedError(NormalizerError):
     """
 
 
-class KafkaMissingError(EmbeddedError):
+class KafkaRequirementMissingError(EmbeddedError):
     """Java, Maven, or the download is missing. The message says in one line how to get it."""
 
 

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Final
 
-from normalizer.embedded.embedded_errors import EmbeddedError, KafkaMissingError
+from normalizer.embedded.embedded_errors import EmbeddedError, KafkaRequirementMissingError
 
 KAFKA_VERSION: Final = "4.4.0"
 
@@ -53,7 +53,8 @@ async def ensure_kafka_jars(report: Callable[[str], None], cache: Path | None = 
 
     `report` is called with each line about the progress. The jars' folder is created in `cache`,
     which is by default `event-normalizer` in XDG_CACHE_HOME or ~/.cache. If two processes need the
-    jars at the same time, one downloads them and the other waits. Raises KafkaMissingError.
+    jars at the same time, one downloads them and the other waits. Raises
+    KafkaRequirementMissingError.
     """
     await find_java()
     cache = cache if cache is not None else _default_cache()
@@ -68,13 +69,13 @@ async def ensure_kafka_jars(report: Callable[[str], None], cache: Path | None = 
 
 
 async def find_java() -> Path:
-    """Return Java 17 or newer, from JAVA_HOME or from PATH. Raises KafkaMissingError."""
+    """Return Java 17 or newer, from JAVA_HOME or from PATH. Raises KafkaRequirementMissingError."""
     home = os.environ.get("JAVA_HOME")
     at_home = Path(home) / "bin" / "java" if home else None
     found = at_home if at_home is not None and at_home.exists() else shutil.which("java")
     advice = "Kafka needs Java 17: run `apt-get install openjdk-17-jre-headless` or set JAVA_HOME"
     if found is None:
-        raise KafkaMissingError(f"Java is missing. {advice}")
+        raise KafkaRequirementMissingError(f"Java is missing. {advice}")
     version_process = await asyncio.create_subprocess_exec(
         found,
         "-version",
@@ -86,7 +87,7 @@ async def find_java() -> Path:
     version = re.search(rb'version "(\d+)', output)
     if version is None or int(version[1]) < _JAVA_AT_LEAST:
         old = "unknown" if version is None else version[1].decode()
-        raise KafkaMissingError(f"This Java has version {old}. {advice}")
+        raise KafkaRequirementMissingError(f"This Java has version {old}. {advice}")
     return Path(found)
 
 
@@ -94,7 +95,7 @@ async def _download(jars: Path, report: Callable[[str], None]) -> None:
     """Download to a temporary folder and rename it, so that the final folder is always complete."""
     maven = shutil.which("mvn")
     if maven is None:
-        raise KafkaMissingError(
+        raise KafkaRequirementMissingError(
             "Kafka can't be downloaded, because Maven is missing. Install it, for example with "
             "`apt-get install maven`"
         )
@@ -123,7 +124,7 @@ async def _download(jars: Path, report: Callable[[str], None]) -> None:
                 process.kill()
                 await process.wait()
         if process.returncode != 0:
-            raise KafkaMissingError(
+            raise KafkaRequirementMissingError(
                 f"Kafka could not be downloaded ({failure}). Check that Maven reaches its "
                 "repository, then run `make run` again"
             )

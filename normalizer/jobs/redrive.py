@@ -36,7 +36,7 @@ ENTRIES_PER_PAGE: Final = 50
 """How many entries to read at once. Each may take up to 1 MiB of memory, in up to three batches."""
 _PART: Final[PartKey] = ("quarantine", 0, 0)
 
-EntryCoordinates = tuple[str | None, int, int, int]
+RecordCoordinates = tuple[str | None, int, int, int]
 
 
 class RedriveSelection(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,7 +142,7 @@ class QuarantineSource:
         self._entries: dict[int, list[_Entry]] = {}
         """The entries by their record's offset in the part. A later page may have the same record
         again."""
-        self._unreadable: dict[EntryCoordinates, str] = {}
+        self._unreadable: dict[RecordCoordinates, str] = {}
         self._last_id = 0
         self._entries_read = 0
         self._entries_in_all = 0
@@ -161,7 +161,7 @@ class QuarantineSource:
     def wrap_to_skip_missing_records(self, normalize: Normalize) -> Normalize:
         """Return a function that normalizes a record, or returns () if its bytes are gone."""
         return lambda record: (
-            () if _entry_coordinates(record) in self._unreadable else normalize(record)
+            () if _record_coordinates(record) in self._unreadable else normalize(record)
         )
 
     def progress_ratio(self) -> float | None:
@@ -193,11 +193,11 @@ class QuarantineSource:
         next_offset = positions[_PART].next_offset
         self._entries_in_all = self._entries_in_all or await self.count_entries_to_try()
         while entries := await self._next_entries():
-            records: dict[EntryCoordinates, RawRecord] = {}
-            offsets: dict[EntryCoordinates, int] = {}
+            records: dict[RecordCoordinates, RawRecord] = {}
+            offsets: dict[RecordCoordinates, int] = {}
             for entry in entries:
                 record = self._record(entry)
-                coordinates = _entry_coordinates(record)
+                coordinates = _record_coordinates(record)
                 records.setdefault(coordinates, record)
                 offset = offsets.setdefault(coordinates, next_offset + len(offsets))
                 self._entries.setdefault(offset, []).append(
@@ -225,14 +225,14 @@ class QuarantineSource:
         own event. If today's rules reject the whole record, its events have no outcomes of their
         own, so every entry gets the record's rejection.
         """
-        failures: defaultdict[EntryCoordinates, dict[int, tuple[str, str]]] = defaultdict(dict)
+        failures: defaultdict[RecordCoordinates, dict[int, tuple[str, str]]] = defaultdict(dict)
         for event, why in outcomes_by_kind.excluded.items():
             failures[event[:4]][event[4]] = ("gone", why)
         for record, rejected in outcomes_by_kind.rejections:
-            failures[_entry_coordinates(record)][rejected.index] = ("rejected", rejected.detail)
+            failures[_record_coordinates(record)][rejected.index] = ("rejected", rejected.detail)
         entry_outcomes = []
         for offset, (record, outcomes) in enumerate(part.items, part.from_offset):
-            coordinates = _entry_coordinates(record)
+            coordinates = _record_coordinates(record)
             failed = failures[coordinates]
             events = {source_coordinates(event)[4] for event in select_events(outcomes)}
             for entry in self._entries[offset]:
@@ -291,7 +291,7 @@ class QuarantineSource:
             recorded_ms=to_recorded_ms(entry["recorded_at"]),
         )
         if not entry["whole"]:
-            self._unreadable[_entry_coordinates(record)] = (
+            self._unreadable[_record_coordinates(record)] = (
                 "its bytes were deleted because of their age"
                 if entry["whole"] is None
                 else "its bytes were erased with their execution"
@@ -372,5 +372,5 @@ class _RedrivePositions(JobPositions):
         return (*msgspec.structs.astuple(kept), 0, 0, again)
 
 
-def _entry_coordinates(record: RawRecord) -> EntryCoordinates:
+def _record_coordinates(record: RawRecord) -> RecordCoordinates:
     return (record.topic, record.incarnation, record.partition, record.offset)

@@ -32,9 +32,9 @@ from normalizer.relay.event_pages import (
 from normalizer.relay.output_records import (
     canonical_record,
     read_topic_size_limits,
-    reject_unwritable,
     rejection_if_too_large,
     rejection_record,
+    unwritable_event_rejection,
 )
 from normalizer.runtime.backoff import wait_at_most
 from normalizer.runtime.logging_setup import OutageLogger, get_logger
@@ -292,7 +292,7 @@ class EventRelay:
             if rejected is None:
                 return record, "stored"
         except ValueError as error:
-            rejected = reject_unwritable(event, error)
+            rejected = unwritable_event_rejection(event, error)
         where = (event.source_topic, event.source_incarnation, event.source_partition)
         source = RawRecord(None, *where, event.source_offset)
         rejection = rejection_record(source, rejected, self._settings.kafka_rejected_topic)

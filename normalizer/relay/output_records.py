@@ -104,7 +104,7 @@ def rejection_if_too_large(event: Envelope, record: OutputRecord, limit: int) ->
     )
 
 
-def reject_unwritable(event: Envelope, why: ValueError) -> Rejected:
+def unwritable_event_rejection(event: Envelope, why: ValueError) -> Rejected:
     """Reject a stored event that no canonical line may hold.
 
     Somebody wrote its row with SQL.

@@ -17,7 +17,7 @@ from normalizer.config.settings import Settings
 from normalizer.embedded import (
     KAFKA_VERSION,
     KafkaBroker,
-    KafkaMissingError,
+    KafkaRequirementMissingError,
     PostgresServer,
     ensure_kafka_jars,
 )
@@ -257,7 +257,7 @@ async def _start_kafka(
     """
     try:
         jars = await ensure_kafka_jars(report)
-    except KafkaMissingError as missing:
+    except KafkaRequirementMissingError as missing:
         report(f"{missing} (until then use --no-kafka, which loads the same records from a file)")
         return Settings()
     broker = KafkaBroker(folder / "kafka", jars)

@@ -10,14 +10,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from normalizer.embedded import KafkaBroker, KafkaMissingError, ensure_kafka_jars
+from normalizer.embedded import KafkaBroker, KafkaRequirementMissingError, ensure_kafka_jars
 from tests.support.stack import BOOTSTRAP_SERVERS, KAFKA_FOLDER_NAME, memory_first
 
 
 async def _run(command: list[str]) -> int:
     try:
         jars = await ensure_kafka_jars(print)
-    except KafkaMissingError:
+    except KafkaRequirementMissingError:
         return await _ended(command, {})  # each test that needs Kafka says what is missing
     with tempfile.TemporaryDirectory(prefix="noetl-tests-") as folder:
         async with KafkaBroker(Path(folder) / "kafka", jars, heap_mb=1024) as broker:

@@ -19,7 +19,7 @@ import pytest
 from normalizer.embedded import (
     DATABASE_OWNER,
     KafkaBroker,
-    KafkaMissingError,
+    KafkaRequirementMissingError,
     PostgresServer,
     ensure_kafka_jars,
     remove_server_folder,
@@ -197,7 +197,7 @@ class Stack:
         """A broker that is not started yet, for a test that kills it."""
         try:
             return KafkaBroker(self.folder / name, await ensure_kafka_jars(print))
-        except KafkaMissingError as missing:
+        except KafkaRequirementMissingError as missing:
             skip_or_fail(str(missing))
 
     def new_postgres(self, name: str) -> PostgresServer:

@@ -38,7 +38,7 @@ class FieldDefaults:
     JSON is added as it is, and any other text as a JSON string. Records that aren't JSON objects
     stay unchanged.
 
-        FieldDefaults({"created_at": "2026-01-31"}).complete(b'{"name":"call.done"}')
+        FieldDefaults({"created_at": "2026-01-31"}).add_missing_fields(b'{"name":"call.done"}')
         # b'{"name":"call.done","created_at":"2026-01-31"}'
     """
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from normalizer.embedded import KAFKA_VERSION, KafkaMissingError, ensure_kafka_jars
+from normalizer.embedded import KAFKA_VERSION, KafkaRequirementMissingError, ensure_kafka_jars
 
 _JAVA = """echo 'openjdk version "{version}" 2025-01-01' >&2"""
 _MAVEN = """
@@ -34,7 +34,9 @@ def _command(folder: Path, name: str, body: str) -> None:
 
 @pytest.mark.usefixtures("commands")
 async def test_without_java_it_says_what_to_type(tmp_path: Path) -> None:
-    with pytest.raises(KafkaMissingError, match=r"Java is missing.*run `apt-get install openjdk"):
+    with pytest.raises(
+        KafkaRequirementMissingError, match=r"Java is missing.*run `apt-get install openjdk"
+    ):
         await ensure_kafka_jars(print, tmp_path / "cache")
 
     assert not (tmp_path / "cache").exists()
@@ -47,7 +49,7 @@ async def test_a_download_that_fails_leaves_nothing_half_done(
     _command(commands, "mvn", "echo '[ERROR] Unknown host'; exit 1")
 
     with pytest.raises(
-        KafkaMissingError, match=r"could not be downloaded \(Unknown host\)"
+        KafkaRequirementMissingError, match=r"could not be downloaded \(Unknown host\)"
     ) as missing:
         await ensure_kafka_jars(print, tmp_path / "cache")
 

@@ -86,7 +86,8 @@ class SearchParams(WindowParams, frozen=True, kw_only=True):
 class SearchHit(ApiRow, frozen=True, kw_only=True):
     """One thing that the text may name.
 
-    `params` has the values to request it with, by parameter.
+    `params` has the values to request it with, by parameter. Of a command, it has the `attempts` of
+    the call that `detail` is about, its latest one.
     """
 
     kind: Kind
@@ -191,11 +192,12 @@ _BY_NUMBER: Final = Statement(
              array['execution', 'event'], array[execution_id::text, event_id::text]
     from     projector.events_by_id(array[:id::bigint])
     union all
-    select   'command', command.command_id, command.detail, true, array['execution', 'command'],
-             array[command.execution_id::text, command.command_id]
+    select   'command', command.command_id, command.detail, true,
+             array['execution', 'command', 'attempts'],
+             array[command.execution_id::text, command.command_id, command.attempts::text]
     from     projector.events_by_id(array[:id::bigint]) as issued
     cross join lateral (
-        select   execution_id, command_id, {_COMMAND_DETAIL} as detail
+        select   execution_id, command_id, attempts, {_COMMAND_DETAIL} as detail
         from     projector.calls
         where    execution_id = issued.execution_id and command_id = :id::text
         order by attempts desc
@@ -258,8 +260,9 @@ _BY_COORDINATES: Final = Statement("""
 _BY_COMMAND: Final = Statement(
     f"""
     select   'command' as kind, command_id as label, {_COMMAND_DETAIL} as detail,
-             command_id = :command::text as exact, array['execution', 'command'] as names,
-             array[execution_id::text, command_id] as texts
+             command_id = :command::text as exact,
+             array['execution', 'command', 'attempts'] as names,
+             array[execution_id::text, command_id, attempts::text] as texts
     from     (
                  select   distinct on (command_id) command_id, execution_id, step, attempts,
                           status

@@ -46,12 +46,14 @@ async def test_search_finds_a_pasted_id_whatever_it_is_of(client: httpx.AsyncCli
     """Also with quotes or words around it."""
     call = (await get_rows(client, "calls", failed="true", limit=1))[0]
     execution, command = call["execution_id"], call["command_id"]
+    own = await get_rows(client, f"executions/{execution}/calls", limit=500)
+    attempts = max(one["attempts"] for one in own if one["command_id"] == command)
     event = (await get_rows(client, f"executions/{execution}/events"))[0]["event_id"]
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
     hits = {
         "execution": {"execution": execution},
         "event": {"execution": execution, "event": event},
-        "command": {"execution": execution, "command": command},
+        "command": {"execution": execution, "command": command, "attempts": str(attempts)},
         "trace": {"execution": "90", "trace": trace},
     }
 

@@ -241,6 +241,41 @@ async def test_hit_of_a_command_names_its_latest_attempt(
         assert " ".join((await hit.inner_text()).split()) == f"Command {command} {detail}"
 
 
+@pytest.mark.parametrize("filters", ["", "?step=load"])
+async def test_hit_of_a_command_opens_the_attempt_that_it_names(
+    browser: Browser, database: Database, filters: str
+) -> None:
+    call: dict[str, Any] = {"execution_id": 61, "event_type": "call.done", "step": "charge"}
+    now = datetime.now(UTC)
+    await view_rows.add(
+        database,
+        event(
+            event_id=70,
+            **call,
+            status="FAILED",
+            error="declined",
+            attempts=0,
+            command_id="61:c",
+            created_at=now - timedelta(minutes=2),
+        ),
+        event(
+            event_id=71,
+            **call,
+            status="COMPLETED",
+            attempts=1,
+            command_id="61:c",
+            created_at=now - timedelta(minutes=1),
+        ),
+    )
+    async with serving(database.url) as url, looking(browser, f"{url}/{filters}") as page:
+        await page.fill("#search", "61:c")
+        await page.wait_for_selector("#found li:has-text('charge, retry 1, COMPLETED')")
+        await page.press("#search", "Enter")
+
+        await page.wait_for_selector("#event [data-key=fact-Attempt] >> text=retry 1")
+        assert "event=71" in page.url
+
+
 async def test_quoted_part_of_an_error_is_no_question_mark(browser: Browser, figures: str) -> None:
     shown = "TemplateError: unknown field '…'"
     async with looking(browser, figures) as page:

@@ -88,6 +88,7 @@ function target({ kind, params, href }) {
     case "step": return link(current, { show: "calls", step: params.step });
     case "worker": return link(current, { show: "calls", worker: params.worker });
     case "trace": return link(current, { show, execution: params.execution });
+    case "command": return link(current, { show, execution: params.execution, command: params.command, try: params.attempts });
     case "gap": return `${link(current, { show })}#gaps`;
     default: return link(current, { show, ...params });
   }

@@ -111,7 +111,8 @@ export function decidingCall(execution, { rows, next }) {
 function eventToOpen({ rows, next }, calls, execution, { command, step, attempts, try: tried = attempts }) {
   const here = rows.filter((row) => {
     const call = callOf(row, calls.rows) ?? row;
-    return (step === undefined || call.step === step) && (tried === undefined || call.attempts === Number(tried));
+    // A command is of one step, whatever the filter.
+    return (command || step === undefined || call.step === step) && (tried === undefined || call.attempts === Number(tried));
   });
   const isChosen = [command, step, tried].some((one) => one !== undefined);
   const clicked = isChosen ? calls.rows.find((call) => command && call.command_id === command && call.attempts === Number(tried))

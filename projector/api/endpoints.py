@@ -102,6 +102,11 @@ _EXECUTIONS: Final = (
         playbook_detail.errors_by_version,
         example={"playbook": "team1/flow_1"},
     ),
+    Endpoint(
+        "/steps-by-version",
+        playbook_detail.steps_by_version,
+        example={"playbook": "team1/flow_1"},
+    ),
     Endpoint("/deployments", playbook_detail.deployments, example={"last": "7d"}),
     Endpoint("/stuck-executions", stuck_executions.stuck_executions),
     Endpoint("/stuck-by-age", stuck_executions.stuck_by_age),

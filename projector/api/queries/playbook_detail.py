@@ -271,6 +271,49 @@ async def errors_by_version(
     return await _answer(snapshot, _ERRORS, params, ErrorsByVersion, "calls")
 
 
+class StepsByVersion(ApiRow, frozen=True, kw_only=True):
+    """`calls` is the number of finished calls of this step in this version.
+
+    `p50_s` is the median of their duration in seconds, or null if no duration is known.
+    """
+
+    version: str | None
+    step: str
+    calls: int
+    failed_calls: int
+    p50_s: float | None
+
+
+_STEPS: Final = Statement(f"""
+    with {_OF_PLAYBOOK},
+    called as (
+        select   begun.version, call.step, count(*) as calls,
+                 count(*) filter (where call.status <> 'COMPLETED') as failed_calls,
+                 percentile_cont(0.50) within group (order by call.duration_s) as p50_s
+        from     begun
+        join     projector.calls as call on call.execution_id = begun.execution_id
+        where    call.finished_at is not null
+        group by begun.version, call.step
+    )
+    select   bound.first_at as bound, called.*
+    from     bound
+    left join called on true
+    order by calls desc, version, step
+    limit    5000
+""")  # noqa: S608 - constants of this package
+
+
+async def steps_by_version(
+    snapshot: Snapshot, params: PlaybookParams
+) -> PlaybookAnswer[StepsByVersion]:
+    """How do the steps of one playbook compare between its versions, in at most 7 days?
+
+    If there are more than 10,000 calls, only the newest executions are counted, and the answer says
+    since when.
+    """
+    return await _answer(snapshot, _STEPS, params, StepsByVersion, "calls")
+
+
 async def _answer(
     snapshot: Snapshot, statement: Statement, params: PlaybookParams, kind: type[_R], counted: str
 ) -> PlaybookAnswer[_R]:

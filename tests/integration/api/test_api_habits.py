@@ -187,9 +187,21 @@ async def test_versions_of_a_playbook_are_counted_as_sql_counts_them(
             """,
             playbook,
         )
+        steps = await connection.fetch(
+            """
+            select   version, step, count(*) as calls,
+                     count(*) filter (where status <> 'COMPLETED') as failed_calls,
+                     percentile_cont(0.5) within group (order by duration_s) as p50_s
+            from     projector.calls
+            where    playbook = $1 and finished_at is not null
+            group by version, step
+            """,
+            playbook,
+        )
 
         rows = await get_rows(client, "versions-of-playbook", playbook=playbook, last="24h")
         found = await get_rows(client, "errors-by-version", playbook=playbook, last="24h")
+        by_step = await get_rows(client, "steps-by-version", playbook=playbook, last="24h")
         (one,) = await get_rows(client, "versions-of-playbook", playbook=playbook, version="1")
         # Of more calls, only those of the newest executions are counted, and the answer says so.
         monkeypatch.setattr(playbook_detail, "MAX_COUNTED_CALLS", 3)
@@ -198,7 +210,7 @@ async def test_versions_of_a_playbook_are_counted_as_sql_counts_them(
             path: (
                 await client.get(f"/api/v1/{path}", params={"playbook": playbook, "last": "23h"})
             ).json()
-            for path in ("versions-of-playbook", "errors-by-version")
+            for path in ("versions-of-playbook", "errors-by-version", "steps-by-version")
         }
         whole = (await client.get(f"/api/v1/errors-by-version?playbook={playbook}&last=22h")).json()
         missing = (await client.get("/api/v1/errors-by-version?playbook=none")).json()
@@ -213,6 +225,9 @@ async def test_versions_of_a_playbook_are_counted_as_sql_counts_them(
     assert sum(row["calls"] for row in some) == bound["calls"]
     failed = sum(row["calls"] for row in partial["errors-by-version"]["rows"])
     assert failed == sum(row["failed_calls"] for row in some) == bound["failed_calls"]
+    parts = partial["steps-by-version"]["rows"]
+    assert sum(row["calls"] for row in parts) == bound["calls"]
+    assert sum(row["failed_calls"] for row in parts) == bound["failed_calls"]
     assert whole["truncated"], "MAX_COUNTED_CALLS applies to each answer"
     assert not missing["truncated"]
     assert missing["rows"] == []
@@ -223,4 +238,9 @@ async def test_versions_of_a_playbook_are_counted_as_sql_counts_them(
     assert {
         (one.get("version"), one["error_class"], one["calls"], one["only_worker"]) for one in found
     } == {(row["version"], row["error_class"], row["calls"], row["only_worker"]) for row in errors}
+    assert steps
+    assert {
+        (row.get("version"), row["step"], row["calls"], row["failed_calls"], row["p50_s"])
+        for row in by_step
+    } == {tuple(row) for row in steps}
     assert one["version"] == "1"

@@ -231,6 +231,7 @@ async def answers(database: Database, connection: asyncpg.Connection) -> AsyncIt
         "error_group": {"error_class": failed},
         "versions_of_playbook": {"playbook": "any"},
         "errors_by_version": {"playbook": "any"},
+        "steps_by_version": {"playbook": "any"},
     }
     missing = {"error_group": failed is None, "quarantine_record": rejected is None}
     async with api_client(database.url, timeout_s=30) as client:

@@ -3,7 +3,7 @@
 import { link } from "./router.js";
 import { h, status } from "./dom.js";
 import { STATUSES, attempt, count, percent, windowText } from "./format.js";
-import { nothing, sum, trendTimes } from "./panel_parts.js";
+import { nothing, reserved, sum, trendTimes } from "./panel_parts.js";
 import { spark } from "./spark.js";
 import { table, tools } from "./tables.js";
 
@@ -28,7 +28,7 @@ export function drawMatrix({ matrix }, { address }) {
       column("All", "All", null, (own) => ({ ...total(own), share_of_attempt: null })),
     ], lines, ({ n }) => n === null ? "all" : `attempt-${n}`, { id: "matrix", kind: "matrix outcome-matrix", fixed: ({ n }) => n === null }),
     h("div", { class: "under" }, tools("matrix"),
-      matrix.unfinished ? h("span", {}, "The dashed end of a trend isn't complete yet.") : null),
+      h("span", reserved(matrix.unfinished), "The dashed end of a trend isn't complete yet.")),
   ];
 }
 

@@ -3,7 +3,7 @@
 import { link } from "./router.js";
 import { h } from "./dom.js";
 import { between, clock, count, per, percent, plural, points, windowText } from "./format.js";
-import { STEP_MS, bins, expandButton, figures, knownUntil, limit, most, noBefore, nothing, rateOf, stamp, steady, sum, worstFirst } from "./panel_parts.js";
+import { STEP_MS, bins, expandButton, figures, knownUntil, limit, most, noBefore, nothing, rateOf, reserved, stamp, steady, sum, worstFirst } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
 
 const MARKS_SHOWN = 3;
@@ -14,7 +14,7 @@ const versionName = (row) => (row.version === null ? row.playbook : `${row.playb
 
 /** The marks of a chart in words, the latest first, each a link to its playbook's versions. */
 function markList({ rows }, address) {
-  if (!rows.length) return null;
+  if (!rows.length) return h("p", { class: "under marks", "data-key": "marks", ...reserved(false) }, h("a", {}, "▾"));
   const shown = rows.length > MARKS_SHOWN ? 1 : rows.length;
   return h("p", { class: "under marks", "data-key": "marks" }, h("span", {}, shown < rows.length ? "▾ The latest new version:" : "▾ Began for the first time:"),
     rows.slice(0, shown).map((row) => h("a", { "data-key": `${row.playbook}~${row.version}`, href: link(address, { show: "playbooks", playbook: row.playbook }) },

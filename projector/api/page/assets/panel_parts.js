@@ -106,23 +106,29 @@ export function figures(id, spec, unit, words, legendEntries, columns, rows) {
       role: "img", "aria-label": words }),
     h("details", { class: "figures", "data-key": `figures-${id}` }, h("summary", {}, "Figures"), list,
       h("div", { class: "under" }, showing({ rows, total: rows.length }, FIGURES_SHOWN), tools(`figures-${id}`))),
-    hasUnfinished(spec)
-      ? h("p", { class: "under" }, `The last, faded ${spec.traces.every(({ as }) => as === "line") ? "part of the line" : "bar"} isn't complete yet.`) : null,
+    mayBeUnfinished(spec) ? h("p", { class: "under", ...reserved(hasUnfinished(spec)) },
+      `The last, faded ${spec.traces.every(({ as }) => as === "line") ? "part of the line" : "bar"} isn't complete yet.`) : null,
   ];
 }
+
+/** Attributes of a line that comes and goes: while it says nothing, it keeps its height, so that it moves no list from under the pointer. */
+export const reserved = (says) => ({ "data-reserved": says ? null : "" });
 
 /** The interval with the most failed calls, and a link to its own, finer charts. */
 export function most(intervals, step, address) {
   const [top] = [...intervals].sort((a, b) => b.calls - a.calls);
-  if (!top?.calls || step === STEP_MS.minute) return null;
+  if (!top || step === STEP_MS.minute) return null;
   const at = new Date(top.at).getTime();
-  return h("p", { class: "under most", "data-key": "most" }, h("span", {}, `Most failed calls: ${count(top.calls)}, `,
+  return h("p", { class: "under most", "data-key": "most", ...reserved(top.calls) }, h("span", {}, `Most failed calls: ${count(top.calls)}, `,
     h("a", { href: link(address, zoomed(at, at + step - 1)) }, between(at, at + step))));
 }
 
 /** Whether something is drawn in an interval that is not complete. */
 export const hasUnfinished = (spec) =>
   spec.x.some((at, n) => at < spec.now && at + spec.step > spec.now && spec.traces.some((trace) => trace.y[n]));
+
+/** Whether the running interval is drawn, unless the axis ends with a full one. */
+const mayBeUnfinished = ({ x, step, now }) => x.at(-1) + step >= now && now % step !== 0;
 
 export const STEP_MS = { minute: 60000, hour: 3600000, day: 86400000 };
 

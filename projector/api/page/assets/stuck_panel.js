@@ -4,7 +4,7 @@ import { h } from "./dom.js";
 import { count, plural, span } from "./format.js";
 import { guide } from "./guides.js";
 import { stuckColumns, stuckList, stuckOf } from "./lists.js";
-import { empty, expandButton, limit, steady } from "./panel_parts.js";
+import { empty, expandButton, limit, reserved, steady } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
 
 export const stuckInAll = (ages) => stuckOf(ages, true);
@@ -19,7 +19,7 @@ export function drawStuck({ stuck, ages }, { address, expanded }) {
   const drawn = limit(rows, expanded);
   const begun = ages.rows.filter((row) => row.begun);
   const apart = stuckOf(ages, false);
-  const straysNote = apart ? h("p", { class: "strays" }, h("a", { href: stuckList(address, "false") }, plural(apart, "execution")), " not counted here, because no start event was read") : null;
+  const straysNote = h("p", { class: "strays", ...reserved(apart) }, h("a", { href: stuckList(address, "false") }, plural(apart, "execution")), " not counted here, because no start event was read");
   if (!rows.length) return [...empty("No execution is stuck."), straysNote];
   return [
     h("p", {}, `${plural(stuckInAll(ages), "execution")}${begun.length > 1 ? ":" : ","} ${begun.map((row, n) => `${begun.length > 1 ? `${count(row.executions)} ` : ""}${n ? "" : "silent "}for ${silence([row])}`).join(", ")}`, stuck.rows.length > 1 ? ". The longest silent is first" : null),

@@ -52,14 +52,23 @@ export function rejectedIn(tiles, address) {
     versus: unknown ? "" : change(tile, tiles), state: STATES[tile?.level] ?? null };
 }
 
-export function theLog({ freshness, rates, agreement }, live) {
+/** What is missing although every record was read: those that were rejected, and a comparison with the stored events. */
+function lacking(tiles, agreement) {
+  const rejected = tileOf(tiles, "rejected")?.value;
+  const isCompared = !agreement || agreement.rows.some((row) => row.verdict === "match" && row.compared);
+  return [rejected ? `${count(rejected)} rejected` : null, isCompared ? null : "not compared"].filter(Boolean).join(", ");
+}
+
+export function theLog({ freshness, rates, agreement, tiles }, live) {
   if (!freshness) return { to: "freshness", name: "The log", value: "…", detail: "", trend: null, state: null };
   const log = live.unanswered ? unknown(freshness) : logState(freshness.rows);
+  const lacks = lacking(tiles, agreement);
   const apart = log.state ? 0 : apartFrom(agreement).length;
   return { to: "freshness", name: "The log", value: log.word,
     detail: log.detail ?? (apart ? plural(apart, "projection disagrees", "projections disagree") : live.age === null ? (freshness.rows.length ? "a partition has not been read yet" : "no record has been read yet") : log.state ? `data are ${span(live.age)} old`
-      : log.caughtUp ? "every record was read"
+      : log.caughtUp ? (lacks ? `all read, ${lacks}` : "every record was read")
         : live.perSecond !== null ? `${rate(live.perSecond)} records/s` : `data are ${span(live.age)} old`),
+    title: "Rejected: of the window. Compared: projector verify compares the views with the stored events.",
     versus: "line: last 2 h", trend: rates?.rows.length ? byMinute(rates, "events") : null, state: apart ? "bad" : log.state };
 }
 

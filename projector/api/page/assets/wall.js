@@ -24,6 +24,7 @@ export function wall(address) {
       cell("log", "The log", null, link(address, { show: null }), () => ({
         freshness: ["freshness", new URLSearchParams()],
         agreement: ["agreement", new URLSearchParams(), { every: 15000 }],
+        tiles: tiles(),
         rates: ["events-per-second", only({}, [], TWO_HOURS), { every: 15000 }],
       }), (answers) => ({ ...theLog(answers, liveFigures()), chart: minutes(answers.rates, "events", "events", "s1", "area") })),
       cell("completed", "Executions completed", ["playbook"], link(address, { show: "executions", time: "ended_at", status: "FAILED" }), () => ({

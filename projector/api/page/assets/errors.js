@@ -51,6 +51,7 @@ function drawGroups({ groups }, { address, expanded }, shown) {
   return [
     h("p", {}, `${plural(groups.calls, "call")} without success in ${plural(groups.groups, "group")}; `,
       h("b", {}, `${fresh} new`), ` in this window${back === "0" ? "" : `, ${back} back: seen before, but not in the window before`}`,
+      FILTERS.some((filter) => address[filter] !== undefined) ? ". New, first seen, and last seen are of the error anywhere, whatever the filters" : null,
       noBefore(groups) ? `. There are ${noBefore(groups)}, so an old error may look new` : ""),
     table("Error groups", [
       { name: "Error", value: errorText, cell: (row) => h("a", { class: "text-cell", href: link(address, { show: "error", error_class: row.error_class }) },

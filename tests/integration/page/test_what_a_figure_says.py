@@ -10,6 +10,7 @@ import pytest
 from playwright.async_api import Browser, Page
 
 from tests.integration.page.browsing import change_answers, fully_drawn, looking, serving, show
+from tests.integration.page.platform import Platform
 from tests.integration.page.test_page_answers import HISTORY, STUCK
 from tests.support import view_rows
 from tests.support.stack import Database, Stack
@@ -301,6 +302,8 @@ async def test_group_says_that_its_first_and_last_call_ignore_filters(
                 await show(page, f"{figures}/?show={screen}&{chosen}")
                 said = await page.locator(seen).all_inner_texts()
                 assert said == ["First seen, unfiltered", "Last seen, unfiltered"], chosen
+                head = await _text(page, "#groups .body > p >> nth=0")
+                assert "of the error anywhere, whatever the filters" in head
 
         await show(page, f"{figures}/?show=errors&step=render&attempts=0")
         assert await page.inner_text("h1") == "Errors of render on the first attempt"
@@ -500,6 +503,133 @@ async def test_tile_says_on_one_line_that_it_lacks_a_filter(browser: Browser, fi
         )
         assert len(colours) == 2
         assert colours[0] == colours[1]
+
+
+_PLACES: Final = """
+    () => [...document.querySelectorAll(".panel")].map((panel) => {
+        const { top, height } = panel.getBoundingClientRect();
+        const lists = [...panel.querySelectorAll(".body > .scroll, .bars")];
+        return [panel.id, height, ...lists.map((one) => one.getBoundingClientRect().top - top)];
+    })
+"""
+
+
+async def test_line_that_comes_moves_no_list(browser: Browser, figures: str) -> None:
+    says = False
+
+    def changing(content: dict[str, Any], address: str) -> None:
+        minute = content.get("read_at", "")[:17] + "00Z"
+        if "attempts-matrix" in address:
+            content["unfinished"] = says
+        elif "retries-by-minute" in address:
+            content["as_of"] = content["read_at"]
+            content["rows"] = [row for row in content["rows"] if row["at"] < minute]
+            content["rows"] += [{"at": minute, "step": "render", "retries": 1}] if says else []
+        elif "error-rate" in address and "by=at" in address:
+            for row in content["rows"]:
+                row["failed"] = row["failed"] if says else 0
+        elif not says and ("deployments" in address or "stuck-by-age" in address):
+            content["rows"] = [row for row in content["rows"] if row.get("begun")]
+
+    lines = (
+        ("#storms", "The last, faded bar isn't complete yet."),
+        ("#matrix", "The dashed end of a trend isn't complete yet."),
+        ("#rate", "Most failed calls: "),
+        ("#stuck", "not counted here"),
+        ("#outcomes", "Began for the first time"),
+    )
+    places = []
+    async with looking(browser, figures, visit=False) as page:
+        page.set_default_timeout(20_000)
+        await change_answers(page, "**/api/v1/*", changing)
+        for says in (False, True):
+            await show(page, figures)
+            await page.evaluate("() => new Promise(requestAnimationFrame)")
+            for panel, line in lines:
+                assert (line in await _text(page, panel)) == says, line
+            places.append(await page.evaluate(_PLACES))
+    assert places[0] == places[1]
+
+
+_VERIFIED: Final = ("all_verified_at", "range_verified_at", "sample_verified_at")
+
+
+async def test_log_that_is_read_says_what_was_rejected_or_not_compared(
+    browser: Browser, platform: Platform
+) -> None:
+    rejected, compared = 8, 9
+
+    def changing(content: dict[str, Any], address: str) -> None:
+        if "agreement" in address:
+            times = dict.fromkeys(_VERIFIED, content["read_at"])
+            verdict = {"projection": "calls", "verdict": "match", "scope": "all"}
+            content["rows"] = [verdict | times | {"compared": compared}]
+        for row in content["rows"]:
+            if "freshness" in address:
+                row["state"] = "caught_up"
+            elif row.get("tile") == "rejected":
+                row["value"] = rejected
+
+    addresses = re.compile("/v1/(freshness|agreement|tiles)")
+    async with looking(browser, platform.url, visit=False) as page:
+        await change_answers(page, addresses, changing)
+        for screen, tile in (("", ".headline a[href='#freshness']"), ("?view=wall", "#log .big")):
+            for case in (
+                (8, 9, "all read, 8 rejected"),
+                (8, 0, "all read, 8 rejected, not compared"),
+                (0, 9, "every record was read"),
+            ):
+                rejected, compared, words = case
+                await show(page, f"{platform.url}/{screen}")
+                said = await page.locator(f"{tile} > small").first.inner_text()
+                assert said == words, screen
+
+
+async def test_worth_of_retries_is_of_the_step_of_the_filter(
+    browser: Browser, database: Database
+) -> None:
+    now = datetime.now(UTC)
+    calls = [("load", 0, "FAILED"), ("load", 1, "COMPLETED"), ("ship", 0, "FAILED"),
+             ("ship", 1, "FAILED")]  # fmt: skip
+    await view_rows.add(
+        database,
+        *(
+            event(event_id=n, execution_id=5, event_type="call.done", step=step, attempts=attempts,
+                  status=status, command_id=f"5:{step}", created_at=now - timedelta(seconds=90 - n))
+            for n, (step, attempts, status) in enumerate(calls, 80)
+        ),
+    )  # fmt: skip
+    async with serving(database.url) as url, looking(browser, url, visit=False) as page:
+        for filters, words in (
+            ("", "Retries saved 1 of 2 failed calls"),
+            ("&step=load", "Retries saved 1 of 1 failed call after"),
+            ("&step=ship", "Retries saved 0 of 1 failed call."),
+        ):
+            await show(page, f"{url}/?show=retries{filters}")
+            assert (await _text(page, "#worth .sentence")).startswith(words)
+
+
+async def test_columns_of_backoffs_stay_when_figures_change(browser: Browser, figures: str) -> None:
+    slowest_s = 9.0
+
+    def changing(content: dict[str, Any], _: str) -> None:
+        rows = [("load", 0.4, 2, 3), ("ship", 0.8, 6, slowest_s)]
+        content["rows"] = [
+            {"step": step, "attempts": 1, "calls": 7, "p50_s": p50, "p95_s": p95, "p99_s": p99}
+            for step, p50, p95, p99 in rows
+        ]
+
+    heads = []
+    async with looking(browser, figures, visit=False) as page:
+        await change_answers(page, "**/api/v1/retry-backoffs?*", changing)
+        for slowest in (9.0, 130.0):
+            slowest_s = slowest
+            await show(page, f"{figures}/?show=retries")
+            places = page.locator("#backoffs thead :is(th, i)")
+            heads.append(await places.evaluate_all(
+                "all => all.map((one) => [one.textContent, one.getAttribute('style')])"
+            ))  # fmt: skip
+    assert heads[0] == heads[1]
 
 
 async def test_series_keeps_its_colour_when_its_rank_changes(

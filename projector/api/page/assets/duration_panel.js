@@ -40,11 +40,14 @@ export function drawDurations({ durations }, { address, expanded }) {
   ];
 }
 
+/** The scale of percentiles: 10 ms to 1,000 s, and longer only for what is beyond, so that its ticks stay where they are when figures change. */
+const [LEAST, MOST] = [-2, 3];
+
 /** A column that draws p50, p95 and p99 of each row on one logarithmic scale, with its ticks as its head. */
 export function percentiles(rows) {
   const log = (s) => Math.log10(Math.max(s, 1e-4));
-  const low = Math.floor(Math.min(...rows.map((row) => log(row.p50_s))));
-  const high = Math.max(low + 1, Math.ceil(Math.max(...rows.map((row) => log(row.p99_s)))));
+  const low = Math.floor(Math.min(LEAST, ...rows.map((row) => log(row.p50_s))));
+  const high = Math.ceil(Math.max(MOST, ...rows.map((row) => log(row.p99_s))));
   const position = (s) => (log(s) - low) / (high - low);
   return { name: ticks(low, high, position), wide: true, cell: (row) =>
     h("span", { class: "range", "aria-hidden": "true", vars: { "--from": position(row.p50_s),

@@ -4,7 +4,8 @@ create or replace view projector.stuck_reasons as
 select stuck.execution_id, projector.to_hour(stuck.last_at) as hour, stuck.silent_s,
        coalesce(waiting.waits_for, 'next') as waits_for,
        coalesce(waiting.step, stuck.last_step) as step, waiting.command_id, waiting.attempts,
-       waiting.worker_id, coalesce(waiting.open_calls, 0) as open_calls
+       waiting.worker_id, coalesce(waiting.open_calls, 0) as open_calls, stuck.begun,
+       stuck.playbook
 from   projector.stuck_executions as stuck
 left join lateral (
     select   waits_for, step, command_id, attempts, worker_id, count(*) over () as open_calls
@@ -32,5 +33,8 @@ comment on column projector.stuck_reasons.attempts is
 comment on column projector.stuck_reasons.worker_id is
     'worker of that call, or null if none has claimed it';
 comment on column projector.stuck_reasons.open_calls is 'number of its open calls';
+comment on column projector.stuck_reasons.begun is 'whether an event that begins it was read';
+comment on column projector.stuck_reasons.playbook is
+    'path of the playbook, or empty while it is not known';
 
 grant select on projector.stuck_reasons to normalizer_writer, projector_reader;

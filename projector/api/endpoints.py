@@ -110,6 +110,7 @@ _EXECUTIONS: Final = (
     Endpoint("/deployments", playbook_detail.deployments, example={"last": "7d"}),
     Endpoint("/stuck-executions", stuck_executions.stuck_executions),
     Endpoint("/stuck-by-age", stuck_executions.stuck_by_age),
+    Endpoint("/stuck-by-reason", stuck_executions.stuck_by_reason),
     Endpoint("/executions-without-end", stuck_executions.executions_without_end),
     Endpoint("/contradicting-executions", execution_lists.contradicting_executions),
     Endpoint("/completed-with-failures", execution_lists.completed_with_failures),

@@ -28,6 +28,15 @@ class StuckExecutionsParams(PagedParams, frozen=True, kw_only=True):
         ]
         | None
     ) = None
+    waits_for: (
+        Annotated[
+            tuple[Literal["claim", "start", "finish", "next"], ...],
+            Meta(
+                min_length=1, max_length=4, description="Only these. May be given more than once."
+            ),
+        ]
+        | None
+    ) = None
     begun: (
         Annotated[
             Literal["true", "false"],
@@ -65,6 +74,33 @@ async def stuck_by_age(snapshot: Snapshot, params: StuckGroupsParams) -> ApiAnsw
     return await run_query(snapshot, _STUCK_GROUPS, {"playbook": params.playbook}, StuckGroup)
 
 
+class StuckByReason(ApiRow, frozen=True, kw_only=True):
+    """Stuck executions that wait for the same. `begun`: with a start event.
+
+    `waits_for` has the same meaning as in /executions.
+    """
+
+    waits_for: Literal["claim", "start", "finish", "next"]
+    begun: bool
+    executions: int
+
+
+_BY_REASON = Statement("""
+    select   waits_for, begun, count(*) as executions
+    from     projector.stuck_reasons
+    where    (:playbook::text[] is null or playbook = any(:playbook))
+    group by waits_for, begun
+    order by executions desc, waits_for, begun
+""")
+
+
+async def stuck_by_reason(
+    snapshot: Snapshot, params: StuckGroupsParams
+) -> ApiAnswer[StuckByReason]:
+    """How many executions are stuck because of a claim, a start, a finish, or no open call?"""
+    return await run_query(snapshot, _BY_REASON, {"playbook": params.playbook}, StuckByReason)
+
+
 class StuckExecution(StuckReason, frozen=True, kw_only=True):
     """An execution that hasn't ended and has had no event for 5 minutes.
 
@@ -98,6 +134,14 @@ _STUCK = Statement("""
     and      (:execution::bigint[] is null or execution_id = any(:execution))
     and      (:silent_for::text[] is null or silent_for = any(:silent_for))
     and      (:begun::text is null or begun = (:begun = 'true'))
+    and      (
+                 :waits_for::text[] is null
+                 or execution_id = any(array(
+                     select execution_id
+                     from   projector.stuck_reasons
+                     where  waits_for = any(:waits_for)
+                 ))
+             )
     and      (
                  :after_at::timestamptz is null
                  or (last_at, stuck_executions.execution_id) > (:after_at, :after_id::bigint)

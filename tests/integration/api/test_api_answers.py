@@ -554,6 +554,27 @@ async def test_lists_of_executions_and_stuck_executions_say_the_same_reason(
     assert {name: alone.get(name) for name in reasons[execution]} == reasons[execution]
 
 
+async def test_stuck_executions_are_counted_and_filtered_by_reason(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    counted = await connection.fetch(
+        """
+        select   waits_for, begun, count(*) as executions
+        from     projector.stuck_reasons join projector.stuck_executions using (execution_id, begun)
+        group by waits_for, begun
+        order by executions desc, waits_for, begun
+        """
+    )
+    rows = await get_rows(client, "stuck-by-reason")
+    assert rows == [dict(row) for row in counted]
+
+    for reason in ("claim", "start", "finish", "next"):
+        listed = await get_rows(client, "stuck-executions", waits_for=reason, limit=500)
+        assert {row["waits_for"] for row in listed} <= {reason}
+        of_reason = [row["executions"] for row in rows if row["waits_for"] == reason]
+        assert len(listed) == sum(of_reason), reason
+
+
 async def test_an_execution_has_its_parents_above_and_its_children_below(
     client: httpx.AsyncClient,
 ) -> None:

@@ -47,7 +47,7 @@ WALKS: Final[dict[str, Walk]] = {
     ),
     "a part of a command's id": ((f"paste {STUCK}:sta", f"Execution {STUCK}"),),
     "an error text": ((f"paste {_SENT}", re.escape(_ERROR), r"Share\s+[1-9]"),),
-    "is it fresh and complete": (("watch", r"Caught up\s+every record was read"),),
+    "is it fresh and complete": (("watch", r"Caught up\s+all read, \d+ rejected"),),
     "what was rejected, why, and how to get it back": (
         ("click #quarantine >> text=invalid_json", "no JSON"),
         ("click #records tbody a >> nth=0", "no JSON", "normalizer quarantine redrive --id"),

@@ -506,6 +506,41 @@ async def test_stuck_executions_say_how_long_and_the_longest_is_first(
         assert await page.locator("#executions tbody tr").count() == 12
 
 
+async def test_stuck_executions_are_counted_by_reason_and_filtered_by_it(
+    browser: Browser, database: Database
+) -> None:
+    await execute(database, HISTORY)
+    silent_since = datetime.now(UTC) - timedelta(minutes=72)
+    rows = [
+        event(
+            event_id=20 + n, execution_id=70 + n // 2, step="ship", command_id=f"{n // 2}:ship",
+            event_type="call.done" if n % 2 else "playbook.started", status="COMPLETED",
+            created_at=silent_since + timedelta(seconds=n), source_topic="noetl.events",
+        )
+        for n in range(6)
+    ]  # fmt: skip
+    await view_rows.add(database, *rows)
+    reasons = (
+        "3 without an open call and without an end event, "
+        "1 whose call was claimed and never started"
+    )
+    async with serving(database.url) as url, looking(browser, url) as page:
+        page.set_default_timeout(20_000)
+        await fully_drawn(page)
+        assert await page.inner_text("#stuck [data-key=reasons]") == reasons
+
+        await page.click("#stuck [data-key=reasons] a >> nth=0")
+        await page.wait_for_selector("#executions >> text=All reasons")
+        assert await page.inner_text("#executions [data-key=reasons]") == f"{reasons}. All reasons"
+        listed = await page.locator("#executions .why").all_inner_texts()
+        assert listed == 3 * [
+            "All calls finished, but no end event came. Its last event is call.done of ship"
+        ]
+
+        await page.click("#executions >> text=All reasons")
+        await page.wait_for_selector("#executions tbody tr:nth-child(4)")
+
+
 @pytest.mark.parametrize(
     ("in_key", "source"), [(True, "from the record's key"), (False, "from its value")]
 )

@@ -474,7 +474,7 @@ async def test_tree_says_which_executions_are_stuck(browser: Browser, figures: s
         await page.wait_for_selector("#tree")
         rows = await page.locator("#tree li").all_inner_texts()
         assert ["silent for" in row for row in rows] == [True, True]
-        assert [row.endswith("No call is open") for row in rows] == [False, True]
+        assert [row.endswith("no end event came") for row in rows] == [False, True]
 
 
 async def test_last_commit_of_a_partition_without_a_reader_has_its_time(

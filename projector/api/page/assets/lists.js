@@ -87,7 +87,7 @@ export function executions(address) {
   };
 }
 
-export const stuckList = (address, begun = null) => link(address, { show: "executions", status: "STUCK", begun });
+export const stuckList = (address, begun = null, waits_for = null) => link(address, { show: "executions", status: "STUCK", begun, waits_for });
 
 /** How many executions are stuck, of those with or without a start event. */
 export const stuckOf = (ages, begun) => sum(ages.rows.filter((row) => row.begun === begun), "executions");
@@ -105,6 +105,20 @@ function stuckCounts(ages, address) {
     without(`${count(strays)} without one`), `, which the dashboard doesn't count`];
 }
 
+const REASONS = { claim: "whose call was issued and never claimed", start: "whose call was claimed and never started",
+  finish: "whose call was started and never finished", next: "without an open call and without an end event" };
+
+/** How many of the list wait for what, the most first; each leads to those. */
+export function stuckReasons({ rows }, address, begun = address.begun) {
+  const chosen = address.waits_for;
+  const own = rows.filter((row) => begun === undefined || String(row.begun) === begun);
+  const all = Object.keys(REASONS).map((name) => ({ name, n: sum(own.filter((row) => row.waits_for === name), "executions") }))
+    .filter(({ n, name }) => n || name === chosen).sort((a, b) => b.n - a.n);
+  return h("p", { class: "counted", "data-key": "reasons" }, all.map(({ name, n }, place) => [place ? ", " : "",
+    h("a", { href: stuckList(address, begun ?? null, name), "aria-current": name === chosen ? "true" : null }, `${count(n)} ${REASONS[name]}`)]),
+  chosen ? [". ", h("a", { href: stuckList(address, begun ?? null) }, "All reasons")] : null);
+}
+
 /** All stuck executions, or only those with or without a start event. */
 const stuckExecutions = (address) => ({
   title: "Stuck executions",
@@ -112,11 +126,13 @@ const stuckExecutions = (address) => ({
     id: "executions", title: "Longest silent first", width: "full", filters: ["playbook", "status"],
     subtitle: "Not ended, without an event for at least 5 minutes, and without a running child, whenever they began",
     queries: () => ({
-      stuck: ["stuck-executions", only(address, ["playbook", "begun", "cursor"], { limit: 50 })],
+      stuck: ["stuck-executions", only(address, ["playbook", "begun", "waits_for", "cursor"], { limit: 50 })],
       ages: ["stuck-by-age", only(address, ["playbook"])],
+      reasons: ["stuck-by-reason", only(address, ["playbook"])],
     }),
-    render: ({ stuck: answer, ages }) => answer.rows.length ? [
+    render: ({ stuck: answer, ages, reasons }) => answer.rows.length || address.waits_for ? [
       h("p", { class: "counted" }, stuckCounts(ages, address)),
+      stuckReasons(reasons, address),
       table("Stuck executions", [...stuckColumns(address),
         { name: "Begun", number: true, time: true, value: (row) => row.first_at, cell: (row) => clock(row.first_at) }], answer.rows,
       (row) => `execution-${row.execution_id}`, { id: "executions" }),
@@ -136,6 +152,8 @@ export const stuckColumns = (address) => [
   { name: "Age", number: true, value: (row) => row.age_s, cell: (row) => span(row.age_s) },
 ];
 
+/** After the end of a call, those that aren't open have finished. */
+const END_OF_CALL = /^(command|call|action)[._](?!issued|claimed|started)/;
 const DONE = { claim: "issued", start: "claimed", finish: "started" };
 const NEVER = { claim: "claimed", start: "started", finish: "finished" };
 
@@ -145,7 +163,8 @@ export function stuckReason(row, address) {
   if (row.waits_child) return ["No call is open, and its child ", execution(address, row.waits_child), " is stuck too"];
   if (row.waits_for === "next") {
     // An execution's tree doesn't say which event was its last.
-    return ["No call is open", row.last_event_type && [". Its last event is ", h("b", {}, row.last_event_type), row.waits_step ? [" of ", h("b", {}, row.waits_step)] : null]];
+    return [END_OF_CALL.test(row.last_event_type) ? "All calls finished, but no end event came" : "No call is open, and no end event came",
+      row.last_event_type && [". Its last event is ", h("b", {}, row.last_event_type), row.waits_step ? [" of ", h("b", {}, row.waits_step)] : null]];
   }
   return [
     h("a", { href: link(address, { show: "execution", execution: row.execution_id, command: row.waits_command, try: row.waits_attempts }) }, row.waits_step || "(no step)"),

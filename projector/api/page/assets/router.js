@@ -20,7 +20,7 @@ export const SCREENS = [["dashboard", "Dashboard"], ["executions", "Executions"]
 const OF_ONE = ["execution", "error", "record"];
 /** Parts that belong to one screen: a link to another one drops them. */
 const OF_SCREEN = ["failed", "error_class", "reason", "shape", "execution", "command", "try", "event", "record",
-  "begun", "time", "zoom", "hide", "sort", "cursor"];
+  "begun", "waits_for", "time", "zoom", "hide", "sort", "cursor"];
 /** Where "" is a value: what has no step, or no worker. */
 const MAY_BE_EMPTY = ["playbook", "step", "worker", "event_type", "shape", "error_class"];
 const KNOWN = ["view", "last", "since", "until", ...FILTERS, "show", ...OF_SCREEN];
@@ -49,6 +49,7 @@ const VALID = {
   show: (text) => OF_ONE.includes(text) || SCREENS.some(([show]) => show === text),
   failed: (text) => ["true", "false"].includes(text),
   begun: (text) => ["true", "false"].includes(text),
+  waits_for: (text) => ["claim", "start", "finish", "next"].includes(text),
   reason: (text) => REASONS.includes(text),
   shape: (text) => SHAPES.includes(text),
   execution: (text) => /^\d{1,19}$/.test(text),
@@ -99,7 +100,7 @@ export function link(address, changes) {
   if ("show" in changes) for (const name of [...OF_SCREEN, "view"]) next[name] = null;
   Object.assign(next, changes);
   if (!mayBeStuck(next)) next.status = null;
-  if (next.status !== "STUCK") next.begun = null;
+  if (next.status !== "STUCK") next.begun = next.waits_for = null;
   if (changes.last) next.since = next.until = null;
   const query = new URLSearchParams();
   for (const name of KNOWN) {

@@ -21,7 +21,7 @@ from normalizer.jsontext import (
     MAX_POWER_OF_TEN,
     is_deeper,
     jsonb_number,
-    parse_into_canonical,
+    parse_json_canonically,
     quote,
     write_json,
 )
@@ -31,7 +31,7 @@ RULES_VERSION: Final = 6
 changes a result."""
 
 
-CALL_END_EVENT_TYPES: Final = ("call.done", "action_done", "call_done")
+CALL_DONE_EVENT_TYPES: Final = ("call.done", "action_done", "call_done")
 """The event types that end a call."""
 CALL_OUTCOMES: Final = ("COMPLETED", "FAILED", "ERROR", "CANCELLED")
 """The statuses that such an event can have."""
@@ -172,7 +172,7 @@ def canonical_json(value: bytes) -> bytes:
     if len(value) <= MAX_POWER_OF_TEN or not _LONG_NUMBER.search(value):
         with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return _sorting_encoder.encode(_exact_decoder.decode(value))
-    return write_json(parse_into_canonical(value.decode())).encode()
+    return write_json(parse_json_canonically(value.decode())).encode()
 
 
 def meta_with_attempts(meta: bytes, attempts: int) -> bytes:
@@ -214,7 +214,7 @@ def _check(event: Envelope) -> None:
         ("event_type", event.event_type != ""),
         (
             "status",
-            status in CALL_OUTCOMES if event.event_type in CALL_END_EVENT_TYPES else status != "",
+            status in CALL_OUTCOMES if event.event_type in CALL_DONE_EVENT_TYPES else status != "",
         ),
         ("attempts", 0 <= event.attempts <= MAX_ATTEMPTS),
         ("duration", seconds is None or 0 <= seconds < math.inf),

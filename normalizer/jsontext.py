@@ -67,7 +67,7 @@ def parse_json(text: str) -> Json:
     return cast("Json", _decoder.decode(text))
 
 
-def parse_into_canonical(text: str) -> Json:
+def parse_json_canonically(text: str) -> Json:
     """Parse as `parse_json` does, but sort the keys and write numbers as jsonb prints them."""
     return cast("Json", _canonical_decoder.decode(text))
 

@@ -24,13 +24,13 @@ from normalizer.core.json_schema import json_schema
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.shapes import (
-    find_batch_key,
+    find_events_key,
     has_event_type,
     is_feed_wrapper,
     may_be_foreign_envelope,
 )
 from normalizer.envelope import (
-    CALL_END_EVENT_TYPES,
+    CALL_DONE_EVENT_TYPES,
     CoercionRule,
     Envelope,
     Ignored,
@@ -183,7 +183,7 @@ def vector_level(raw: bytes, gives: list[str | dict[str, str]]) -> str:
     coerced = {entry["rule"] for entry in parse_json(outcome.coercions or b"[]")}
     status = parse_json(raw.removeprefix(UTF8_BOM)).get("status")
     declared = status.upper() if isinstance(status, str) else ""
-    stands = outcome.event_type in CALL_END_EVENT_TYPES or declared in (
+    stands = outcome.event_type in CALL_DONE_EVENT_TYPES or declared in (
         "",
         "UNKNOWN",
         outcome.status,
@@ -207,7 +207,7 @@ def _says_one_event(raw: bytes) -> bool:
     if not isinstance(sent, dict):
         return not isinstance(sent, str | list)
     return has_event_type(sent) or not (
-        find_batch_key(sent) or is_feed_wrapper(sent) or may_be_foreign_envelope(sent)
+        find_events_key(sent) or is_feed_wrapper(sent) or may_be_foreign_envelope(sent)
     )
 
 

@@ -10,7 +10,7 @@ from normalizer.cli.check_kafka import KafkaCheck
 from normalizer.cli.check_result import CheckResult
 from normalizer.config.environment import unknown_variables, unused_security_variables
 from normalizer.config.settings import Settings
-from normalizer.core.previous_owner import RECORD_BLAMED
+from normalizer.core.previous_owner import SLICE_CODE_BLAMED
 from normalizer.errors import (
     AnotherClusterError,
     BrokerUnavailableError,
@@ -132,7 +132,7 @@ async def _positions(kafka: KafkaCheck, database: DatabaseCheck) -> AsyncIterato
         if other_log := await kafka.find_log_mismatch(partition, row):
             fit = False
             yield CheckResult(about, other_log.why, other_log.remedy)
-        elif row["slice_records"] == RECORD_BLAMED:
+        elif row["slice_records"] == SLICE_CODE_BLAMED:
             fit = False
             message = (
                 f"a process was killed while it processed offset {row['next_offset']} and no "

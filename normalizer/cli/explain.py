@@ -20,7 +20,7 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.core.record_address import (
     RECORD_ADDRESS_SYNTAX,
     RecordAddress,
-    parse_record_address,
+    parse_record_address_or_none,
 )
 from normalizer.envelope import (
     RULES_VERSION,
@@ -105,9 +105,9 @@ _STATUS: Final = (
 _CREATED_AT: Final = ("the log's time, or none", "the time inside the event id", "the producer")
 
 
-def parse_coordinates(text: str) -> RecordAddress:
+def parse_required_record_address(text: str) -> RecordAddress:
     """Parse the coordinates of a record. Raises ConfigurationError."""
-    place = parse_record_address(text)
+    place = parse_record_address_or_none(text)
     if place is None:
         raise ConfigurationError(f"expected {RECORD_ADDRESS_SYNTAX}; got {text!r}")
     return place

@@ -22,7 +22,7 @@ from normalizer.cli.partition_positions import (
     rewind_position,
     skip_records,
 )
-from normalizer.core.record_address import PARTITION_SYNTAX, parse_topic_partition
+from normalizer.core.record_address import PARTITION_SYNTAX, parse_topic_partition_or_none
 from normalizer.errors import PositionMovedError
 from normalizer.kafka import KafkaPartition, optional_groupless_client
 from normalizer.runtime.exit_codes import PROBLEM_FOUND
@@ -30,7 +30,7 @@ from normalizer.store.position_changes import PositionAction, PositionChange
 
 
 def _partition(text: str) -> KafkaPartition:
-    place = parse_topic_partition(text)
+    place = parse_topic_partition_or_none(text)
     if place is None:
         raise click.BadParameter(f"expected {PARTITION_SYNTAX}; got {text!r}")
     return KafkaPartition(*place)
@@ -97,7 +97,7 @@ def show(*, at: str, as_json: bool) -> None:
     leads to another cluster, or if no broker responds.
     """
     settings = load_settings_or_exit("database_url")
-    topic, partition = parse_topic_partition(at) or (at or None, None)
+    topic, partition = parse_topic_partition_or_none(at) or (at or None, None)
 
     async def read() -> str:
         async with optional_groupless_client(settings) as log:

@@ -13,7 +13,7 @@ from normalizer.cli.exit_on_error import (
     load_settings_or_exit,
     run_or_exit,
 )
-from normalizer.cli.explain import explain as explain_record, parse_coordinates
+from normalizer.cli.explain import explain as explain_record, parse_required_record_address
 from normalizer.cli.job_options import NON_NEGATIVE_INT32_TYPE
 from normalizer.cli.ledger_check import verify_ledger
 from normalizer.kafka import GrouplessClient, optional_groupless_client
@@ -131,7 +131,7 @@ def explain(*, coordinates: str, incarnation: int | None) -> None:
             return await explain_record(
                 database_url,
                 log,
-                parse_coordinates(coordinates),
+                parse_required_record_address(coordinates),
                 incarnation=incarnation,
                 normalizer=normalizer,
             )

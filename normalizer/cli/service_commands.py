@@ -136,7 +136,9 @@ def run_service_or_exit(serving: Coroutine[Any, Any, None]) -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serving)
     except NormalizerError as error:
-        logging_setup.get_logger().error("process.ended", why=logging_setup.describe_error(error))
+        logging_setup.get_logger().error(
+            "process.ended", why=logging_setup.describe_error_without_secrets(error)
+        )
         raise SystemExit(exit_code_for(error)) from error
     except Exception as error:
         logging_setup.log_unexpected_error("process.ended", error)

@@ -65,8 +65,8 @@ class BatchFiller:
         """The records for which the last batch had no room. Their claim may have ended since.
 
         That's safe. They're added before anything is fetched, so records of a newer claim replace
-        them (`BatchBuilder.add`). If there are none, `only_current_claims` drops them before the
-        write."""
+        them (`BatchBuilder.add_part`). If there are none, `only_current_claims` drops them before
+        the write."""
         self._last_write_s = 0.0
 
     def note_write_duration(self, took_s: float) -> None:

@@ -78,7 +78,7 @@ class BatchObserver:
         lost_keys = {(error.topic, error.partition) for error in lost}
         parts = tuple(one for one in batch.parts if (one.topic, one.partition) not in lost_keys)
         self._counters.batches += bool(parts)
-        found = self.drift_detector.inspect(Batch(parts=parts), self._clock())
+        found = self.drift_detector.inspect_batch(Batch(parts=parts), self._clock())
         for (shape, kind), count in found.items():
             self.metrics.drift.labels(shape=shape, kind=kind).inc(count)
 

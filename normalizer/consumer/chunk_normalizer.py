@@ -131,7 +131,7 @@ class ChunkNormalizer:
         if claim.slice_records is not None:
             slice_records = self._ownership.suspects.add_to_slice(claim, len(items), next_offset)
             part = replace(part, slice_records=slice_records)
-        builder.add(part)
+        builder.add_part(part)
 
     def describe_records_killing_helper(self) -> Iterator[str]:
         """Yield a line for each record that killed the helper process.

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from normalizer.core.previous_owner import ONE_RECORD_SLICE, RECORD_BLAMED
+from normalizer.core.previous_owner import SLICE_CODE_BLAMED, SLICE_CODE_ONE_RECORD
 from normalizer.kafka import KafkaPartition
 from normalizer.runtime.logging_setup import get_logger
 from normalizer.store.claim import Claim
@@ -57,7 +57,7 @@ class _SuspectPartition(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_blamed(self) -> bool:
         """Return whether an owner died while it processed the next record and nothing else."""
-        return self.claim.slice_records == RECORD_BLAMED and self.left == RECORDS_UNTIL_CLEARED
+        return self.claim.slice_records == SLICE_CODE_BLAMED and self.left == RECORDS_UNTIL_CLEARED
 
     @property
     def must_run_alone(self) -> bool:
@@ -94,10 +94,10 @@ class SuspectPartitions(dict[KafkaPartition, _SuspectPartition]):
         if claim.slice_records is None:
             return
         found = claim.found_slice
-        # RECORD_BLAMED, RECORD_ALONE, and ONE_RECORD_SLICE all mean that the last owner worked
-        # on one record at most.
-        must_be_alone = found is not None and found <= ONE_RECORD_SLICE
-        wait_s = BLAMED_RECORD_WAIT_S if claim.slice_records == RECORD_BLAMED else 0.0
+        # SLICE_CODE_BLAMED, SLICE_CODE_ALONE, and SLICE_CODE_ONE_RECORD all mean that the last
+        # owner worked on one record at most.
+        must_be_alone = found is not None and found <= SLICE_CODE_ONE_RECORD
+        wait_s = BLAMED_RECORD_WAIT_S if claim.slice_records == SLICE_CODE_BLAMED else 0.0
         self[partition] = _SuspectPartition(
             claim=claim,
             end=log_end,
@@ -158,8 +158,10 @@ class SuspectPartitions(dict[KafkaPartition, _SuspectPartition]):
         if after is None:
             return None
         # After this commit the process works on the next slice, so store that one's size. A slice
-        # of two records is stored as 3, because 2 is ONE_RECORD_SLICE.
-        return ONE_RECORD_SLICE if after.size == 1 else max(after.size, ONE_RECORD_SLICE + 1)
+        # of two records is stored as 3, because 2 is SLICE_CODE_ONE_RECORD.
+        return (
+            SLICE_CODE_ONE_RECORD if after.size == 1 else max(after.size, SLICE_CODE_ONE_RECORD + 1)
+        )
 
     def note_commit(self, partition: KafkaPartition, records: int, next_offset: int) -> None:
         """Note that a slice with this number of records was committed."""

@@ -98,7 +98,7 @@ class BatchBuilder:
     def __bool__(self) -> bool:
         return bool(self._parts)
 
-    def add(self, part: PartitionBatch) -> None:
+    def add_part(self, part: PartitionBatch) -> None:
         """Add the next offsets of a partition to the batch.
 
         A partition can be lost and claimed again while its batch is being collected. Its earlier

@@ -101,7 +101,7 @@ class DriftDetector:
         self._known: dict[str, set[tuple[str, str, str]]] = {}
         self._new: list[DriftFinding] = []
 
-    def inspect(self, batch: Batch, now_s: float) -> Counter[tuple[str, DriftKind]]:
+    def inspect_batch(self, batch: Batch, now_s: float) -> Counter[tuple[str, DriftKind]]:
         """Inspect a batch. Returns how often fields weren't as documented, by shape and kind."""
         if int(now_s) != self._second:
             self._second = int(now_s)

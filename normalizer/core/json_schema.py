@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from normalizer.envelope import CALL_END_EVENT_TYPES, CALL_OUTCOMES, MAX_ATTEMPTS, MAX_ID
+from normalizer.envelope import CALL_DONE_EVENT_TYPES, CALL_OUTCOMES, MAX_ATTEMPTS, MAX_ID
 
 
 def json_schema() -> dict[str, object]:
@@ -17,7 +17,7 @@ def json_schema() -> dict[str, object]:
         "required": [*_REQUIRED],
         "additionalProperties": False,
         "if": {
-            "properties": {"event_type": {"enum": [*CALL_END_EVENT_TYPES]}},
+            "properties": {"event_type": {"enum": [*CALL_DONE_EVENT_TYPES]}},
             "required": ["event_type"],
         },
         "then": {"properties": {"status": {"enum": [*CALL_OUTCOMES]}}},

@@ -53,7 +53,7 @@ from normalizer.core.rules.names import (
 )
 from normalizer.core.rules.status import resolve_status
 from normalizer.core.rules.timestamps import resolve_created_at, to_recorded_at
-from normalizer.core.shapes import detect_shape
+from normalizer.core.shapes import refine_shape_by_type
 from normalizer.envelope import (
     RULES_VERSION,
     Envelope,
@@ -161,7 +161,7 @@ class _EventRules(msgspec.Struct, frozen=True, gc=False):
             shape = shape or custom_shape
         try:
             event_type = resolve_event_type(event)
-            shape = shape or detect_shape(event.shape_from_keys(), event_type)
+            shape = shape or refine_shape_by_type(event.shape_from_keys(), event_type)
             return self._envelope(event, event_type, shape)
         except RecordRejectedError as why:
             named = event.sent.execution_id

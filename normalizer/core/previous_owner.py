@@ -11,11 +11,11 @@ from typing import Final
 
 import msgspec
 
-RECORD_ALONE: Final = 1
+SLICE_CODE_ALONE: Final = 1
 """The owner works on one record, and nothing else in the whole process."""
-RECORD_BLAMED: Final = 0
+SLICE_CODE_BLAMED: Final = 0
 """An owner died while it worked on only the next record."""
-ONE_RECORD_SLICE: Final = 2
+SLICE_CODE_ONE_RECORD: Final = 2
 """The owner works on one record of the partition, or on none yet, and maybe on records of other
 partitions too. A greater number is the size of a slice, or one more."""
 
@@ -46,8 +46,8 @@ class PreviousOwner(msgspec.Struct, frozen=True, kw_only=True):
         if next_offset >= log_end:
             return None
         has_ended = self.holder is not None and self.holder != holder
-        if self.slice_records == RECORD_BLAMED or (
-            self.slice_records == RECORD_ALONE and has_ended
+        if self.slice_records == SLICE_CODE_BLAMED or (
+            self.slice_records == SLICE_CODE_ALONE and has_ended
         ):
-            return RECORD_BLAMED
-        return None if self.slice_records is None and not has_ended else ONE_RECORD_SLICE
+            return SLICE_CODE_BLAMED
+        return None if self.slice_records is None and not has_ended else SLICE_CODE_ONE_RECORD

@@ -211,7 +211,7 @@ def _put_fitting(
     others = {key: raw for key, raw in fields.items() if key != name}
     for value in (*kept_values, *values):
         candidate = {**others, name: value} if value else others
-        if fits(WireEvent.read(_written(candidate), candidate)):
+        if fits(WireEvent.decode(_written(candidate), candidate)):
             break
     else:
         value = values[-2]

@@ -25,7 +25,7 @@ class RecordAddress(NamedTuple):
     offset: int
 
 
-def parse_record_address(text: str) -> RecordAddress | None:
+def parse_record_address_or_none(text: str) -> RecordAddress | None:
     """Parse the name of a record, or return None. The topic may contain colons."""
     found = _RECORD.fullmatch(text.strip())
     if found is None:
@@ -33,7 +33,7 @@ def parse_record_address(text: str) -> RecordAddress | None:
     return RecordAddress(found["topic"], _number(found), int(found["offset"]))
 
 
-def parse_topic_partition(text: str) -> tuple[str, int] | None:
+def parse_topic_partition_or_none(text: str) -> tuple[str, int] | None:
     """Parse a topic and partition, or return None. The topic may contain colons."""
     found = _PARTITION_ALONE.fullmatch(text.strip())
     return None if found is None else (found["topic"], _number(found))

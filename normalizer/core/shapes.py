@@ -26,9 +26,9 @@ Shape = Literal[
 ]
 """All shapes. A new one needs a change of the specification (#d2)."""
 
-BatchKey = Literal["events", "records"]
+EventsKey = Literal["events", "records"]
 
-_BATCH_KEYS: Final[tuple[BatchKey, ...]] = get_args(BatchKey)
+_EVENTS_KEYS: Final[tuple[EventsKey, ...]] = get_args(EventsKey)
 
 SHAPES: Final[tuple[Shape, ...]] = get_args(Shape)
 
@@ -80,14 +80,14 @@ def is_feed_wrapper(fields: Collection[str]) -> bool:
 
 def holds_event(payload: Mapping[str, object]) -> bool:
     """Return whether an object is an event or a batch, as in a feed wrapper (#w2)."""
-    return has_event_type(payload) or find_batch_key(payload) is not None
+    return has_event_type(payload) or find_events_key(payload) is not None
 
 
-def find_batch_key(members: Mapping[str, object]) -> BatchKey | None:
+def find_events_key(members: Mapping[str, object]) -> EventsKey | None:
     """Return the key of a batch's events, i.e. the first with a list (#w4), or None."""
     if has_event_type(members):
         return None
-    return next((key for key in _BATCH_KEYS if _is_list(members.get(key))), None)
+    return next((key for key in _EVENTS_KEYS if _is_list(members.get(key))), None)
 
 
 def _is_list(value: object) -> bool:
@@ -96,7 +96,7 @@ def _is_list(value: object) -> bool:
     return isinstance(value, list)
 
 
-def detect_shape(shape_from_keys: Shape, event_type: str) -> Shape:
+def refine_shape_by_type(shape_from_keys: Shape, event_type: str) -> Shape:
     """Return the shape of an event from the shape of its keys and its type."""
     if shape_from_keys == "python_emit" and event_type.startswith(_LEGACY_EVENT_TYPES):
         return "python_legacy"

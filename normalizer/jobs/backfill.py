@@ -148,7 +148,7 @@ class Backfill:
                     async for piece, items in normalize_page(
                         page, self._normalize, room=self._batch_rows
                     ):
-                        builder.add(to_batch_part(piece, items, epoch=run.epoch))
+                        builder.add_part(to_batch_part(piece, items, epoch=run.epoch))
                         if builder.is_full(self._batch_rows):
                             yield builder, self._share_read
                             builder = BatchBuilder()

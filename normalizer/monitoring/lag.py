@@ -28,7 +28,7 @@ from normalizer.kafka import (
 from normalizer.monitoring.partition_lag import PartitionLag
 from normalizer.monitoring.source_heartbeat import ObservedLogEnd
 from normalizer.observability.metric_catalog import JOB_KINDS, UNFINISHED_JOB_STATES, VERIFY_SCOPES
-from normalizer.runtime.logging_setup import describe_error, get_logger
+from normalizer.runtime.logging_setup import describe_error_without_secrets, get_logger
 from normalizer.store.migration_files import (
     APPLIED_MIGRATIONS_SQL,
     index_applied_by_version,
@@ -253,7 +253,7 @@ class LagMonitor:
                         recorded_ms = wall_clock_ms()
                     self._oldest[partition] = (at, recorded_ms)
         except (NormalizerError, TimeoutError) as error:
-            _log.debug("lag.oldest_unread_unknown", why=describe_error(error))
+            _log.debug("lag.oldest_unread_unknown", why=describe_error_without_secrets(error))
 
     async def close(self) -> None:
         """Close the connections."""

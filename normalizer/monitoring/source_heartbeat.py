@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from normalizer.kafka import KafkaPartition
-from normalizer.runtime.logging_setup import describe_error, get_logger
+from normalizer.runtime.logging_setup import describe_error_without_secrets, get_logger
 from normalizer.store.claim import Claim
 from normalizer.store.reconnecting_connection import ReconnectingConnection
 from normalizer.store.sqlstate import STATEMENT_ERRORS
@@ -154,7 +154,7 @@ class HeartbeatWriter:
                     if reported:
                         await connection.execute(statement, *map(list, zip(*reported, strict=True)))
         except STATEMENT_ERRORS as error:
-            _log.debug("heartbeat.failed", why=describe_error(error))
+            _log.debug("heartbeat.failed", why=describe_error_without_secrets(error))
 
     def close(self) -> None:
         """Close the connection."""

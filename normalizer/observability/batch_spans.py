@@ -54,7 +54,7 @@ from normalizer.observability.span_attributes import (
     operation_attributes,
 )
 from normalizer.observability.tracer import WriteSpans
-from normalizer.runtime.logging_setup import describe_error, get_logger
+from normalizer.runtime.logging_setup import describe_error_without_secrets, get_logger
 from normalizer.runtime.version import VERSION
 from normalizer.store.committed_batch import CommittedBatch
 
@@ -184,7 +184,7 @@ class BatchTracer:
             try:
                 yield
             except BaseException as error:
-                why = mask_url_passwords(describe_error(error))
+                why = mask_url_passwords(describe_error_without_secrets(error))
                 for span in (write, root):
                     span.set_status(Status(StatusCode.ERROR, why))
                     span.set_attributes(error_attributes(error))

@@ -13,7 +13,7 @@ from normalizer.config.passwords import mask_url_passwords
 from normalizer.config.settings import Settings
 from normalizer.errors import ConfigurationError
 from normalizer.observability.tracer import NoopTracer, Tracer
-from normalizer.runtime.logging_setup import describe_error, get_logger
+from normalizer.runtime.logging_setup import describe_error_without_secrets, get_logger
 
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
@@ -52,7 +52,7 @@ def _open_tracer(settings: Settings, environ: Mapping[str, str]) -> Tracer:
         why = "it needs the extra otel; run pip install '.[otel]' in the checkout"
         _log.warning("tracing.off", why=why)
     except (ValueError, OSError) as error:
-        _log.warning("tracing.off", why=describe_error(error))
+        _log.warning("tracing.off", why=describe_error_without_secrets(error))
     else:
         _log.info("tracing.on", endpoint=_first(environ, _ENDPOINTS))
         return tracer

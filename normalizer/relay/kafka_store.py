@@ -23,7 +23,7 @@ import msgspec
 from normalizer.config.settings import Settings
 from normalizer.consumer.record_store import ServiceStores
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch, last_record_from_raw
-from normalizer.core.previous_owner import RECORD_ALONE, PreviousOwner
+from normalizer.core.previous_owner import SLICE_CODE_ALONE, PreviousOwner
 from normalizer.errors import (
     AnotherClusterError,
     BrokerUnavailableError,
@@ -173,7 +173,7 @@ class KafkaStore:
         """Record that the process works on the partition's next record, and on nothing else."""
         where = KafkaPartition(claim.topic, claim.partition)
         owned = self._owned_under(where, claim.epoch)
-        await self._commit(where, owned, owned.position.with_records_at_risk(RECORD_ALONE))
+        await self._commit(where, owned, owned.position.with_records_at_risk(SLICE_CODE_ALONE))
 
     async def find_lost_claims(self, claims: Sequence[Claim]) -> list[tuple[Claim, PositionError]]:  # noqa: ARG002 - a store's signature
         """Return none, because the next transaction shows whether a claim was lost."""

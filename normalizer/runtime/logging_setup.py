@@ -92,7 +92,7 @@ def get_logger(**context: object) -> FilteringBoundLogger:
     return logger
 
 
-def describe_error(error: BaseException) -> str:
+def describe_error_without_secrets(error: BaseException) -> str:
     """Describe an error for a log line, without quoting anything secret.
 
     Our own errors are described by their message, and system errors by their name, such as
@@ -105,7 +105,7 @@ def describe_error(error: BaseException) -> str:
         case OSError() if error.strerror:
             return f"{type(error).__name__}: {error.strerror}"
         case BaseExceptionGroup():
-            return ", ".join(dict.fromkeys(map(describe_error, error.exceptions)))
+            return ", ".join(dict.fromkeys(map(describe_error_without_secrets, error.exceptions)))
         case _:
             return type(error).__name__
 
@@ -113,7 +113,7 @@ def describe_error(error: BaseException) -> str:
 def log_unexpected_error(event: str, error: BaseException) -> None:
     """Log an unexpected error. Its traceback may show content, so it's logged at level debug."""
     logger = get_logger()
-    logger.error(event, why=f"unexpected error, our bug: {describe_error(error)}")
+    logger.error(event, why=f"unexpected error, our bug: {describe_error_without_secrets(error)}")
     logger.debug("process.traceback", exc_info=error)
 
 
@@ -178,7 +178,7 @@ class LibraryLogHandler(logging.Handler):
         if left_out := self._left_out.pop(kind, 0):
             context["suppressed"] = left_out
         if record.exc_info and record.exc_info[1]:
-            context["error"] = describe_error(record.exc_info[1])
+            context["error"] = describe_error_without_secrets(record.exc_info[1])
         logger.log(record.levelno, record.getMessage(), **context)
 
 
@@ -206,9 +206,11 @@ class OutageLogger:
         self._sign_in_tries.count_failure(error)
         self._tries += 1
         if self._since_s is None or self._is_silent:
-            self._begin(describe_error(error))
+            self._begin(describe_error_without_secrets(error))
         else:
-            self._log.debug("outage.continues", why=describe_error(error), tries=self._tries)
+            self._log.debug(
+                "outage.continues", why=describe_error_without_secrets(error), tries=self._tries
+            )
         return self._tries
 
     def log_no_answer(self, why: str) -> None:

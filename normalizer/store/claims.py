@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from normalizer.core.previous_owner import RECORD_ALONE, PreviousOwner
+from normalizer.core.previous_owner import SLICE_CODE_ALONE, PreviousOwner
 from normalizer.errors import PositionMovedError
 from normalizer.store.claim import Claim, PartitionOwner
 from normalizer.store.claim_checks import (
@@ -312,5 +312,5 @@ async def mark_working_on_one_record(connection: asyncpg.Connection, claim: Clai
         claim.incarnation,
         claim.partition,
         claim.epoch,
-        RECORD_ALONE,
+        SLICE_CODE_ALONE,
     )

@@ -17,7 +17,7 @@ from normalizer.errors import (
     StoreUnavailableError,
 )
 from normalizer.postgres.database import PoolerRejectedError, TlsFileError, describe_server_error
-from normalizer.runtime.logging_setup import describe_error
+from normalizer.runtime.logging_setup import describe_error_without_secrets
 from normalizer.store.sqlstate import translate_error
 
 _SIGN_IN_CLASSES: Final = frozenset({"28", "3D"})
@@ -63,11 +63,15 @@ def translate_connect_error(error: BaseException, database_url: str) -> Normaliz
             )
         case TimeoutError():
             # A pooler doesn't respond either while its server rejects the pooler's own sign-in.
-            what = f"TCP: {describe_error(error)}" if error.errno else "no answer in time"
+            what = (
+                f"TCP: {describe_error_without_secrets(error)}"
+                if error.errno
+                else "no answer in time"
+            )
             return StoreSilentError(f"database: {what}", remedy=_reaching(error))
         case OSError():
             return StoreUnavailableError(
-                f"database: TCP: {describe_error(error)}", remedy=_reaching(error)
+                f"database: TCP: {describe_error_without_secrets(error)}", remedy=_reaching(error)
             )
         case _:
             return translate_error(error)

@@ -9,7 +9,7 @@ from typing import Final
 import asyncpg
 
 from normalizer.postgres.database import COMMAND_TIMEOUT_S, connect
-from normalizer.runtime.logging_setup import describe_error, get_logger
+from normalizer.runtime.logging_setup import describe_error_without_secrets, get_logger
 from normalizer.store.sqlstate import STATEMENT_ERRORS, VALUE_ENCODING_ERRORS
 
 _CLOSE_S: Final = 2.0
@@ -103,7 +103,7 @@ class ReconnectingConnection:
             _log.debug(
                 "database.connection_failed",
                 application=self._application_name,
-                why=describe_error(error),
+                why=describe_error_without_secrets(error),
                 tries=self._failures,
             )
             raise

@@ -15,7 +15,7 @@ from normalizer.errors import (
 )
 from normalizer.postgres.database import describe_server_error
 from normalizer.postgres.database_connection import DATABASE_ERRORS
-from normalizer.runtime.logging_setup import describe_error
+from normalizer.runtime.logging_setup import describe_error_without_secrets
 
 
 class ErrorCause(Enum):
@@ -162,7 +162,7 @@ def translate_error(error: BaseException, *, timed_out: bool = False) -> Normali
     happened inside a projection, the projection took too long.
     """
     if not isinstance(error, asyncpg.PostgresError):
-        return StoreUnavailableError(f"database: {describe_error(error)}")
+        return StoreUnavailableError(f"database: {describe_error_without_secrets(error)}")
     sentence = describe_server_error(error)
     projection = _find_failed_projection(error)
     if raised_in := projection or _innermost_function(error):

@@ -125,7 +125,7 @@ class PostgresStoredEvents:
         self._connection = connection
         self._paused_s = self._said_s = time.monotonic()
 
-    async def find_coordinates(self, event_ids: Sequence[int]) -> dict[int, Coordinates]:
+    async def find_coordinates_of_ids(self, event_ids: Sequence[int]) -> dict[int, Coordinates]:
         """Return the coordinates of the stored rows of these ids.
 
         Ids without a row are left out.
@@ -191,7 +191,7 @@ class PostgresStoredEvents:
             if batches.get(event_id, merge_id) < merge_id
         }
 
-    async def jsonb_digests(self, values: Sequence[bytes]) -> list[Digest]:
+    async def digest_as_jsonb(self, values: Sequence[bytes]) -> list[Digest]:
         """Return the length and sha256 of each value's text as jsonb. Reads no stored row."""
         return [
             digest

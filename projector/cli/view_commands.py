@@ -4,7 +4,7 @@
 
 import click
 
-from normalizer.core.record_address import RECORD_ADDRESS_SYNTAX, parse_record_address
+from normalizer.core.record_address import RECORD_ADDRESS_SYNTAX, parse_record_address_or_none
 from normalizer.runtime.command_line import FiniteRange
 from projector.cli.command_runner import print_result, run_command
 from projector.database_session import database_url_from_env, open_connection
@@ -58,7 +58,7 @@ def wait(*, coordinates: str, timeout: float) -> None:
     Prints how far the partition has been read. Exit 1 if the record isn't in the views when the
     timeout ends, or if it was rejected and is in quarantine instead.
     """
-    place = parse_record_address(coordinates)
+    place = parse_record_address_or_none(coordinates)
     if place is None:
         raise click.BadParameter(f"expected {RECORD_ADDRESS_SYNTAX}; got {coordinates!r}")
     topic, partition, offset = place

@@ -18,7 +18,7 @@ from normalizer.core.redaction.suspicious_parts import (
     parse_whole_json,
 )
 from normalizer.envelope import Envelope
-from normalizer.jsontext import RepeatedKeyObject, parse_into_canonical, parse_json, write_json
+from normalizer.jsontext import RepeatedKeyObject, parse_json, parse_json_canonically, write_json
 from tests.property.raw_events import as_json
 from tests.property.test_sanitize_laws import secretive
 
@@ -38,7 +38,7 @@ def test_parts_without_a_sign_are_kept_as_they_are(
 
     whole = sanitizer.clean(sent, parse_whole_json(sent.encode()))
 
-    assert parse_into_canonical(some.text) == parse_into_canonical(whole.text)
+    assert parse_json_canonically(some.text) == parse_json_canonically(whole.text)
     assert some.replaced == whole.replaced
 
 
@@ -51,7 +51,7 @@ def test_a_tree_has_all_that_its_text_has(
 
     read = parse_whole_json(sent.encode())
 
-    assert parse_into_canonical(write_json(read)) == parse_into_canonical(sent)
+    assert parse_json_canonically(write_json(read)) == parse_json_canonically(sent)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,9 @@ def test_a_tree_has_all_that_its_text_has(
 def test_a_number_keeps_its_digits(number: str) -> None:
     tree = parse_whole_json(f'{{"a":[{number}]}}'.encode())
 
-    assert parse_into_canonical(encode_tree(tree)) == parse_into_canonical(f'{{"a":[{number}]}}')
+    assert parse_json_canonically(encode_tree(tree)) == parse_json_canonically(
+        f'{{"a":[{number}]}}'
+    )
 
 
 @pytest.mark.parametrize("number", ["9" * 309, "-" + "9" * 400, "1e309", "1e-500", "NaN", "01"])

@@ -29,9 +29,9 @@ class _RecordingCleaner(LaneCleaner):
         super().__init__()
         self.cleaned: dict[bytes, bytes] = {}
 
-    def suspects(self, headers: bytes) -> bool:
+    def headers_may_hold_secret(self, headers: bytes) -> bool:
         """As LaneCleaner does."""
-        are_suspicious = super().suspects(headers)
+        are_suspicious = super().headers_may_hold_secret(headers)
         if not are_suspicious:
             self.cleaned[headers] = headers
         return are_suspicious

@@ -14,7 +14,7 @@ from normalizer.core import shapes
 from normalizer.core.decode import record_limits, wire_fields
 from normalizer.core.decode.wire_event import WireEvent
 from normalizer.core.rules import attempt_numbers, durations, event_types, names, status, timestamps
-from normalizer.envelope import CALL_END_EVENT_TYPES, MAX_ATTEMPTS, RULES_VERSION
+from normalizer.envelope import CALL_DONE_EVENT_TYPES, MAX_ATTEMPTS, RULES_VERSION
 
 TABLES: Final = Path(__file__).parents[2] / "native" / "lane" / "src" / "tables.rs"
 
@@ -57,7 +57,7 @@ def tables() -> str:
             }
         ),
         _names(
-            "CALL_END_EVENT_TYPES", "The types of events that end a call.", CALL_END_EVENT_TYPES
+            "CALL_DONE_EVENT_TYPES", "The types of events that end a call.", CALL_DONE_EVENT_TYPES
         ),
         _names(
             "BEGINS",
@@ -121,7 +121,7 @@ def _event_with_every_field() -> WireEvent:
         value = dict.fromkeys(members, value)
     fields = dict.fromkeys(("correlation", "context", "meta", "result"), value)
     text = msgspec.json.encode(dict.fromkeys(wire_fields.READ_FIELDS, 1) | fields)
-    return WireEvent.read(text, msgspec.json.decode(text, type=dict[str, msgspec.Raw]))
+    return WireEvent.decode(text, msgspec.json.decode(text, type=dict[str, msgspec.Raw]))
 
 
 def _constants(constants: Mapping[str, tuple[str, object]]) -> str:

@@ -25,7 +25,7 @@ class MemoryLog:
         self.locked: list[int] = []
         self.questions = 0
 
-    async def find_coordinates(self, event_ids: Sequence[int]) -> dict[int, Coordinates]:
+    async def find_coordinates_of_ids(self, event_ids: Sequence[int]) -> dict[int, Coordinates]:
         assert list(event_ids) == sorted(set(event_ids))
         self.questions += 1
         return {
@@ -59,7 +59,7 @@ class MemoryLog:
         self.questions += 1
         return {}  # it writes each batch in one transaction
 
-    async def jsonb_digests(self, values: Sequence[bytes]) -> list[Digest]:
+    async def digest_as_jsonb(self, values: Sequence[bytes]) -> list[Digest]:
         assert len(values) == len(set(values))
         self.questions += 1
         return python_digests(values)

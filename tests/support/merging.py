@@ -8,7 +8,7 @@ import msgspec
 from normalizer.core.identity import merge as joins
 from normalizer.core.identity.digests import Digest, DigestCache, digest_jsonb_text
 from normalizer.envelope import Envelope, canonical_json
-from normalizer.jsontext import Json, parse_into_canonical, quote, write_json
+from normalizer.jsontext import Json, parse_json_canonically, quote, write_json
 
 JSON_COLUMNS: Final = ("context", "result", "meta", "extra", "coercions", "headers")
 
@@ -40,7 +40,7 @@ def as_stored(row: Envelope) -> Envelope:
 
 def jsonb_text(value: bytes) -> bytes:
     """The value as jsonb writes it: shorter keys first, blanks after colons and commas."""
-    return _text(parse_into_canonical(value.decode())).encode()
+    return _text(parse_json_canonically(value.decode())).encode()
 
 
 def _text(tree: Json) -> str:

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use crate::error::Error;
 use crate::json::{self, canonical_json};
 use crate::places::MAX_ATTEMPTS;
-use crate::status::{CALL_END_EVENT_TYPES, CALL_OUTCOMES};
+use crate::status::{CALL_DONE_EVENT_TYPES, CALL_OUTCOMES};
 use crate::time;
 
 /// One canonical event: the nine fields that every line has, and the extensions where they are
@@ -151,7 +151,7 @@ impl Envelope {
         if self.execution_id < 1 {
             return Err(Error::InvalidId("execution_id"));
         }
-        let is_finished_call = CALL_END_EVENT_TYPES.contains(&self.event_type.as_str());
+        let is_finished_call = CALL_DONE_EVENT_TYPES.contains(&self.event_type.as_str());
         let checks = [
             ("event_type", !self.event_type.is_empty()),
             (

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use crate::json::filled;
 use crate::places::Places;
 
-pub(crate) const CALL_END_EVENT_TYPES: [&str; 3] = ["call.done", "action_done", "call_done"];
+pub(crate) const CALL_DONE_EVENT_TYPES: [&str; 3] = ["call.done", "action_done", "call_done"];
 /// How a call ends.
 pub(crate) const CALL_OUTCOMES: [&str; 4] = ["COMPLETED", "FAILED", "ERROR", "CANCELLED"];
 /// A user's own word may nest in these.
@@ -77,7 +77,7 @@ const OF_NAME: [(&str, &[&str]); 5] = [
 ];
 
 pub(crate) fn read(places: &Places<'_, '_>, event_type: &str) -> String {
-    if CALL_END_EVENT_TYPES.contains(&event_type) {
+    if CALL_DONE_EVENT_TYPES.contains(&event_type) {
         return of_call(places).to_owned();
     }
     let declared = filled(places.top.get("status")).map(|status| status.to_uppercase());

@@ -30,7 +30,7 @@ pub fn decode_events(text: &str, each: Each<'_>) -> Result<(), Left> {
     }
     let fields = Fields::read(text)?;
     if is_named(fields.keys) {
-        return each(0, WireEvent::read(fields, Vec::new())?); // nearly every record
+        return each(0, WireEvent::decode(fields, Vec::new())?); // nearly every record
     }
     if is_enveloped(&fields) {
         return Err(Left::Foreign);
@@ -125,7 +125,7 @@ fn within<'a>(
         supply_execution(&mut fields, wrapper);
         adopt(wrapper, &fields, &mut extra)?;
     }
-    WireEvent::read(fields, extra)
+    WireEvent::decode(fields, extra)
 }
 
 fn adopt<'a>(

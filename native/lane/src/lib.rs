@@ -83,8 +83,8 @@ impl Lane {
     ///
     /// `clean` is called for a value that may contain a secret or other text that must not be
     /// stored. It returns the value without that text, or None if the record must be left to
-    /// Python. `suspects` is called with the headers as JSON. If it returns true, they may contain
-    /// such text too, and the record is left to Python.
+    /// Python. `headers_may_hold_secret` is called with the headers as JSON. If it returns true,
+    /// they may contain such text too, and the record is left to Python.
     ///
     /// # Errors
     ///
@@ -93,7 +93,7 @@ impl Lane {
         &self,
         record: &Record<'_>,
         events: &mut EncodedEvents,
-        suspects: impl FnOnce(&str) -> bool,
+        headers_may_hold_secret: impl FnOnce(&str) -> bool,
         clean: impl FnOnce(&str) -> Option<String>,
     ) -> Result<(), Left> {
         if record.value.len() > MAX_BYTES {
@@ -102,7 +102,7 @@ impl Lane {
         let text = std::str::from_utf8(record.value).map_err(|_| Left::Unreadable)?;
         let headers = headers::read_headers(record)?;
         if let Some(json) = headers.json.as_deref() {
-            if self.prefilter.has_sign(json) && suspects(json) {
+            if self.prefilter.has_sign(json) && headers_may_hold_secret(json) {
                 return Err(Left::Suspicious);
             }
         }

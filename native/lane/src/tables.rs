@@ -27,7 +27,7 @@ pub const NO_STEP: &str = "unknown";
 pub const NO_STATUS: &str = "UNKNOWN";
 
 /// The types of events that end a call.
-pub const CALL_END_EVENT_TYPES: &[&str] = &[
+pub const CALL_DONE_EVENT_TYPES: &[&str] = &[
     "call.done",
     "action_done",
     "call_done",

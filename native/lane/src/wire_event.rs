@@ -299,7 +299,10 @@ pub struct WireEvent<'a> {
 
 impl<'a> WireEvent<'a> {
     /// Reads an event from its fields. `extra` has the other fields of its wrappers.
-    pub fn read(fields: Fields<'a>, mut extra: Vec<(Cow<'a, str>, Raw<'a>)>) -> Result<Self, Left> {
+    pub fn decode(
+        fields: Fields<'a>,
+        mut extra: Vec<(Cow<'a, str>, Raw<'a>)>,
+    ) -> Result<Self, Left> {
         let unread = fields.others.iter().filter(|(_, raw)| *raw != "null");
         extra.extend(unread.map(|&(key, raw)| (Cow::Borrowed(key), raw)));
         let (context, payload) = (fields.get(Top::Context), fields.get(Top::Payload));
@@ -322,7 +325,7 @@ impl<'a> WireEvent<'a> {
             event.meta_sent = meta;
         } else if !meta.is_empty() {
             event.keep_extra(Top::Meta);
-            event.flag("meta_not_object", "meta"); // #n2
+            event.record_coercion_without_original("meta_not_object", "meta"); // #n2
         }
         Ok(event)
     }
@@ -351,11 +354,11 @@ impl<'a> WireEvent<'a> {
     /// a stronger name of the same field (#a1).
     pub fn drop_alias(&mut self, field: Top) {
         self.keep_extra(field);
-        self.flag("alias_conflict", Top::NAMES[field as usize]);
+        self.record_coercion_without_original("alias_conflict", Top::NAMES[field as usize]);
     }
 
     /// Records a coercion whose original value is kept in `extra`.
-    pub fn flag(&mut self, rule: &'static str, field: &'static str) {
+    pub fn record_coercion_without_original(&mut self, rule: &'static str, field: &'static str) {
         self.coerce(rule, field, From::InExtra);
     }
 

@@ -78,9 +78,9 @@ fn records_are_answered_as_before() {
     while !rest.0.is_empty() {
         let record = rest.record();
         let mut events = EncodedEvents::default();
-        let suspects = |headers: &str| !cleaned.contains_key(headers);
+        let headers_may_hold_secret = |headers: &str| !cleaned.contains_key(headers);
         let clean = |text: &str| cleaned.get(text).map(|&cleaned| cleaned.to_owned());
-        let _ = lane.read(&record, &mut events, suspects, clean);
+        let _ = lane.read(&record, &mut events, headers_may_hold_secret, clean);
         let sent = String::from_utf8_lossy(record.value);
         assert_eq!(events.len(), rest.count(), "{sent}");
         for event in events.iter() {

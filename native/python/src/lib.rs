@@ -27,7 +27,7 @@ const RULES_SHA256: &str = match option_env!("RULES_SHA256") {
 struct Lane {
     rules: Rules,
     encoded_event: Py<PyAny>,
-    suspects: Py<PyAny>,
+    headers_may_hold_secret: Py<PyAny>,
     clean: Py<PyAny>,
     /// How many calls of `read` have panicked.
     #[pyo3(get)]
@@ -49,12 +49,12 @@ impl Lane {
             folded,
             separators,
         });
-        let suspects = cleaner.getattr("suspects")?.unbind();
+        let headers_may_hold_secret = cleaner.getattr("headers_may_hold_secret")?.unbind();
         let clean = cleaner.getattr("clean")?.unbind();
         Ok(Self {
             rules,
             encoded_event,
-            suspects,
+            headers_may_hold_secret,
             clean,
             panics: 0,
         })
@@ -135,9 +135,9 @@ impl Lane {
         };
         let before = events.len();
         // If Python raises, the record is left to it.
-        let suspects = |headers: &str| {
+        let headers_may_hold_secret = |headers: &str| {
             let headers = PyBytes::new(py, headers.as_bytes());
-            let asked = self.suspects.bind(py).call1((headers,));
+            let asked = self.headers_may_hold_secret.bind(py).call1((headers,));
             asked.and_then(|answer| answer.is_truthy()).unwrap_or(true)
         };
         let clean = |text: &str| {
@@ -146,7 +146,7 @@ impl Lane {
             let cleaned = cleaned.cast_into::<PyBytes>().ok()?;
             String::from_utf8(cleaned.as_bytes().to_vec()).ok()
         };
-        let read = self.rules.read(&record, events, suspects, clean);
+        let read = self.rules.read(&record, events, headers_may_hold_secret, clean);
         Ok(read.map_or(0, |()| events.len() - before))
     }
 

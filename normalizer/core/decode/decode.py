@@ -43,7 +43,7 @@ from normalizer.core.decode.record_layers import (
     add_outermost_wrapper,
     build_wire_event,
     fields_beside_event,
-    supplied_fields,
+    fields_supplied_by_wrapper,
     wrappers_around,
 )
 from normalizer.core.decode.record_limits import (
@@ -71,8 +71,8 @@ from normalizer.core.redaction.prefilter import HasSign
 from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.core.redaction.unstorable import escape_unstorable
 from normalizer.core.shapes import (
-    BatchKey,
-    find_batch_key,
+    EventsKey,
+    find_events_key,
     has_event_type,
     holds_event,
     is_feed_wrapper,
@@ -127,7 +127,7 @@ def decode_events(
             check_depth(value, MAX_EVENT_DEPTH)
             if len(value) > NUMBER_CHECK_MIN_BYTES:  # saves a call for nearly every record
                 check_json_if_many_exponents(value)
-            return (WireEvent.read(value, fields),)  # nothing to open, as in nearly every record
+            return (WireEvent.decode(value, fields),)  # nothing to open, as in nearly every record
         # Otherwise it's a batch or in an envelope, and `_parse_text` decodes it again. That costs
         # little, because its members are left as bytes, and such records are rare.
     return _RecordDecoder(sanitizer).decode(value, sign_search, cloudevent)
@@ -200,7 +200,7 @@ class _RecordDecoder:
         """
         record = _parse_text(_list_to_batch(value), sign_search)
         layer = self._open_feed_wrapper(self._open_foreign_envelopes(record))
-        key = find_batch_key(layer.fields)
+        key = find_events_key(layer.fields)
         if key is not None:
             # The id, type, and time in the headers belong to one event, so a batch takes none of
             # them (#w8). Its events store the headers as they are. A structured CloudEvent is
@@ -293,7 +293,7 @@ class _RecordDecoder:
         return RecordLayer(text, fields, parsed.may_be_deep, cleaned.replaced, parsed.bom)
 
     def _split_batch(
-        self, batch: RecordLayer, key: BatchKey
+        self, batch: RecordLayer, key: EventsKey
     ) -> Iterable[WireEvent | UndecodableItem]:
         """Return the events of a batch. Each one is decoded only when the caller comes to it.
 
@@ -394,17 +394,17 @@ def _list_to_batch(value: bytes) -> bytes:
 
 
 def _shared_fields(
-    batch: RecordLayer, key: BatchKey, wrappers: tuple[RecordLayer, ...]
+    batch: RecordLayer, key: EventsKey, wrappers: tuple[RecordLayer, ...]
 ) -> dict[str, Raw]:
     """Return the fields that a batch gives to its events, its own before those of its wrappers."""
     shared = {name: raw for name, raw in batch.fields.items() if name != key and raw != NULL}
     for wrapper in wrappers:
-        shared = supplied_fields(wrapper, ("execution_id",)) | shared
+        shared = fields_supplied_by_wrapper(wrapper, ("execution_id",)) | shared
     return shared
 
 
 def _list_of_items(
-    batch: RecordLayer, key: BatchKey, shared: dict[str, Raw], wrappers: tuple[RecordLayer, ...]
+    batch: RecordLayer, key: EventsKey, shared: dict[str, Raw], wrappers: tuple[RecordLayer, ...]
 ) -> list[Raw]:
     """Return the items of a batch. Raises RecordRejectedError if it's beyond a limit (#l3)."""
     copied = [(name, bytes(raw)) for name, raw in shared.items()]

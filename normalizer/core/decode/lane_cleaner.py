@@ -19,7 +19,7 @@ from normalizer.core.redaction.prefilter import may_have_extreme_number
 from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.core.redaction.suspicious_parts import object_members
 from normalizer.core.shapes import (
-    find_batch_key,
+    find_events_key,
     has_event_type,
     is_feed_wrapper,
     may_be_foreign_envelope,
@@ -38,7 +38,7 @@ class LaneCleaner:
         self._sanitizer = Sanitizer(redact_keys)
         self.search_tables: Final = self._sanitizer.prefilter.search_tables
 
-    def suspects(self, headers: bytes) -> bool:
+    def headers_may_hold_secret(self, headers: bytes) -> bool:
         """Return whether headers, as JSON, may hold a secret, so that the lane must leave them."""
         return self._sanitizer.has_sign(headers)
 
@@ -79,7 +79,7 @@ def _holds_no_text_to_decode(tree: Json) -> bool:
     if (
         is_feed_wrapper(tree)
         or may_be_foreign_envelope(tree)
-        or (key := find_batch_key(tree)) is None
+        or (key := find_events_key(tree)) is None
     ):
         return False
     items = tree[key]

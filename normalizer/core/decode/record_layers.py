@@ -97,7 +97,7 @@ def build_wire_event(
         raise too_deep_error()
     supplied: dict[str, Raw] = {}
     for wrapper in own_wrappers:
-        supplied = supplied_fields(wrapper, wrapper.supplies) | supplied
+        supplied = fields_supplied_by_wrapper(wrapper, wrapper.supplies) | supplied
     shared = shared | supplied if supplied else shared
     inherited = _inherited(shared, fields) if shared else {}
     if inherited:
@@ -106,7 +106,7 @@ def build_wire_event(
     extra: dict[str, Raw] = {}
     stored = [(wrapper, _store_other_fields(wrapper, fields, extra)) for wrapper in wrappers]
     if not any(each.bom or each.replaced for each in (*layers, *wrappers)):
-        return WireEvent.read(text, fields, index, extra)  # nearly always
+        return WireEvent.decode(text, fields, index, extra)  # nearly always
     # Collect the paths in the event at which text was replaced. The event was built from nested
     # layers, for example from a wrapper and the event inside it, and each layer has its own list of
     # paths. A path counts only if the event took that field from the layer. If the event stores the
@@ -122,10 +122,10 @@ def build_wire_event(
     has_bom = any(each.bom for each in (*layers, *wrappers))
     coercions = [_coercion("bom_stripped", "value")] if has_bom else []
     coercions += unstorable_coercions(paths)
-    return WireEvent.read(text, fields, index, extra, coercions)
+    return WireEvent.decode(text, fields, index, extra, coercions)
 
 
-def supplied_fields(wrapper: RecordLayer, names: tuple[str, ...]) -> dict[str, Raw]:
+def fields_supplied_by_wrapper(wrapper: RecordLayer, names: tuple[str, ...]) -> dict[str, Raw]:
     """Return the fields that a wrapper supplies to an event without them (#w5, #w7)."""
     return {name: raw for name in names if (raw := wrapper.fields.get(name, NULL)) != NULL}
 

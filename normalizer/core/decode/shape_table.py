@@ -84,9 +84,9 @@ class CustomShape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             extra = {name: raw for name, raw in event.extra.items() if name not in event.fields}
             coercions = [_renamed(coercion, renamed) for coercion in event.coercions]
             text = msgspec.json.encode(fields)
-            event = WireEvent.read(text, fields, event.index, extra, coercions)
+            event = WireEvent.decode(text, fields, event.index, extra, coercions)
         for alias in conflicts:
-            event.flag("alias_conflict", alias)
+            event.record_coercion_without_original("alias_conflict", alias)
         return event
 
 

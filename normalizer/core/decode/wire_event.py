@@ -60,7 +60,7 @@ class WireEvent(msgspec.Struct, gc=False):
     nested: NestedObjects = NO_NESTED_OBJECTS
 
     @classmethod
-    def read(
+    def decode(
         cls,
         text: bytes,
         fields: dict[str, Raw],
@@ -93,7 +93,7 @@ class WireEvent(msgspec.Struct, gc=False):
             event.meta_sent, event.meta = fields["meta"], sent.meta
         elif "meta" in not_objects:
             event.keep_extra("meta")
-            event.flag("meta_not_object", "meta")  # #n2
+            event.record_coercion_without_original("meta_not_object", "meta")  # #n2
         return event
 
     def shape_from_keys(self) -> Shape:
@@ -111,9 +111,9 @@ class WireEvent(msgspec.Struct, gc=False):
         The coercion alias_conflict records that.
         """
         self.keep_extra(name)
-        self.flag("alias_conflict", name)
+        self.record_coercion_without_original("alias_conflict", name)
 
-    def flag(self, rule: CoercionRule, field: str) -> None:
+    def record_coercion_without_original(self, rule: CoercionRule, field: str) -> None:
         """Record a coercion of a field whose original value is stored in `extra`."""
         self.coercions.append({"rule": rule, "field": field})
 
@@ -121,7 +121,7 @@ class WireEvent(msgspec.Struct, gc=False):
         """Record that a rule changed or guessed a value, with the original value."""
         self.coercions.append({"rule": rule, "field": field, "from": original})
 
-    def original(self, field: str) -> Raw:
+    def raw_at_path(self, field: str) -> Raw:
         """Return the bytes sent at a path such as `created_at` or `meta.queue_meta.attempts`."""
         first, *rest = field.split(".")
         raw = self.context if first == "context" else self.fields[first]

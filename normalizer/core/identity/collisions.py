@@ -79,7 +79,7 @@ def substitute_ids(event_id: int, execution_id: int) -> list[int]:
     ]
 
 
-def with_event_id(event: Envelope, event_id: int) -> Envelope:
+def with_id_after_conflict(event: Envelope, event_id: int) -> Envelope:
     """Return the event under this id instead of its producer's, with a coercion that records it."""
     coercion = msgspec.json.encode(
         {"rule": "event_id_conflict", "field": "event_id", "from": event.event_id}

@@ -43,10 +43,10 @@ _OWN_KEY: Final = f"extra.{CONFLICTING_VALUES_KEY}"
 _DIGITS: Final = 19
 digest_sort_key: Final = itemgetter(1)
 """The key to sort digests by the bytes of a short value, or the sha256 of a longer one."""
-JsonObject = dict[str, msgspec.Raw]
+RawJsonObject = dict[str, msgspec.Raw]
 ValuesByDigest = dict[Digest, bytes]
 """The different values of a column by digest, each in one of its spellings."""
-_object_decoder: msgspec.json.Decoder[JsonObject] = msgspec.json.Decoder(JsonObject)
+_object_decoder: msgspec.json.Decoder[RawJsonObject] = msgspec.json.Decoder(RawJsonObject)
 _conflicts_decoder: msgspec.json.Decoder[dict[str, list[msgspec.Raw]]] = msgspec.json.Decoder(
     dict[str, list[msgspec.Raw]]
 )
@@ -88,7 +88,7 @@ class LosingValues:
         Otherwise the order in which reports arrive could change which values are stored.
         """
         lost: dict[str, list[bytes]] = {}
-        objects: dict[str, JsonObject] = {}
+        objects: dict[str, RawJsonObject] = {}
         for column, values in sorted(self._values.items()):
             name, _, key = column.partition(".")
             if key:
@@ -247,11 +247,11 @@ def to_jsonb_text(value: Any) -> bytes:
     return canonical_json(text)
 
 
-def decode_json_object(value: bytes | None) -> JsonObject:
+def decode_json_object(value: bytes | None) -> RawJsonObject:
     """Return the members of a JSON object, or {} for None."""
     return {} if value is None else _object_decoder.decode(value)
 
 
-def encode_json_object(members: Iterable[tuple[str, msgspec.Raw]] | JsonObject) -> bytes:
+def encode_json_object(members: Iterable[tuple[str, msgspec.Raw]] | RawJsonObject) -> bytes:
     """Return the JSON object with these members."""
     return msgspec.json.encode(dict(members))

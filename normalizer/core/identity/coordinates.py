@@ -25,7 +25,7 @@ HORIZON_ABOVE_EVERY_OFFSET: Final = 1 << 62
 _MIN_DERIVED_ID: Final = 1 << 62
 """No producer's id is this high. Ids that we derive or assign are at least this."""
 
-DERIVED_ID_SALTS: Final = range(4)
+DERIVED_ID_SALTS_TO_TRY: Final = range(4)
 """A number that goes into a derived id. So an event has as many derived ids as there are salts."""
 
 
@@ -65,7 +65,7 @@ def required_event_id(event: Event) -> int:
 def has_derived_id(event: Envelope) -> bool:
     """Return whether the event's id is derived from its coordinates, because it had none."""
     return required_event_id(event) >= _MIN_DERIVED_ID and any(
-        derive_event_id(event, salt) == event.event_id for salt in DERIVED_ID_SALTS
+        derive_event_id(event, salt) == event.event_id for salt in DERIVED_ID_SALTS_TO_TRY
     )
 
 

@@ -26,8 +26,8 @@ from normalizer.core.evidence import TIME_FROM_ID, Evidence, EvidenceRank
 from normalizer.core.identity.conflicts import (
     PAYLOAD_COLUMNS,
     SCALAR_COLUMNS,
-    JsonObject,
     LosingValues,
+    RawJsonObject,
     ValuesByDigest,
     decode_json_object,
     digest_sort_key,
@@ -232,7 +232,9 @@ def _merge_objects(
     )
 
 
-def _merge_members(mine: JsonObject, column: str, theirs: JsonObject, losing: LosingValues) -> bool:
+def _merge_members(
+    mine: RawJsonObject, column: str, theirs: RawJsonObject, losing: LosingValues
+) -> bool:
     """Merge the second object into the first. Returns whether that changed the first."""
     changed = False
     for key, value in theirs.items():

@@ -19,11 +19,11 @@ from normalizer.core.identity.collisions import (
     match_strength,
     share_execution_and_class,
     substitute_ids,
-    with_event_id,
+    with_id_after_conflict,
 )
 from normalizer.core.identity.conflicts import LosingStepsCache
 from normalizer.core.identity.coordinates import (
-    DERIVED_ID_SALTS,
+    DERIVED_ID_SALTS_TO_TRY,
     NO_DEDUP_HORIZONS,
     Coordinates,
     DedupHorizons,
@@ -64,7 +64,7 @@ async def reconcile(
     """
     ids = [required_event_id(event) for event in events]
     id_counts = Counter(ids)
-    known = await stored.find_coordinates(sorted(id_counts))
+    known = await stored.find_coordinates_of_ids(sorted(id_counts))
     again = {*known, *(event_id for event_id, times in id_counts.items() if times > 1)}
     doubtful = [
         number
@@ -206,7 +206,7 @@ class _Reconciler:
         """Load the digests that a merge was missing. Returns whether any were missing."""
         missing = self._digests.missing_values()
         if missing:
-            self._digests.add(missing, await self._stored.jsonb_digests(missing))
+            self._digests.add(missing, await self._stored.digest_as_jsonb(missing))
         return bool(missing)
 
     async def _reconcile(self, event: Envelope) -> Placement:
@@ -259,7 +259,7 @@ class _Reconciler:
             return await self._merge(holder, event)
         self._flag(holder, SHARES_ID_FLAG)
         if strength:
-            return await self._merge(best, with_event_id(event, required_event_id(best)))
+            return await self._merge(best, with_id_after_conflict(event, required_event_id(best)))
         rivals = [row for row in rows if share_execution_and_class(row, event)]
         for row in rivals:
             self._flag(row, HAS_RIVAL_FLAG)
@@ -267,7 +267,7 @@ class _Reconciler:
         free = next((one for one in ids if self._rows[one] is None), None)
         if free is None:
             return await self._store_under_derived_id(event)
-        return self._add(with_event_id(event, free))
+        return self._add(with_id_after_conflict(event, free))
 
     async def _store_under_derived_id(self, event: Envelope) -> Placement:
         """Store an event under the first free id that can be derived from its coordinates.
@@ -281,7 +281,7 @@ class _Reconciler:
         into it.
         """
         derived = has_derived_id(event)
-        for salt in DERIVED_ID_SALTS:
+        for salt in DERIVED_ID_SALTS_TO_TRY:
             event_id = derive_event_id(event, salt)
             row = await self._load_row(event_id)
             if row is None:
@@ -310,7 +310,7 @@ class _Reconciler:
         """Return the event under this id, with a coercion if its producer sent another one."""
         if derived:
             return msgspec.structs.replace(event, event_id=event_id)
-        return with_event_id(event, event_id)
+        return with_id_after_conflict(event, event_id)
 
     def _may_have_siblings(self, holder: Envelope, event: Envelope) -> bool:
         """Return whether the event may belong to another row than the one stored under its id."""
@@ -327,9 +327,10 @@ class _Reconciler:
     def _is_unused(self, event_id: int) -> bool:
         """Return whether the id is known to be free, in the database and in the batch so far.
 
-        If retention deletes a row after `find_coordinates` has found it, the report becomes a new
-        row under the same id. Retention has then deleted the rows of siblings too, and reports that
-        are near enough in time to the deleted one were ignored as expired, so they aren't here.
+        If retention deletes a row after `find_coordinates_of_ids` has found it, the report becomes
+        a new row under the same id. Retention has then deleted the rows of siblings too, and
+        reports that are near enough in time to the deleted one were ignored as expired, so they
+        aren't here.
         """
         return event_id in self._rows and self._rows[event_id] is None
 

@@ -17,7 +17,7 @@ Placement = tuple[Literal["stored", "duplicate", "merged"], int]
 class StoredEvents(Protocol):
     """Reads the stored rows. Only `select_for_update` locks them."""
 
-    async def find_coordinates(self, event_ids: Sequence[int]) -> dict[int, Coordinates]:
+    async def find_coordinates_of_ids(self, event_ids: Sequence[int]) -> dict[int, Coordinates]:
         """Return the coordinates of those of these ids that are stored. The ids are ascending."""
 
     async def select_for_update(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
@@ -40,7 +40,7 @@ class StoredEvents(Protocol):
     ) -> dict[Coordinates, int]:
         """Return the id of the row that each of these records was merged into."""
 
-    async def jsonb_digests(self, values: Sequence[bytes]) -> list[Digest]:
+    async def digest_as_jsonb(self, values: Sequence[bytes]) -> list[Digest]:
         """Return the length and sha256 of each JSON value's text as jsonb."""
 
     async def find_assigned_id(self, coordinates: Coordinates) -> int | None:

@@ -85,7 +85,7 @@ class KeyClassifier:
         return None if secrecy is SecrecyLevel.NOTHING else secrecy
 
 
-def needs_no_cleaning(value: Json) -> bool:
+def value_needs_no_cleaning(value: Json) -> bool:
     """Return whether a quick check shows that a value holds no secret and no unstorable text."""
     if type(value) is not str:
         return not value or not isinstance(value, (list, dict))

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from normalizer.core.redaction.json_in_text import json_spans
-from normalizer.core.redaction.key_classifier import KeyClassifier, needs_no_cleaning
+from normalizer.core.redaction.key_classifier import KeyClassifier, value_needs_no_cleaning
 from normalizer.core.redaction.prefilter import HasSign, Prefilter
 from normalizer.core.redaction.secret_by_neighbor import SecretByNeighborFinder
 from normalizer.core.redaction.secret_names import REDACTED, SecrecyLevel, SecretKeyWords
@@ -27,7 +27,7 @@ from normalizer.core.redaction.unstorable import (
     escape_unstorable,
     replace_unstorable,
 )
-from normalizer.core.shapes import find_batch_key, holds_event, is_feed_wrapper
+from normalizer.core.shapes import find_events_key, holds_event, is_feed_wrapper
 from normalizer.jsontext import Json, RepeatedKeyObject, write_json
 
 _MOST_TEXTS: Final = 2  # read JSON in a text, and JSON in a text of that JSON
@@ -104,7 +104,7 @@ class _Rewriter:
 
     def record(self, tree: Json) -> Json:
         """Clean the value of a record: an event, a batch of events, or either one in a wrapper."""
-        if not isinstance(tree, dict) or _opens(tree) or (key := find_batch_key(tree)) is None:
+        if not isinstance(tree, dict) or _opens(tree) or (key := find_events_key(tree)) is None:
             return self._event(tree)
         items = tree[key]
         self.changed |= isinstance(tree, RepeatedKeyObject)
@@ -145,7 +145,7 @@ class _Rewriter:
             inner = child_path(path, "[]")
             below: _Mode = "plain" if mode == "root" else mode
             for at, item in enumerate(tree):
-                if needs_no_cleaning(item):
+                if value_needs_no_cleaning(item):
                     continue
                 kept_item = self.walk(item, inner, below)
                 if kept_item is not item:
@@ -175,7 +175,7 @@ class _Rewriter:
         for key, value in members.items():
             secrecy = find_secrecy(key)
             if secrecy is None and key not in named:
-                if needs_no_cleaning(value):
+                if value_needs_no_cleaning(value):
                     continue  # nearly always
             elif value is None or isinstance(value, bool):
                 continue
@@ -200,7 +200,7 @@ class _Rewriter:
 
     def _redact_neighbours(self, items: list[Json], *, copied: bool) -> list[Json]:
         """Return the list without the items that earlier items show to be secret."""
-        for at, kept in self._sanitizer.secrets_by_neighbor.secret_items(items):
+        for at, kept in self._sanitizer.secrets_by_neighbor.secret_item_replacements(items):
             if items[at] != kept:
                 items = items if copied else items.copy()
                 copied = True

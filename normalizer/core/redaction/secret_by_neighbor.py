@@ -110,7 +110,7 @@ class SecretByNeighborFinder:
             return self._text.secrecy(name) is not SecrecyLevel.NOTHING
         return key in _KIND_KEYS and self._text.secrecy(name) is SecrecyLevel.NUMBERS_TOO
 
-    def secret_items(self, items: list[Json]) -> Iterator[tuple[int, str]]:
+    def secret_item_replacements(self, items: list[Json]) -> Iterator[tuple[int, str]]:
         """Return the index and the replacement of each secret item."""
         words = [item if type(item) is str else "" for item in items]
         if len(words) == 2 and self._text.is_secret_unless_word(*words):

@@ -166,7 +166,7 @@ def redact_insert_values(text: str, is_secret: Callable[[str], bool]) -> str:
     return cuts.text()
 
 
-def redact_form_fields(text: str, is_secret: Callable[[str], bool]) -> str:
+def redact_multipart_fields(text: str, is_secret: Callable[[str], bool]) -> str:
     """Cut the value of a secret field in a multipart form."""
     cuts = RedactedTextBuilder(text)
     for field in _FORM_FIELD.finditer(text):

@@ -100,7 +100,7 @@ def _counted_from_one(event: WireEvent) -> Iterator[tuple[str, Value]]:
 def _count(event: WireEvent, field: str, value: Value) -> int | None:
     count = _as_count(value)
     if count is None and value != "":
-        event.record_coercion("attempts_invalid", field, event.original(field))
+        event.record_coercion("attempts_invalid", field, event.raw_at_path(field))
     return count
 
 

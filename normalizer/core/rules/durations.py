@@ -62,7 +62,7 @@ def _nested(event: WireEvent, event_type: str) -> float | None:
             seconds = _storable(_seconds(number), event_type)
             if seconds is not None:
                 return seconds
-            event.record_coercion("duration_invalid", field, event.original(field))
+            event.record_coercion("duration_invalid", field, event.raw_at_path(field))
     return None
 
 

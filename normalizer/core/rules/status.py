@@ -16,7 +16,7 @@ from normalizer.core.decode.wire_fields import NestedObjects
 from normalizer.core.decode.wire_values import Value, check_max_bytes
 from normalizer.core.evidence import EvidenceRank
 from normalizer.core.rules.event_types import event_class
-from normalizer.envelope import CALL_END_EVENT_TYPES
+from normalizer.envelope import CALL_DONE_EVENT_TYPES
 
 MAX_STATUS_BYTES: Final = 100
 
@@ -96,7 +96,7 @@ class _TypeMeaning(NamedTuple):
 def resolve_status(event: WireEvent, event_type: str) -> RankedStatus:
     """Return the status of the event. Raises RecordRejectedError if the word is too long (#l1)."""
     declared = _declared(event)
-    if event_type in CALL_END_EVENT_TYPES:
+    if event_type in CALL_DONE_EVENT_TYPES:
         return _call_status(event, declared)
     return _other_status(event, event_type, declared)
 
@@ -123,7 +123,7 @@ def _declared(event: WireEvent) -> str:
     if type(value) is str:
         return value
     event.keep_extra("status")
-    event.flag("status_not_text", "status")
+    event.record_coercion_without_original("status_not_text", "status")
     return ""
 
 

@@ -126,7 +126,7 @@ class BackfillDryRun:
         try:
             async for page in self._source.read(positions):
                 async for piece, items in normalize_page(page, self._normalize):
-                    builder.add(to_batch_part(piece, items))
+                    builder.add_part(to_batch_part(piece, items))
                     self._records_read += len(items)
                     if builder.is_full(self._batch_rows):
                         yield builder.build()
@@ -247,9 +247,9 @@ class _StoredAndPending(PostgresStoredEvents):
         self.before: dict[int, Envelope] = {}
         self.same: list[Envelope] = []
 
-    async def find_coordinates(self, event_ids: Sequence[int]) -> dict[int, Coordinates]:
-        self._known |= await super().find_coordinates(event_ids)
-        return self._known | self._overlay.find_coordinates(event_ids)
+    async def find_coordinates_of_ids(self, event_ids: Sequence[int]) -> dict[int, Coordinates]:
+        self._known |= await super().find_coordinates_of_ids(event_ids)
+        return self._known | self._overlay.find_coordinates_of_ids(event_ids)
 
     async def select_for_update(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
         rows = await self._read(event_ids) | self._overlay.get_rows(event_ids)
@@ -260,7 +260,7 @@ class _StoredAndPending(PostgresStoredEvents):
         self, coordinates_set: AbstractSet[Coordinates]
     ) -> dict[Coordinates, int]:
         found = await super().find_row_ids_at(coordinates_set)
-        await self.find_coordinates(sorted(set(found.values())))
+        await self.find_coordinates_of_ids(sorted(set(found.values())))
         return found
 
     async def find_assigned_id(self, coordinates: Coordinates) -> int | None:

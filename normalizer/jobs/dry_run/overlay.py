@@ -45,7 +45,7 @@ class Overlay:
     def __exit__(self, *_: object) -> None:
         self._files.close()
 
-    def find_coordinates(self, event_ids: Sequence[int]) -> dict[int, Coordinates]:
+    def find_coordinates_of_ids(self, event_ids: Sequence[int]) -> dict[int, Coordinates]:
         """Return the coordinates of those of these ids that would be stored."""
         return {
             event_id: _place.decode(coordinates)

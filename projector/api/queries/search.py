@@ -12,7 +12,7 @@ import asyncpg
 import msgspec
 from msgspec import Meta
 
-from normalizer.core.record_address import parse_record_address
+from normalizer.core.record_address import parse_record_address_or_none
 from projector.api.answers import ApiAnswer, ApiRow
 from projector.api.parameters import (
     NO_NUL_CHARACTER,
@@ -141,8 +141,8 @@ def _lookups(text: str) -> Iterator[tuple[Statement, dict[str, Any]]]:
 
     It doesn't matter what stands around an id.
     """
-    whole = parse_record_address(text)
-    for place in [whole] if whole else map(parse_record_address, _few(_PLACE, text)):
+    whole = parse_record_address_or_none(text)
+    for place in [whole] if whole else map(parse_record_address_or_none, _few(_PLACE, text)):
         if place is not None:
             yield _BY_COORDINATES, place._asdict()
     for command in _few(_COMMAND, text):

@@ -13,7 +13,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.structs import TopicPartition
 
 from normalizer.cli.check import check
-from normalizer.cli.explain import explain, parse_coordinates
+from normalizer.cli.explain import explain, parse_required_record_address
 from normalizer.cli.ledger_check import verify_ledger
 from normalizer.config.settings import Settings
 from normalizer.core.normalize import Normalizer
@@ -61,7 +61,7 @@ async def explained(settings: Settings, coordinates: str, incarnation: int | Non
         lines = await explain(
             settings.required_database_url,
             log,
-            parse_coordinates(coordinates),
+            parse_required_record_address(coordinates),
             incarnation=incarnation,
             normalizer=Normalizer(),
         )

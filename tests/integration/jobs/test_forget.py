@@ -502,7 +502,7 @@ async def test_drift_brings_no_value_of_it_back(
         raw_record(n, raw_event(n, execution_id=one) | {f"new_{one}": MARK}, key=None)
         for n, one in enumerate((GONE, KEPT))
     ]
-    drift_detector.inspect(await read(database, sent), 0.0)
+    drift_detector.inspect_batch(await read(database, sent), 0.0)
     lag_monitor = LagMonitor(
         Settings(database_url=database.url, kafka_bootstrap_servers=("none:1",))
     )

@@ -16,7 +16,7 @@ from aiokafka.protocol.fetch import FetchRequest
 
 from normalizer.config.settings import Settings
 from normalizer.consumer.service import Service
-from normalizer.core.previous_owner import RECORD_BLAMED
+from normalizer.core.previous_owner import SLICE_CODE_BLAMED
 from normalizer.errors import REJECTION_REASONS
 from normalizer.monitoring import monitoring_server as monitor_module
 from normalizer.monitoring.lag import SERVER_STATUS_SQL
@@ -217,7 +217,7 @@ async def test_record_that_may_kill_leaves_the_process_ready(feed: Feed) -> None
             await until(lambda: ready(monitor.url))
             partition = feed.partition(1)
             claim = service.ownership.current_claims[partition]
-            claim = msgspec.structs.replace(claim, slice_records=RECORD_BLAMED, next_offset=5)
+            claim = msgspec.structs.replace(claim, slice_records=SLICE_CODE_BLAMED, next_offset=5)
             service.ownership.suspects.add_if_suspect(partition, claim, log_end=9)
 
             status, body = await http_get(f"{monitor.url}/readyz")

@@ -95,7 +95,7 @@ async def stored_digests(database: Database, values: list[bytes]) -> list[Digest
     session = Session(database.url, application_name="t", command_timeout_s=60.0, settings={})
     try:
         return await session.run(
-            lambda connection: PostgresStoredEvents(connection).jsonb_digests(values)
+            lambda connection: PostgresStoredEvents(connection).digest_as_jsonb(values)
         )
     finally:
         session.terminate()

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from normalizer.core.batch import OutcomeTotals
-from normalizer.core.previous_owner import ONE_RECORD_SLICE
+from normalizer.core.previous_owner import SLICE_CODE_ONE_RECORD
 from normalizer.errors import (
     FencedError,
     OtherGroupError,
@@ -141,9 +141,9 @@ async def test_claim_of_another_group_waits_for_ten_silent_seconds_and_blames_no
             "update normalizer.source_heartbeats set heartbeat_at = now() - interval '11 seconds'"
         )
         taken = await claimed_by_group(two, "second")
-        assert (taken.epoch, taken.slice_records) == (2, ONE_RECORD_SLICE)
+        assert (taken.epoch, taken.slice_records) == (2, SLICE_CODE_ONE_RECORD)
         killed = await claimed_by_group(one, "second")
-        assert killed.slice_records == ONE_RECORD_SLICE
+        assert killed.slice_records == SLICE_CODE_ONE_RECORD
 
 
 async def test_offsets_without_a_record_do_not_delay_the_last_record(

@@ -87,7 +87,7 @@ class Taker:
         room = SETTINGS.batch_rows - builder.rows
         taken: Sequence[RawRecord] = chunk.records[:room]
         after = chunk.from_offset + len(taken)
-        builder.add(
+        builder.add_part(
             PartitionBatch(
                 topic="topic",
                 incarnation=0,

@@ -28,7 +28,7 @@ def claim_and_build(service: Service, count: int) -> FilledBatch:
     for partition in partitions:
         claim = make_claim(partition.partition)
         service.ownership.note_claim(partition, claim, log_end=1)
-        builder.add(make_batch(envelope(partition.partition), claim=claim).parts[0])
+        builder.add_part(make_batch(envelope(partition.partition), claim=claim).parts[0])
     return FilledBatch(builder.build(), "age")
 
 
@@ -68,11 +68,11 @@ async def test_the_written_parts_of_a_batch_are_inspected_for_drift(
     filled = claim_and_build(service, 2)
     inspected: list[Batch] = []
 
-    def inspect(batch: Batch, _now_s: float) -> dict[object, int]:
+    def inspect_batch(batch: Batch, _now_s: float) -> dict[object, int]:
         inspected.append(batch)
         return {}
 
-    monkeypatch.setattr(service.observer.drift_detector, "inspect", inspect)
+    monkeypatch.setattr(service.observer.drift_detector, "inspect_batch", inspect_batch)
 
     await service._write(filled, lambda _: contextlib.nullcontext())
 

@@ -13,9 +13,9 @@ from normalizer.consumer.suspects import (
     SuspectPartitions,
 )
 from normalizer.core.previous_owner import (
-    ONE_RECORD_SLICE,
-    RECORD_ALONE,
-    RECORD_BLAMED,
+    SLICE_CODE_ALONE,
+    SLICE_CODE_BLAMED,
+    SLICE_CODE_ONE_RECORD,
     PreviousOwner,
 )
 from normalizer.kafka import KafkaPartition
@@ -69,7 +69,7 @@ class Partition:
         for alone in (True, False):
             for _, size in suspects.due_suspects(alone=alone):
                 if alone and not suspects[WHERE].is_blamed:
-                    self._set(RECORD_ALONE)
+                    self._set(SLICE_CODE_ALONE)
                 return size
         assert not suspects or is_last
         return BATCH
@@ -102,7 +102,8 @@ def _is_named(partition: Partition) -> bool:
     """Whether the next owner names the record."""
     position, last_try = partition.position, partition.last_try
     return (
-        last_try.slice_records_for("next", next_offset=position, log_end=LOG_END) == RECORD_BLAMED
+        last_try.slice_records_for("next", next_offset=position, log_end=LOG_END)
+        == SLICE_CODE_BLAMED
     )
 
 
@@ -147,7 +148,7 @@ def test_blamed_record_waits_while_others_are_read() -> None:
     now_s = [0.0]
     suspects = SuspectPartitions(lambda: now_s[0])
     suspects.add_if_suspect(
-        WHERE, make_claim(slice_records=RECORD_BLAMED, found_slice=RECORD_ALONE), LOG_END
+        WHERE, make_claim(slice_records=SLICE_CODE_BLAMED, found_slice=SLICE_CODE_ALONE), LOG_END
     )
 
     assert [*suspects.due_suspects(alone=True), *suspects.due_suspects(alone=False)] == []
@@ -158,13 +159,13 @@ def test_blamed_record_waits_while_others_are_read() -> None:
 def test_one_slice_is_in_hand_at_a_time_and_the_next_turn_is_anothers() -> None:
     suspects = SuspectPartitions(lambda: 0.0)
     both = [KafkaPartition(TOPIC, 0), KafkaPartition(TOPIC, 1)]
-    claims = [make_claim(one.partition, slice_records=ONE_RECORD_SLICE) for one in both]
+    claims = [make_claim(one.partition, slice_records=SLICE_CODE_ONE_RECORD) for one in both]
     for where, claim in zip(both, claims, strict=True):
         suspects.add_if_suspect(where, claim, LOG_END)
 
     suspects.begin_slice(both[0])
     assert [where for where, _ in suspects.due_suspects(alone=False)] == [both[1]]
-    assert suspects.add_to_slice(claims[0], 1, 1) == ONE_RECORD_SLICE + 1
+    assert suspects.add_to_slice(claims[0], 1, 1) == SLICE_CODE_ONE_RECORD + 1
     suspects.note_commit(both[0], 1, 1)
 
     assert [*suspects.due_suspects(alone=False)] == [(both[1], 1), (both[0], 2)]
@@ -172,7 +173,7 @@ def test_one_slice_is_in_hand_at_a_time_and_the_next_turn_is_anothers() -> None:
 
 def test_holes_commit_no_record_and_make_no_slice_larger() -> None:
     suspects = SuspectPartitions(lambda: 0.0)
-    claim = make_claim(slice_records=ONE_RECORD_SLICE)
+    claim = make_claim(slice_records=SLICE_CODE_ONE_RECORD)
     suspects.add_if_suspect(WHERE, claim, LOG_END)
 
     suspects.note_commit(WHERE, 0, 5)
@@ -182,7 +183,7 @@ def test_holes_commit_no_record_and_make_no_slice_larger() -> None:
 
 def test_records_of_an_earlier_claim_count_for_nothing() -> None:
     suspects = SuspectPartitions(lambda: 0.0)
-    suspects.add_if_suspect(WHERE, make_claim(slice_records=ONE_RECORD_SLICE), LOG_END)
+    suspects.add_if_suspect(WHERE, make_claim(slice_records=SLICE_CODE_ONE_RECORD), LOG_END)
 
     assert suspects.add_to_slice(make_claim(epoch=0), 1, 1) is None
     assert [*suspects.due_suspects(alone=False)] == [(WHERE, 1)]
@@ -192,16 +193,16 @@ def test_records_of_an_earlier_claim_count_for_nothing() -> None:
     ("last_try", "next_offset", "log_end", "stored"),
     [
         (PreviousOwner(), 5, 9, None),
-        (PreviousOwner(holder="killed"), 5, 9, ONE_RECORD_SLICE),
+        (PreviousOwner(holder="killed"), 5, 9, SLICE_CODE_ONE_RECORD),
         (PreviousOwner(holder="killed"), 9, 9, None),  # it had nothing to read
         (PreviousOwner(holder="killed"), 5, None, None),  # a caller that doesn't judge
         (PreviousOwner(holder="me"), 5, 9, None),  # the answer to the COMMIT of its claim was lost
-        (PreviousOwner(holder="killed", slice_records=64), 5, 9, ONE_RECORD_SLICE),
-        (PreviousOwner(holder=None, slice_records=64), 5, 9, ONE_RECORD_SLICE),
-        (PreviousOwner(holder="killed", slice_records=RECORD_ALONE), 5, 9, RECORD_BLAMED),
-        (PreviousOwner(holder="me", slice_records=RECORD_ALONE), 5, 9, ONE_RECORD_SLICE),
-        (PreviousOwner(holder=None, slice_records=RECORD_ALONE), 5, 9, ONE_RECORD_SLICE),
-        (PreviousOwner(holder=None, slice_records=RECORD_BLAMED), 5, 9, RECORD_BLAMED),
+        (PreviousOwner(holder="killed", slice_records=64), 5, 9, SLICE_CODE_ONE_RECORD),
+        (PreviousOwner(holder=None, slice_records=64), 5, 9, SLICE_CODE_ONE_RECORD),
+        (PreviousOwner(holder="killed", slice_records=SLICE_CODE_ALONE), 5, 9, SLICE_CODE_BLAMED),
+        (PreviousOwner(holder="me", slice_records=SLICE_CODE_ALONE), 5, 9, SLICE_CODE_ONE_RECORD),
+        (PreviousOwner(holder=None, slice_records=SLICE_CODE_ALONE), 5, 9, SLICE_CODE_ONE_RECORD),
+        (PreviousOwner(holder=None, slice_records=SLICE_CODE_BLAMED), 5, 9, SLICE_CODE_BLAMED),
     ],
 )
 def test_claim_keeps_what_the_last_try_says_and_adds_that_its_owner_was_killed(

@@ -120,7 +120,7 @@ def add(builder: BatchBuilder, *offsets: int, first: int, after: int, epoch: int
     items: list[RecordWithOutcomes] = [
         (raw_record(offset), (envelope(offset),)) for offset in offsets
     ]
-    builder.add(make_claim(epoch=epoch).make_part(first, after, items))
+    builder.add_part(make_claim(epoch=epoch).make_part(first, after, items))
 
 
 def test_records_in_a_row_leave_no_hole() -> None:

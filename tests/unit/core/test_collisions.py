@@ -7,7 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from normalizer.core.identity.collisions import match_strength, substitute_ids, with_event_id
+from normalizer.core.identity.collisions import (
+    match_strength,
+    substitute_ids,
+    with_id_after_conflict,
+)
 from normalizer.core.identity.merge_flags import SHARES_ID_FLAG
 from tests.support.factories import envelope
 from tests.support.merging import merge
@@ -61,7 +65,7 @@ def test_siblings_of_other_ids_and_executions_have_other_ids() -> None:
 def test_a_rekeyed_event_says_which_id_it_brought(coercions: bytes | None) -> None:
     event = envelope(event_id=5, coercions=coercions)
 
-    moved = with_event_id(event, 99)
+    moved = with_id_after_conflict(event, 99)
 
     assert moved.event_id == 99
     assert msgspec.json.decode(moved.coercions or b"") == [

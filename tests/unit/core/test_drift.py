@@ -41,7 +41,7 @@ def of(records: list[RawRecord]) -> Batch:
 def test_documented_fields_are_no_drift() -> None:
     drift_detector = DriftDetector()
 
-    seen = drift_detector.inspect(
+    seen = drift_detector.inspect_batch(
         read(raw_event(1), raw_event(2, schema_name="x", tenant_id=7, duration=None)), 0.0
     )
 
@@ -53,7 +53,7 @@ def test_an_unknown_key_and_a_changed_type_are_found_where_they_first_were() -> 
     drift_detector = DriftDetector()
     mutated = raw_event(1, brand_new={"a": 1}, actionable="yes")
 
-    seen = drift_detector.inspect(read(raw_event(0), mutated, mutated), 0.0)
+    seen = drift_detector.inspect_batch(read(raw_event(0), mutated, mutated), 0.0)
     found = drift_detector.take_findings()
 
     assert seen == Counter(
@@ -69,7 +69,9 @@ def test_an_unknown_key_and_a_changed_type_are_found_where_they_first_were() -> 
 def test_a_secret_does_not_become_an_example() -> None:
     drift_detector = DriftDetector(["wombat"])
 
-    drift_detector.inspect(read(raw_event(1, wombat_key="hunter2", session_token="hunter2")), 0.0)
+    drift_detector.inspect_batch(
+        read(raw_event(1, wombat_key="hunter2", session_token="hunter2")), 0.0
+    )
 
     assert "hunter2" not in str(drift_detector.take_findings())
 
@@ -80,9 +82,9 @@ def test_no_more_than_a_sample_of_a_second_is_looked_at() -> None:
         *[raw_event(number, brand_new=1) for number in range(MAX_INSPECTED_EVENTS_A_SECOND + 10)]
     )
 
-    first = drift_detector.inspect(batch, 1.0)
-    again = drift_detector.inspect(batch, 1.5)
-    later = drift_detector.inspect(batch, 2.0)
+    first = drift_detector.inspect_batch(batch, 1.0)
+    again = drift_detector.inspect_batch(batch, 1.5)
+    later = drift_detector.inspect_batch(batch, 2.0)
 
     assert first.total() == later.total() == MAX_INSPECTED_EVENTS_A_SECOND
     assert again.total() == 0
@@ -95,7 +97,7 @@ def test_made_up_keys_and_long_values_are_bounded() -> None:
         for number in range(MAX_FINDINGS_PER_SHAPE * 2)
     }
 
-    drift_detector.inspect(read(raw_event(1) | keys), 0.0)
+    drift_detector.inspect_batch(read(raw_event(1) | keys), 0.0)
     found = drift_detector.take_findings()
 
     assert len(found) == MAX_FINDINGS_PER_SHAPE
@@ -107,7 +109,7 @@ def test_hostile_records_are_looked_at_and_what_is_found_can_be_stored() -> None
     records = [raw_record(0, value) for value in hostile_values(7, 2_000)]
 
     for number, record in enumerate([*records, *(poison.record for poison in POISON)]):
-        drift_detector.inspect(of([record]), float(number))
+        drift_detector.inspect_batch(of([record]), float(number))
     found = drift_detector.take_findings()
 
     assert found
@@ -119,7 +121,7 @@ def test_hostile_records_are_looked_at_and_what_is_found_can_be_stored() -> None
 
 def test_drift_that_could_not_be_stored_is_returned_again() -> None:
     drift_detector = DriftDetector()
-    drift_detector.inspect(read(raw_event(1, brand_new=1)), 0.0)
+    drift_detector.inspect_batch(read(raw_event(1, brand_new=1)), 0.0)
     found = drift_detector.take_findings()
 
     drift_detector.put_back(found)

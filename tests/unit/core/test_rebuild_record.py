@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from normalizer.core.identity.collisions import with_event_id
+from normalizer.core.identity.collisions import with_id_after_conflict
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.rebuild_record import rebuild_record
@@ -56,7 +56,7 @@ def test_an_id_that_the_store_salted_or_assigned_leaves_the_choice_to_the_store(
 def test_an_event_whose_id_was_taken_is_denormalized_under_its_own() -> None:
     event = envelope({"event_id": 5})
 
-    assert again(with_event_id(event, 3 << 61)) == event
+    assert again(with_id_after_conflict(event, 3 << 61)) == event
 
 
 def test_a_text_that_hashes_to_another_id_is_not_this_ids_text() -> None:

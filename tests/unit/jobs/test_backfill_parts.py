@@ -231,7 +231,7 @@ def test_an_overlay_keeps_what_would_be_and_what_was_first() -> None:
         assigned = overlay.assign_id(source_coordinates(first))
 
         assert overlay.get_rows([first.event_id or 0]) == {first.event_id: again}
-        assert overlay.find_coordinates([second.event_id or 0]) == {
+        assert overlay.find_coordinates_of_ids([second.event_id or 0]) == {
             second.event_id: source_coordinates(second)
         }
         assert list(overlay.new_rows()) == [second]

@@ -19,7 +19,7 @@ from normalizer.core.identity.merge_flags import (
     REPORTED_ELSEWHERE_FLAG,
     coordinates_if_ordered,
 )
-from normalizer.core.previous_owner import ONE_RECORD_SLICE, RECORD_BLAMED, PreviousOwner
+from normalizer.core.previous_owner import SLICE_CODE_BLAMED, SLICE_CODE_ONE_RECORD, PreviousOwner
 from normalizer.envelope import to_canonical
 from normalizer.errors import BrokerUnavailableError, PartsNotWrittenError
 from normalizer.kafka import CommittedOffset, KafkaPartition, transactional_producer
@@ -208,7 +208,7 @@ async def test_partition_that_a_relay_gave_up_is_no_suspect_and_one_that_it_left
                 await store.mark_owner_idle()
 
     slices = [one.slice_records for one in claims]
-    assert slices == [None, None, None, None, ONE_RECORD_SLICE, ONE_RECORD_SLICE]
+    assert slices == [None, None, None, None, SLICE_CODE_ONE_RECORD, SLICE_CODE_ONE_RECORD]
     assert {one.next_offset for one in committed} == {0}
 
 
@@ -227,7 +227,7 @@ async def test_record_that_a_relay_had_alone_is_to_blame_until_it_is_written(
     async with kafka_store.KafkaStore(Settings()) as last:
         cleared = await claimed(last)
 
-    assert (blamed.slice_records, cleared.slice_records) == (RECORD_BLAMED, None)
+    assert (blamed.slice_records, cleared.slice_records) == (SLICE_CODE_BLAMED, None)
     assert [one.next_offset for one in committed] == [0, 0, 0, 1, 1, 1]
 
 

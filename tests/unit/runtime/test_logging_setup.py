@@ -157,7 +157,7 @@ def test_a_librarys_traceback_is_only_named(lines: io.StringIO) -> None:
     ],
 )
 def test_an_error_is_described_without_content(error: Exception, text: str) -> None:
-    assert logging_setup.describe_error(error) == text
+    assert logging_setup.describe_error_without_secrets(error) == text
 
 
 def test_a_line_of_ecs_has_its_names_and_everything_else_below_one_of_ours() -> None:

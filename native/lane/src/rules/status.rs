@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use crate::left::Left;
 use crate::scan::Raw;
 use crate::tables::{
-    call_outcome, other_word, Member, Top, CALL_END_EVENT_TYPES, ENDINGS, FAILED_PREFIX, FAILURES,
+    call_outcome, other_word, Member, Top, CALL_DONE_EVENT_TYPES, ENDINGS, FAILED_PREFIX, FAILURES,
     MAX_STATUS_BYTES, NAME_WORDS, NESTED_ENDINGS, NO_STATUS, STEP_EXIT, WEAKER, WORK,
 };
 use crate::wire_event::{From, WireEvent};
@@ -37,7 +37,7 @@ struct Meaning {
 /// Returns the status of the event, and its rank.
 pub fn resolve_status<'a>(event: &mut WireEvent<'a>, event_type: &str) -> Result<Status<'a>, Left> {
     let declared = declared(event)?;
-    if CALL_END_EVENT_TYPES.contains(&event_type) {
+    if CALL_DONE_EVENT_TYPES.contains(&event_type) {
         of_call(event, declared)
     } else {
         of_other(event, event_type, declared)
@@ -51,7 +51,7 @@ fn declared<'a>(event: &mut WireEvent<'a>) -> Result<Cow<'a, str>, Left> {
         Value::Text(text) => known_letters(text),
         _ => {
             event.keep_extra(Top::Status);
-            event.flag("status_not_text", "status");
+            event.record_coercion_without_original("status_not_text", "status");
             Ok(Cow::Borrowed(""))
         }
     }

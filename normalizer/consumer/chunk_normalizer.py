@@ -177,7 +177,7 @@ class ChunkNormalizer:
         return None
 
     def _is_ours(self, claim: Claim) -> bool:
-        return self._ownership.is_current_claim(claim) or self._ownership.is_set_aside(claim)
+        return self._ownership.is_current_claim(claim) or self._ownership.is_claim_set_aside(claim)
 
 
 def only_current_claims(batch: Batch, claims: Mapping[KafkaPartition, Claim]) -> Batch:

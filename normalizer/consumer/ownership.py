@@ -106,7 +106,7 @@ class PartitionOwnership:
         known = self[KafkaPartition(claim.topic, claim.partition)]
         return known.state is PartitionState.CLAIMED and known.claim is claim
 
-    def is_set_aside(self, claim: Claim) -> bool:
+    def is_claim_set_aside(self, claim: Claim) -> bool:
         """Return whether a part of a batch that was read under this claim is set aside."""
         known = self[KafkaPartition(claim.topic, claim.partition)]
         return known.state is PartitionState.SET_ASIDE and known.claim is claim

@@ -55,7 +55,7 @@ from normalizer.errors import (
     RetryableError,
     pick_worst_error,
 )
-from normalizer.observability.tracer import NoopTracer, Tracer, WriteSpans
+from normalizer.observability.tracer import MakeWriteSpans, NoopTracer, Tracer
 from normalizer.runtime.logging_setup import ServiceCounters, get_logger
 from normalizer.runtime.loop_heartbeat import LoopHeartbeat
 from normalizer.store.claim_checks import ShapesFingerprint
@@ -241,7 +241,7 @@ class Service:
             with self.observer.measure_stage("wait"):
                 await asyncio.wait([writing])
 
-    async def _write(self, filled: FilledBatch, make_spans: WriteSpans) -> None:
+    async def _write(self, filled: FilledBatch, make_spans: MakeWriteSpans) -> None:
         """Write the parts of the batch that are still claimed (see `only_current_claims`).
 
         If the batch is rolled back, its partitions are claimed and read again.

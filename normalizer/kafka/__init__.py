@@ -20,7 +20,7 @@ fetch_positions         tracks how far each partition was read, and whether its 
                         recreated.
 range_reader            OffsetRangeReader reads ranges of offsets, without a consumer group.
 lenient_reader          reads record batches that aiokafka can't decode.
-field_reader            reads the fields of records from bytes that arrive in pieces.
+record_field_reader     reads the fields of records from bytes that arrive in pieces.
 decompression           decompresses batches in bounded memory.
 groupless_client        GrouplessClient reads first and last offsets, settings, and single records
                         of a topic, without a consumer group.

@@ -108,7 +108,7 @@ def shared_token_provider(settings: Settings) -> TokenProvider:
     return TokenProvider(fetch, dict(pairs))
 
 
-def renew_connections_before_expiry(client: Any, provider: TokenProvider) -> None:
+def make_client_renew_connections(client: Any, provider: TokenProvider) -> None:
     """Make a client renew its token and its connections as it sends requests.
 
     aiokafka signs in only when it opens a connection. If a broker limits sessions

@@ -33,7 +33,7 @@ from normalizer.errors import (
     ConfigurationError,
     FatalError,
 )
-from normalizer.kafka.access_tokens import renew_connections_before_expiry, shared_token_provider
+from normalizer.kafka.access_tokens import make_client_renew_connections, shared_token_provider
 from normalizer.kafka.connection_diagnosis import diagnose_connection
 from normalizer.kafka.decompression import limit_decompression
 
@@ -164,7 +164,8 @@ async def start_client(client: Any, settings: Settings, doing: str) -> None:
     """Start a consumer, producer, or admin client. If it signs in with a token, keep renewing it.
 
     Raises BrokerUnavailableError, which names the step at which the brokers reject the client, such
-    as TLS or SASL. Raises FatalError if a right is missing.
+    as TLS or SASL. Raises FatalError if a right is missing. The caller must stop the client, also
+    after an error.
     """
     if _signs_in_by_token(settings):
         # aiokafka doesn't notice that a broker has rejected its token. It treats the sign-in as
@@ -173,7 +174,7 @@ async def start_client(client: Any, settings: Settings, doing: str) -> None:
         if why := await diagnose_connection(connection_options(settings)):
             raise why
         inner = getattr(client, "_client", None) or getattr(client, "client", client)
-        renew_connections_before_expiry(inner, shared_token_provider(settings))
+        make_client_renew_connections(inner, shared_token_provider(settings))
     with translate_kafka_errors(doing):
         try:
             await (client.start() if hasattr(client, "start") else client.bootstrap())

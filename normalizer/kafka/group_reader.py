@@ -213,7 +213,7 @@ class GroupReader(ConsumerRebalanceListener):  # type: ignore[misc]
             return []
         except (KafkaError, OSError) as error:
             self._rewind()
-            self._member.raise_if_fenced()
+            self._member.raise_if_name_taken()
             if not isinstance(error, UNDECODABLE_BATCH_ERRORS):
                 with translate_kafka_errors("fetching"):
                     raise

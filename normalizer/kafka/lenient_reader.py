@@ -36,7 +36,7 @@ from normalizer.kafka.decompression import (
     DecompressedTooLargeError,
     decompress_in_pieces,
 )
-from normalizer.kafka.field_reader import FieldReader
+from normalizer.kafka.record_field_reader import RecordFieldReader
 
 UNDECODABLE_BATCH_ERRORS: Final = (CorruptRecordException, UnsupportedCodecError)
 """aiokafka's errors that the content of a batch causes, rather than the broker."""
@@ -243,7 +243,9 @@ class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
         packed = bytes(self._buffer[self._pos :])
         self._buffer = bytearray()
         codec = _CODECS[self.compression_type]
-        fields = FieldReader(decompress_in_pieces(codec, packed) if codec else iter((packed,)))
+        fields = RecordFieldReader(
+            decompress_in_pieces(codec, packed) if codec else iter((packed,))
+        )
         try:
             for _ in range(self._num_records):
                 yield self._read_record(fields)
@@ -253,7 +255,7 @@ class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
             error.next_offset = self.next_offset
             raise
 
-    def _read_record(self, fields: FieldReader) -> _DefaultRecordPy:
+    def _read_record(self, fields: RecordFieldReader) -> _DefaultRecordPy:
         length = fields.read_varint()
         end = fields.position + length
         fields.read_varint()  # attributes, for which Kafka has no use yet
@@ -289,7 +291,7 @@ class _CutBytes(bytes):
     cut: OversizedRecordFacts
 
 
-def _read_cut(fields: FieldReader, length: int) -> tuple[bytes | None, _CutBytes]:
+def _read_cut(fields: RecordFieldReader, length: int) -> tuple[bytes | None, _CutBytes]:
     """Read only the first bytes of the key and value of a record that's too large for memory.
 
     The value that's returned also carries the size and the checksums of the complete record, so

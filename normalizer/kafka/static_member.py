@@ -43,7 +43,7 @@ class StaticMember:
         raises FatalError. Joining again wouldn't help, because we would take the name back, and the
         other process would then do the same.
         """
-        self.raise_if_fenced()
+        self.raise_if_name_taken()
         if not self._name:
             return
         client = consumer._client  # noqa: SLF001 - the public API has no access to it
@@ -61,7 +61,7 @@ class StaticMember:
 
         client.send = send_with_name
 
-    def raise_if_fenced(self) -> None:
+    def raise_if_name_taken(self) -> None:
         """Raise FatalError if another process has taken the name over."""
         if self._is_taken:
             raise FatalError(

@@ -53,7 +53,7 @@ from normalizer.observability.span_attributes import (
     error_attributes,
     operation_attributes,
 )
-from normalizer.observability.tracer import WriteSpans
+from normalizer.observability.tracer import MakeWriteSpans
 from normalizer.runtime.logging_setup import describe_error_without_secrets, get_logger
 from normalizer.runtime.version import VERSION
 from normalizer.store.committed_batch import CommittedBatch
@@ -67,7 +67,7 @@ _FILLING: Final = ("fetch", "normalize")
 _log: Final = get_logger()
 
 
-def open_batch_tracer(settings: Settings) -> "BatchTracer":
+def open_otlp_tracer(settings: Settings) -> "BatchTracer":
     """Open a tracer as the OTEL_* variables configure it.
 
     Raises the SDK's errors for values that it can't read.
@@ -106,7 +106,7 @@ class BatchTracer:
             else describe_relay_sink(settings)
         )
 
-    def begin_batch(self) -> WriteSpans:
+    def begin_batch(self) -> MakeWriteSpans:
         """Note that a batch begins to fill. The result returns the block in which to write it."""
         self._building = _Stages()
         return partial(self._in_spans, stages=self._building)

@@ -45,9 +45,9 @@ def _open_tracer(settings: Settings, environ: Mapping[str, str]) -> Tracer:
         _log.warning("tracing.off", why=str(mistake))
         return NoopTracer()
     try:
-        from normalizer.observability.batch_spans import open_batch_tracer  # noqa: PLC0415 - an extra
+        from normalizer.observability.batch_spans import open_otlp_tracer  # noqa: PLC0415 - an extra
 
-        tracer: Tracer = open_batch_tracer(settings)
+        tracer: Tracer = open_otlp_tracer(settings)
     except ImportError:
         why = "it needs the extra otel; run pip install '.[otel]' in the checkout"
         _log.warning("tracing.off", why=why)

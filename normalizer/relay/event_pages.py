@@ -286,7 +286,7 @@ class StoredEventReader:
         ((transaction_id,),) = await self._session.fetch(_ALLOCATE_TRANSACTION_ID)
         return int(transaction_id)
 
-    async def read_all_events(
+    async def read_remaining_events(
         self, position: EventsTablePosition
     ) -> AsyncGenerator[EventPage, None]:
         """Yield all stored events after the position, sorted by id."""

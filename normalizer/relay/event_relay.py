@@ -225,7 +225,9 @@ class EventRelay:
     async def _pages(self, position: EventsTablePosition) -> AsyncGenerator[EventPage, None]:
         """Yield all events after the position, and then the changes, until `stop`."""
         if position.event_id is not None:
-            async with contextlib.aclosing(self._reader.read_all_events(position)) as first_pass:
+            async with contextlib.aclosing(
+                self._reader.read_remaining_events(position)
+            ) as first_pass:
                 async for page in first_pass:
                     if self._stopping.is_set():
                         return

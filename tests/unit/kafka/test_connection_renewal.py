@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from aiokafka.client import ConnectionGroup
 
-from normalizer.kafka.access_tokens import TokenProvider, renew_connections_before_expiry
+from normalizer.kafka.access_tokens import TokenProvider, make_client_renew_connections
 from normalizer.kafka.token_sources import AccessToken, TokenUnavailableError
 from tests.support.waiting import until
 
@@ -129,7 +129,7 @@ class Client:
 
 async def test_a_connection_is_replaced_once_a_newer_token_is_there() -> None:
     issuer, client = Issuer(), Client()
-    renew_connections_before_expiry(client, issuer.provider)
+    make_client_renew_connections(client, issuer.provider)
     await issuer.provider.token()
 
     first = await client._get_conn(1)
@@ -146,7 +146,7 @@ async def test_a_connection_is_replaced_once_a_newer_token_is_there() -> None:
 
 async def test_a_connection_with_a_request_under_way_is_left_alone() -> None:
     issuer, client = Issuer(), Client()
-    renew_connections_before_expiry(client, issuer.provider)
+    make_client_renew_connections(client, issuer.provider)
     await issuer.provider.token()
     first: Any = await client._get_conn(1)
 
@@ -163,7 +163,7 @@ async def test_a_connection_with_a_request_under_way_is_left_alone() -> None:
 
 async def test_a_request_does_not_wait_for_the_renewal_of_the_token() -> None:
     issuer, client = Issuer(), Client()
-    renew_connections_before_expiry(client, issuer.provider)
+    make_client_renew_connections(client, issuer.provider)
     await issuer.provider.token()
     first = await client._get_conn(1)
 

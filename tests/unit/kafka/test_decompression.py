@@ -18,7 +18,7 @@ from normalizer.kafka.decompression import (
     DecompressedTooLargeError,
     decompress_in_pieces,
 )
-from normalizer.kafka.field_reader import FieldReader
+from normalizer.kafka.record_field_reader import RecordFieldReader
 
 LONGEST_PIECE: Final = 4 << 20
 
@@ -95,8 +95,8 @@ def test_more_than_a_gibibyte_is_too_far() -> None:
         next(unpacked)
 
 
-def fields(*parts: bytes) -> FieldReader:
-    return FieldReader(iter(parts))
+def fields(*parts: bytes) -> RecordFieldReader:
+    return RecordFieldReader(iter(parts))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ _LONGEST_NUMBER: Final = 10
 _CHUNK_BYTES: Final = 1 << 18
 
 
-class FieldReader:
+class RecordFieldReader:
     """Reads one field after the other. Only the current piece and field are in memory."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:

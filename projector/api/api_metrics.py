@@ -184,7 +184,7 @@ class CallOutcomeGauges:
             limits.labels(figure, "warn").set(threshold.warn)
             limits.labels(figure, "critical").set(threshold.critical)
 
-    async def refresh(self, snapshot: Snapshot) -> None:
+    async def refresh_if_old(self, snapshot: Snapshot) -> None:
         """Query gauges that are too old.
 
         The recent ones are read again after ten seconds, and last week's after ten minutes.
@@ -283,7 +283,7 @@ class ApiMetrics:
         counts = Tally(await current_state.partition_states(snapshot))
         for state in FRESHNESS_STATES:
             self.partitions.labels(state).set(counts[state])
-        await self.outcomes.refresh(snapshot)
+        await self.outcomes.refresh_if_old(snapshot)
         self._figures_read_at_s = time.monotonic()
 
     def text(self, *, named: bool = True) -> bytes:

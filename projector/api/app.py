@@ -30,7 +30,7 @@ from projector.api.execution_waiter import ExecutionEndWaiter
 from projector.api.formats import MEDIA_TYPES, answer_as_csv, answer_row_type, preferred_format
 from projector.api.middleware import SecurityMiddleware, with_cors
 from projector.api.openapi import build_document
-from projector.api.parameters import parse_id
+from projector.api.parameters import parse_path_id
 from projector.api.queries.execution_detail import ExecutionParams
 from projector.api.query_strings import parse_query_string
 from projector.api.response_cache import CachedResponse, ResponseCache
@@ -138,7 +138,7 @@ def _endpoint(
 
         key = f"{form} {request.url.path}?{query.decode('latin-1')}"
         if isinstance(params, ExecutionParams) and params.wait is not None:
-            execution_id = parse_id(request.path_params["execution_id"])
+            execution_id = parse_path_id(request.path_params["execution_id"])
             within_s = float(params.wait[:-1])
             # Add the result of the wait to the key. Otherwise the cache could return an answer from
             # before the execution ended.

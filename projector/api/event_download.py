@@ -12,7 +12,7 @@ from starlette.responses import Response, StreamingResponse
 
 from normalizer.envelope import to_canonical
 from projector.api.api_errors import ApiError, NotFoundError
-from projector.api.parameters import Parameters, parse_id
+from projector.api.parameters import Parameters, parse_path_id
 from projector.api.query_strings import parse_query_string
 from projector.api.responses import problem_response
 from projector.api.snapshots import ReaderPool, Statement
@@ -57,7 +57,7 @@ async def download_events(request: Request, reader: ReaderPool) -> Response:
     """
     try:
         parse_query_string(request.scope["query_string"], Parameters)
-        execution_id = parse_id(request.path_params["execution_id"])
+        execution_id = parse_path_id(request.path_params["execution_id"])
         event_ids = await _event_ids(reader, execution_id)
         if not event_ids:
             raise NotFoundError("there is no such execution")

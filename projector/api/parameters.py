@@ -59,7 +59,7 @@ TraceId = Annotated[
     ),
 ]
 Texts = Annotated[tuple[Text, ...], _FEW]
-Numbers = Annotated[tuple[Attempts, ...], _FEW]
+AttemptNumbers = Annotated[tuple[Attempts, ...], _FEW]
 Ids = Annotated[tuple[Id, ...], _FEW]
 CallStatus = Literal["PENDING", "CLAIMED", "RUNNING", "COMPLETED", "FAILED", "ERROR", "CANCELLED"]
 CallStatuses = Annotated[tuple[CallStatus, ...], _FEW]
@@ -240,15 +240,15 @@ class PagedWindowParams(WindowParams, frozen=True, kw_only=True):
     cursor: Cursor | None = None
 
 
-def parse_id(text: str) -> int:
+def parse_path_id(text: str) -> int:
     """Parse an id in a path. Raises NotFoundError if it can't be an id."""
-    number = parse_non_negative_int64(text)
+    number = parse_non_negative_int64_or_none(text)
     if number is None:
         raise NotFoundError("there is no such id")
     return number
 
 
-def parse_non_negative_int64(text: str) -> int | None:
+def parse_non_negative_int64_or_none(text: str) -> int | None:
     """Parse a number from 0 that fits into 64 bits, or return None."""
     if re.fullmatch("[0-9]{1,19}", text, re.ASCII) is None or int(text) > _GREATEST_ID:
         return None
@@ -259,7 +259,9 @@ def parse_ids_within_int64(texts: list[str] | None) -> list[int] | None:
     """Return ids to filter by. A number above 64 bits matches nothing and is left out."""
     if texts is None:
         return None
-    return [number for text in texts if (number := parse_non_negative_int64(text)) is not None]
+    return [
+        number for text in texts if (number := parse_non_negative_int64_or_none(text)) is not None
+    ]
 
 
 def _within(moment: datetime) -> datetime:

@@ -8,7 +8,7 @@ from normalizer.core.record_address import RECORD_ADDRESS_SYNTAX, parse_record_a
 from normalizer.runtime.command_line import FiniteRange
 from projector.cli.command_runner import print_result, run_command
 from projector.database_session import database_url_from_env, open_connection
-from projector.views.description import describe_views, views_as_json, views_as_text
+from projector.views.description import read_described_views, views_as_json, views_as_text
 from projector.views.wait import InQuarantineError, NotVisibleYetError, wait_until_visible
 
 
@@ -30,7 +30,7 @@ def views(*, in_json: bool) -> None:
 
     async def read() -> str:
         async with open_connection(database_url_from_env()) as connection:
-            described = await describe_views(connection)
+            described = await read_described_views(connection)
             return views_as_json(described) if in_json else views_as_text(described)
 
     print_result(run_command(read()), nl=not in_json)

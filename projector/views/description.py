@@ -28,7 +28,7 @@ class DescribedView(msgspec.Struct, frozen=True):
     columns: tuple[Column, ...]
 
 
-async def describe_views(connection: asyncpg.Connection) -> list[DescribedView]:
+async def read_described_views(connection: asyncpg.Connection) -> list[DescribedView]:
     """Return every view, in the order of catalog.py."""
     rows = await connection.fetch(_COLUMNS)
     columns: dict[str, list[Column]] = {}

@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from projector.api.answers import ApiRow
-from projector.api.parameters import CallStatuses, GroupedParams, Numbers, Texts
+from projector.api.parameters import AttemptNumbers, CallStatuses, GroupedParams, Texts
 from projector.api.queries.grouping import (
     FINISHED_CALLS_SOURCE,
     GrainStatements,
@@ -19,7 +19,7 @@ from projector.api.snapshots import Snapshot
 class MatrixParams(GroupedParams, frozen=True, kw_only=True):
     playbook: Texts | None = None
     step: Texts | None = None
-    attempts: Numbers | None = None
+    attempts: AttemptNumbers | None = None
     status: CallStatuses | None = None
 
 

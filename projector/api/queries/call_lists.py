@@ -6,9 +6,9 @@ from msgspec import Meta
 
 from projector.api.answers import ApiAnswer, ApiRow, PagedAnswer, Timestamp
 from projector.api.parameters import (
+    AttemptNumbers,
     CallStatuses,
     Ids,
-    Numbers,
     PagedWindowParams,
     Texts,
     TraceId,
@@ -21,7 +21,7 @@ from projector.api.snapshots import Snapshot, Statement
 class CallsParams(PagedWindowParams, frozen=True, kw_only=True):
     playbook: Texts | None = None
     step: Texts | None = None
-    attempts: Numbers | None = None
+    attempts: AttemptNumbers | None = None
     status: CallStatuses | None = None
     worker: Texts | None = None
     execution: Ids | None = None
@@ -160,7 +160,7 @@ async def calls(snapshot: Snapshot, params: CallsParams) -> PagedAnswer[CallRow]
 class OpenCallsParams(PagedWindowParams, frozen=True, kw_only=True):
     playbook: Texts | None = None
     step: Texts | None = None
-    attempts: Numbers | None = None
+    attempts: AttemptNumbers | None = None
     worker: Texts | None = None
     waits_for: (
         Annotated[

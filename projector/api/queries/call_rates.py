@@ -9,11 +9,11 @@ from typing import Annotated, Literal
 
 from projector.api.answers import ApiRow, GroupedAnswer, Timestamp
 from projector.api.parameters import (
+    AttemptNumbers,
     CallStatuses,
     GroupBy,
     GroupedParams,
     MinuteToDay,
-    Numbers,
     Texts,
 )
 from projector.api.queries.grouping import (
@@ -72,7 +72,7 @@ class AttemptParams(GroupedParams, frozen=True, kw_only=True):
     every: MinuteToDay = "hour"
     playbook: Texts | None = None
     step: Texts | None = None
-    attempts: Numbers | None = None
+    attempts: AttemptNumbers | None = None
 
 
 class StepKeys(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
@@ -97,7 +97,7 @@ class CallOutcomesParams(GroupedParams, frozen=True, kw_only=True):
     every: MinuteToDay = "hour"
     playbook: Texts | None = None
     step: Texts | None = None
-    attempts: Numbers | None = None
+    attempts: AttemptNumbers | None = None
     status: CallStatuses | None = None
 
 
@@ -262,7 +262,7 @@ class FailuresParams(GroupedParams, frozen=True, kw_only=True):
     )
     every: MinuteToDay = "hour"
     step: Texts | None = None
-    attempts: Numbers | None = None
+    attempts: AttemptNumbers | None = None
     status: CallStatuses | None = None
     error_class: Texts | None = None
 

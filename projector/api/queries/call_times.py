@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 
 from projector.api.answers import ApiRow, GroupedAnswer, Timestamp
 from projector.api.parameters import (
+    AttemptNumbers,
     CallStatuses,
     GroupBy,
     GroupedParams,
     MinuteToDay,
-    Numbers,
     Texts,
 )
 from projector.api.queries.grouping import (
@@ -33,7 +33,7 @@ class PercentileParams(GroupedParams, frozen=True, kw_only=True):
     every: MinuteToDay = "hour"
     playbook: Texts | None = None
     step: Texts | None = None
-    attempts: Numbers | None = None
+    attempts: AttemptNumbers | None = None
     status: CallStatuses | None = None
 
 

@@ -13,9 +13,9 @@ from msgspec import Meta
 from projector.api.answers import ApiRow, Timestamp
 from projector.api.api_errors import NotFoundError
 from projector.api.parameters import (
+    AttemptNumbers,
     CallStatuses,
     GroupedParams,
-    Numbers,
     Text,
     Texts,
     WindowParams,
@@ -139,7 +139,7 @@ class ErrorGroupsParams(GroupedParams, frozen=True, kw_only=True):
     q: Annotated[Text, Meta(description="A part of the error text.")] | None = None
     playbook: Texts | None = None
     step: Texts | None = None
-    attempts: Numbers | None = None
+    attempts: AttemptNumbers | None = None
     status: CallStatuses | None = None
     worker: Texts | None = None
     error_class: Texts | None = None

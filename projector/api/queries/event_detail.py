@@ -7,7 +7,7 @@ from normalizer.core.rebuild_record import rebuild_record
 from normalizer.envelope import to_canonical
 from projector.api.answers import ApiAnswer, ApiRow, Timestamp
 from projector.api.api_errors import NotFoundError
-from projector.api.parameters import Parameters, parse_id
+from projector.api.parameters import Parameters, parse_path_id
 from projector.api.queries.query_answers import build_answer
 from projector.api.snapshots import Snapshot, Statement
 from projector.event_rows import ENVELOPE_SELECT_LIST, JSON_COLUMNS, to_envelope
@@ -85,7 +85,7 @@ async def execution_event(
     snapshot: Snapshot, _params: Parameters, execution_id: str, event_id: str
 ) -> ApiAnswer[EventDetail]:
     """What are the columns, the sent record and the canonical form of one event?"""
-    keyset = {"execution": parse_id(execution_id), "event": parse_id(event_id)}
+    keyset = {"execution": parse_path_id(execution_id), "event": parse_path_id(event_id)}
     records = await snapshot.untyped_rows(_EVENT, keyset)
     if not records:
         raise NotFoundError("this execution has no event with this id")

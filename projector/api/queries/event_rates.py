@@ -6,11 +6,11 @@ from msgspec import Meta
 
 from projector.api.answers import ApiRow, GroupedAnswer, Timestamp
 from projector.api.parameters import (
+    AttemptNumbers,
     GroupBy,
     GroupedParams,
     HourOrDay,
     MinuteToDay,
-    Numbers,
     Rules,
     Shapes,
     Texts,
@@ -268,7 +268,7 @@ class AttemptsByStatusParams(GroupedParams, frozen=True, kw_only=True):
     step: Texts | None = None
     event_type: Texts | None = None
     status: Texts | None = None
-    attempts: Numbers | None = None
+    attempts: AttemptNumbers | None = None
     engine: (
         Annotated[
             Literal["true", "false"],

@@ -7,7 +7,7 @@ from msgspec import Meta
 
 from projector.api.answers import ApiAnswer, ApiRow, PagedAnswer, Timestamp
 from projector.api.api_errors import NotFoundError
-from projector.api.parameters import Numbers, PagedParams, Parameters, Texts, parse_id
+from projector.api.parameters import AttemptNumbers, PagedParams, Parameters, Texts, parse_path_id
 from projector.api.queries.call_lists import CALL_COLUMNS, CallRow
 from projector.api.queries.execution_lists import (
     EXECUTION_COLUMNS,
@@ -46,7 +46,9 @@ async def execution(
     snapshot: Snapshot, _params: ExecutionParams, execution_id: str
 ) -> ApiAnswer[ExecutionRow]:
     """What is the status of one execution, and what does it wait for if it is stuck?"""
-    answer = await run_query(snapshot, _EXECUTION, {"id": parse_id(execution_id)}, ExecutionRow)
+    answer = await run_query(
+        snapshot, _EXECUTION, {"id": parse_path_id(execution_id)}, ExecutionRow
+    )
     if not answer.rows:
         raise NotFoundError("there is no such execution")
     return msgspec.structs.replace(answer, rows=await with_stuck_reasons(snapshot, answer.rows))
@@ -95,7 +97,7 @@ async def execution_calls(
 ) -> PagedAnswer[OrderedCall]:
     """Which calls were made in one execution, in order?"""
     return await run_paged(
-        snapshot, _EXECUTION_CALLS, params, OrderedCall, id=parse_id(execution_id)
+        snapshot, _EXECUTION_CALLS, params, OrderedCall, id=parse_path_id(execution_id)
     )
 
 
@@ -103,7 +105,7 @@ class TimelineParams(PagedParams, frozen=True, kw_only=True):
     step: Texts | None = None
     event_type: Texts | None = None
     status: Texts | None = None
-    attempts: Numbers | None = None
+    attempts: AttemptNumbers | None = None
     command: Texts | None = None
 
 
@@ -155,7 +157,9 @@ async def execution_events(
     snapshot: Snapshot, params: TimelineParams, execution_id: str
 ) -> PagedAnswer[TimelineEvent]:
     """What happened in one execution, event by event?"""
-    return await run_paged(snapshot, _TIMELINE, params, TimelineEvent, id=parse_id(execution_id))
+    return await run_paged(
+        snapshot, _TIMELINE, params, TimelineEvent, id=parse_path_id(execution_id)
+    )
 
 
 _REJECTED = Statement(f"""
@@ -176,7 +180,7 @@ async def execution_rejected_records(
 ) -> PagedAnswer[QuarantinedRecord]:
     """Which records of one execution were rejected, and why? The newest first."""
     return await run_paged(
-        snapshot, _REJECTED, params, QuarantinedRecord, id=parse_id(execution_id)
+        snapshot, _REJECTED, params, QuarantinedRecord, id=parse_path_id(execution_id)
     )
 
 
@@ -220,7 +224,7 @@ async def execution_tree(snapshot: Snapshot, _params: Parameters, execution_id: 
     nodes = await snapshot.rows(
         _TREE,
         {
-            "id": parse_id(execution_id),
+            "id": parse_path_id(execution_id),
             # One more level, to see whether there is one.
             "above": _MOST_LEVELS_ABOVE + 1,
             "below": _MOST_LEVELS_BELOW + 1,

@@ -1,7 +1,7 @@
 """Counts the finished iterations of loops, for one execution or for all running ones."""
 
 from projector.api.answers import ApiRow, PagedAnswer, Timestamp
-from projector.api.parameters import PagedParams, PagedWindowParams, Texts, parse_id
+from projector.api.parameters import PagedParams, PagedWindowParams, Texts, parse_path_id
 from projector.api.queries.query_answers import run_paged
 from projector.api.snapshots import Snapshot, Statement
 
@@ -87,4 +87,4 @@ async def execution_loops(
     snapshot: Snapshot, params: PagedParams, execution_id: str
 ) -> PagedAnswer[Loop]:
     """How far is each loop of one execution? By step."""
-    return await run_paged(snapshot, _EXECUTION_LOOPS, params, Loop, id=parse_id(execution_id))
+    return await run_paged(snapshot, _EXECUTION_LOOPS, params, Loop, id=parse_path_id(execution_id))

@@ -19,7 +19,7 @@ from projector.api.parameters import (
     Reasons,
     Shapes,
     Texts,
-    parse_id,
+    parse_path_id,
 )
 from projector.api.queries.grouping import GrainStatements, grouping_statement, sum_column
 from projector.api.queries.query_answers import build_answer, run_grouped, run_paged
@@ -200,7 +200,7 @@ async def quarantine_record(
     snapshot: Snapshot, _params: Parameters, quarantine_id: str
 ) -> ApiAnswer[QuarantinedRecordDetail]:
     """Why was this record rejected, which tries to redrive it failed, and what can be typed?"""
-    key = {"id": parse_id(quarantine_id)}
+    key = {"id": parse_path_id(quarantine_id)}
     records = await snapshot.untyped_rows(_RECORD, key)
     if not records:
         raise NotFoundError("there is no such quarantined record")

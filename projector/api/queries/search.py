@@ -17,7 +17,7 @@ from projector.api.answers import ApiAnswer, ApiRow
 from projector.api.parameters import (
     NO_NUL_CHARACTER,
     WindowParams,
-    parse_non_negative_int64,
+    parse_non_negative_int64_or_none,
     round_to_grain,
 )
 from projector.api.queries.error_groups import error_class_condition
@@ -146,11 +146,11 @@ def _lookups(text: str) -> Iterator[tuple[Statement, dict[str, Any]]]:
         if place is not None:
             yield _BY_COORDINATES, place._asdict()
     for command in _few(_COMMAND, text):
-        execution = parse_non_negative_int64(command.partition(":")[0])
+        execution = parse_non_negative_int64_or_none(command.partition(":")[0])
         if execution is not None:
             yield _BY_COMMAND, {"execution": execution, "command": command}
     for number in dict.fromkeys((*_few(_NUMBER, text), *_few(_MAYBE_ID, text))):
-        if (found := parse_non_negative_int64(number)) is not None:
+        if (found := parse_non_negative_int64_or_none(number)) is not None:
             yield _BY_NUMBER, {"id": found}
     for trace in _few(_TRACE, text):
         yield _BY_TRACE, {"trace": trace.lower()}

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from projector.views.catalog import VIEWS
-from projector.views.description import describe_views, views_as_json
+from projector.views.description import read_described_views, views_as_json
 from projector.views.operator_questions import OPERATOR_QUESTIONS
 from simulator.view_fold import Row
 from tests.support import view_rows
@@ -48,7 +48,7 @@ async def test_a_view_that_a_reader_sees_is_in_the_catalogue(
 
 
 async def test_every_view_asks_a_question(untouched: asyncpg.Connection) -> None:
-    described = await describe_views(untouched)
+    described = await read_described_views(untouched)
 
     assert [one.view.name for one in described if "?" not in one.comment] == []
 
@@ -76,7 +76,7 @@ async def test_only_the_timeline_reads_the_log(untouched: asyncpg.Connection) ->
 async def test_the_contract_of_the_views_is_what_the_database_says(
     untouched: asyncpg.Connection,
 ) -> None:
-    assert PAGE.read_text() == views_as_json(await describe_views(untouched)), (
+    assert PAGE.read_text() == views_as_json(await read_described_views(untouched)), (
         "type: projector views --json > docs/views.json"
     )
 
@@ -133,7 +133,7 @@ async def test_a_view_says_whether_it_leaves_out_the_calls_of_the_engine(
     left_out = {name for name, (playbook, engine) in shown.items() if playbook != engine}
     saying_so = {
         one.view.name
-        for one in await describe_views(connection)
+        for one in await read_described_views(connection)
         if re.search("leaves out.* __orchestrate__|__orchestrate__ are left out", one.comment)
     }
 

@@ -90,9 +90,9 @@ class EncodedEvent(msgspec.Struct, frozen=True, gc=False):
     columns: bytes
 
 
-Event = Envelope | EncodedEvent
+EnvelopeOrEncoded = Envelope | EncodedEvent
 
-EventOutcome = Event | Rejected | Ignored
+EventOutcome = EnvelopeOrEncoded | Rejected | Ignored
 """The result for one event of a record, or for a record without events."""
 
 MAX_LANE_CALL_RECORDS: Final = 50
@@ -126,17 +126,17 @@ class NativeLane(Protocol):
         """
 
 
-def select_events(outcomes: Iterable[EventOutcome]) -> list[Event]:
+def select_events(outcomes: Iterable[EventOutcome]) -> list[EnvelopeOrEncoded]:
     """Return the events among the outcomes."""
     return [one for one in outcomes if isinstance(one, (Envelope, EncodedEvent))]
 
 
-def to_envelope(event: Event) -> Envelope:
+def to_envelope(event: EnvelopeOrEncoded) -> Envelope:
     """Return the event as an Envelope."""
     return event if isinstance(event, Envelope) else decode_envelope(event.columns)
 
 
-def recorded_or_created_at(event: Event) -> datetime | None:
+def recorded_or_created_at(event: EnvelopeOrEncoded) -> datetime | None:
     """Return the time that Kafka recorded, or else the event's own time."""
     if isinstance(event, EncodedEvent):
         columns = event.columns
@@ -148,7 +148,7 @@ def recorded_or_created_at(event: Event) -> datetime | None:
     return event.recorded_at or event.created_at
 
 
-def to_encoded_columns(event: Event) -> bytes:
+def to_encoded_columns(event: EnvelopeOrEncoded) -> bytes:
     """Return the event as the columns of its row. Raises ValueError as `encode_envelope` does."""
     return encode_envelope(event) if isinstance(event, Envelope) else event.columns
 

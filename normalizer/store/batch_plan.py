@@ -27,7 +27,7 @@ import asyncpg
 import msgspec
 
 from normalizer.core.batch import Batch
-from normalizer.core.encoded_events import Event
+from normalizer.core.encoded_events import EnvelopeOrEncoded
 from normalizer.core.identity.coordinates import (
     HORIZON_ABOVE_EVERY_OFFSET,
     Coordinates,
@@ -240,7 +240,7 @@ class BatchPlanner:
 
 
 def _updating_records(
-    events: Sequence[Event], write_plan: WritePlan, merged: frozenset[Coordinates]
+    events: Sequence[EnvelopeOrEncoded], write_plan: WritePlan, merged: frozenset[Coordinates]
 ) -> frozenset[Coordinates]:
     """Return the records for which a first transaction must update stored rows, or nothing.
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from normalizer.core.batch import OutcomeTotals
-from normalizer.core.encoded_events import Event
+from normalizer.core.encoded_events import EnvelopeOrEncoded
 from normalizer.core.identity.stored_events import Placement
 from normalizer.store.quarantine_writer import RejectedRecord
 
@@ -27,8 +27,8 @@ class CommittedBatch(msgspec.Struct, frozen=True, kw_only=True):
       A row that's updated keeps its own.
     """
 
-    events: Sequence[Event]
-    inserted: Sequence[Event]
+    events: Sequence[EnvelopeOrEncoded]
+    inserted: Sequence[EnvelopeOrEncoded]
     placements: Sequence[Placement]
     rejections: Sequence[RejectedRecord]
     newly_quarantined: Sequence[bool]

@@ -7,7 +7,7 @@ from typing import Final
 
 import asyncpg
 
-from normalizer.core.encoded_events import ENCODED_COLUMNS, Event, to_encoded_columns
+from normalizer.core.encoded_events import ENCODED_COLUMNS, EnvelopeOrEncoded, to_encoded_columns
 from normalizer.core.identity.coordinates import Coordinates, required_event_id
 from normalizer.envelope import Envelope
 from normalizer.store.sqlstate import (
@@ -70,7 +70,9 @@ COPIED_EVENT_COLUMNS: Final = ("batch_id", *ENCODED_COLUMNS)
 """The columns that COPY writes, in order. All other columns have defaults."""
 
 
-async def copy_rows(connection: asyncpg.Connection, rows: Sequence[Event], batch_id: int) -> None:
+async def copy_into_events(
+    connection: asyncpg.Connection, rows: Sequence[EnvelopeOrEncoded], batch_id: int
+) -> None:
     """Insert new rows with COPY.
 
     The rows must be sorted by event_id. If another transaction has inserted the same id and hasn't
@@ -95,7 +97,9 @@ async def copy_rows(connection: asyncpg.Connection, rows: Sequence[Event], batch
         raise
 
 
-async def _encode_copy_data(rows: Sequence[Event], batch_id: int) -> AsyncIterator[bytes]:
+async def _encode_copy_data(
+    rows: Sequence[EnvelopeOrEncoded], batch_id: int
+) -> AsyncIterator[bytes]:
     """Yield the rows in the binary format of COPY, in chunks.
 
     Other tasks can run between two chunks, so that a large batch doesn't block the event loop. Each

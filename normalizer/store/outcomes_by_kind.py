@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
-from normalizer.core.encoded_events import Event, recorded_or_created_at
+from normalizer.core.encoded_events import EnvelopeOrEncoded, recorded_or_created_at
 from normalizer.core.identity.coordinates import (
     Coordinates,
     DedupHorizons,
@@ -78,7 +78,7 @@ class OutcomesByKind(msgspec.Struct, frozen=True, kw_only=True):
       many of the expired ones no earlier batch has read.
     """
 
-    events: Sequence[Event]
+    events: Sequence[EnvelopeOrEncoded]
     rejections: Sequence[RejectedRecord]
     parts: Sequence[PartOutcomeCounts]
     excluded: Mapping[Coordinates, str]
@@ -97,7 +97,7 @@ def group_outcomes(
     `row_rejections` has the events whose rows the database has rejected in an earlier try of this
     batch, by their coordinates. They're grouped with the rejections.
     """
-    events: list[Event] = []
+    events: list[EnvelopeOrEncoded] = []
     rejections: list[RejectedRecord] = []
     parts: list[PartOutcomeCounts] = []
     excluded: dict[Coordinates, str] = {}
@@ -153,14 +153,16 @@ def group_outcomes(
     )
 
 
-def _index_in_record(outcome: Event | Rejected) -> int:
+def _index_in_record(outcome: EnvelopeOrEncoded | Rejected) -> int:
     """Return which event of its record this is, counted from 0."""
     if isinstance(outcome, Rejected):
         return outcome.index
     return source_coordinates(outcome)[4]
 
 
-def is_expired(record: RawRecord, outcome: Event | Rejected, retention_horizon: datetime) -> bool:
+def is_expired(
+    record: RawRecord, outcome: EnvelopeOrEncoded | Rejected, retention_horizon: datetime
+) -> bool:
     """Return whether the event or rejection is older than the retention of events allows.
 
     Its age is measured by the time that Kafka recorded, or by the event's own time if there's no

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 import asyncpg
 
 from normalizer.core.batch import Batch
-from normalizer.core.encoded_events import Event
+from normalizer.core.encoded_events import EnvelopeOrEncoded
 from normalizer.core.identity.coordinates import (
     NO_DEDUP_HORIZONS,
     Coordinates,
@@ -22,13 +22,13 @@ from normalizer.core.identity.reconcile import reconcile
 from normalizer.core.identity.stored_events import WritePlan
 from normalizer.envelope import Envelope, Rejected
 from normalizer.store.event_exclusions import allocate_batch_id_and_exclusions
-from normalizer.store.event_rows import RowRejectedError, copy_rows, update_rows
+from normalizer.store.event_rows import RowRejectedError, copy_into_events, update_rows
 from normalizer.store.outcomes_by_kind import group_outcomes
 from normalizer.store.source_positions import AlreadyCommitted, BatchPositions
 from normalizer.store.sqlstate import STATEMENT_ERRORS, ErrorCause, classify_database_error
 from normalizer.store.stored_rows import PostgresStoredEvents
 
-_Row = TypeVar("_Row", Event, Envelope)
+_Row = TypeVar("_Row", EnvelopeOrEncoded, Envelope)
 
 _CHECK_CONSTRAINTS_NOW: Final = "set constraints all immediate"
 
@@ -60,7 +60,7 @@ class RejectedRowFinder:
         codes, write_plan = await self._try_rows(connection, events, dedup_horizons)
         # Several events of the batch may report the same row. They were merged into it, so find out
         # which of them to reject.
-        reports: dict[int, list[Event]] = {}
+        reports: dict[int, list[EnvelopeOrEncoded]] = {}
         for event, (placed, row) in zip(events, write_plan.placements, strict=True):
             if row in codes and placed != "duplicate":
                 reports.setdefault(row, []).append(event)
@@ -80,7 +80,7 @@ class RejectedRowFinder:
     async def _try_rows(
         self,
         connection: asyncpg.Connection,
-        events: Sequence[Event],
+        events: Sequence[EnvelopeOrEncoded],
         dedup_horizons: DedupHorizons,
     ) -> tuple[dict[int, str | None], WritePlan]:
         """Try to write every row, and roll back. Returns the rejected rows and the plan.
@@ -89,8 +89,8 @@ class RejectedRowFinder:
         """
         write_plan = await reconcile(events, PostgresStoredEvents(connection), dedup_horizons)
 
-        async def insert(rows: Sequence[Event]) -> None:
-            await copy_rows(connection, rows, batch_id=0)  # never committed
+        async def insert(rows: Sequence[EnvelopeOrEncoded]) -> None:
+            await copy_into_events(connection, rows, batch_id=0)  # never committed
 
         async def update(rows: Sequence[Envelope]) -> None:
             await update_rows(connection, rows)
@@ -101,9 +101,9 @@ class RejectedRowFinder:
     async def _isolate_reports(
         self,
         connection: asyncpg.Connection,
-        reports: Sequence[Event],
+        reports: Sequence[EnvelopeOrEncoded],
         dedup_horizons: DedupHorizons,
-    ) -> Sequence[Event]:
+    ) -> Sequence[EnvelopeOrEncoded]:
         """Return which reports to reject after the row that they were merged into was rejected.
 
         Each report is tried alone, and those that the database rejects are returned. If it accepts

@@ -47,7 +47,7 @@ from normalizer.core.identity.stored_events import Placement
 from normalizer.store.batch_plan import BatchPlan, BatchPlanner, BatchWriteState
 from normalizer.store.committed_batch import CommittedBatch
 from normalizer.store.event_exclusions import allocate_batch_id_and_exclusions
-from normalizer.store.event_rows import copy_rows, insert_merged_records, update_rows
+from normalizer.store.event_rows import copy_into_events, insert_merged_records, update_rows
 from normalizer.store.outcomes_by_kind import OutcomeCounter, OutcomesByKind
 from normalizer.store.quarantine_writer import RejectedRecord, write_quarantine
 from normalizer.store.source_positions import AlreadyCommitted, BatchPositions, PositionMoves
@@ -148,7 +148,7 @@ class WriteTransaction:
         write_plan = plan.write_plan
         self._normalizing_gate.set()
         try:
-            await copy_rows(connection, write_plan.inserts, batch_id)
+            await copy_into_events(connection, write_plan.inserts, batch_id)
         finally:
             self._normalizing_gate.clear()
         await update_rows(connection, write_plan.updates)

@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from normalizer.core.batch import Batch, PartitionBatch, RecordWithOutcomes
-from normalizer.core.encoded_events import EncodedEvent, Event, encode_envelope
+from normalizer.core.encoded_events import EncodedEvent, EnvelopeOrEncoded, encode_envelope
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import RULES_VERSION, Envelope, Ignored, Normalized, Rejected
 from normalizer.snowflake import EPOCH_MS
@@ -209,7 +209,7 @@ def half_encoded(item: RecordWithOutcomes) -> RecordWithOutcomes:
     return record, tuple(encoded(one) if isinstance(one, Envelope) else one for one in outcomes)
 
 
-def encoded(event: Envelope) -> Event:
+def encoded(event: Envelope) -> EnvelopeOrEncoded:
     """The event as the lane gives it, or as it is where its columns cannot hold it."""
     try:
         columns = encode_envelope(event)

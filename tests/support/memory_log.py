@@ -3,7 +3,7 @@
 from collections.abc import Sequence, Set as AbstractSet
 from typing import Final
 
-from normalizer.core.encoded_events import Event, to_envelope
+from normalizer.core.encoded_events import EnvelopeOrEncoded, to_envelope
 from normalizer.core.identity.coordinates import Coordinates, source_coordinates
 from normalizer.core.identity.digests import Digest
 from normalizer.core.identity.reconcile import reconcile
@@ -108,6 +108,6 @@ def _check(write_plan: WritePlan, events: Sequence[Envelope]) -> None:
     )
 
 
-def row_id(row: Event) -> int:
+def row_id(row: EnvelopeOrEncoded) -> int:
     assert row.event_id is not None
     return row.event_id

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from normalizer.core.encoded_events import EncodedEvent, Event, decode_coordinates
+from normalizer.core.encoded_events import EncodedEvent, EnvelopeOrEncoded, decode_coordinates
 from normalizer.envelope import Envelope
 from normalizer.snowflake import derive_id
 
@@ -29,7 +29,7 @@ DERIVED_ID_SALTS_TO_TRY: Final = range(4)
 """A number that goes into a derived id. So an event has as many derived ids as there are salts."""
 
 
-def source_coordinates(event: Event) -> Coordinates:
+def source_coordinates(event: EnvelopeOrEncoded) -> Coordinates:
     """Return the coordinates of the event, which never change."""
     if isinstance(event, EncodedEvent):
         return decode_coordinates(event.columns)
@@ -42,7 +42,7 @@ def source_coordinates(event: Event) -> Coordinates:
     )
 
 
-def source_log_key(event: Event) -> SourceKey:
+def source_log_key(event: EnvelopeOrEncoded) -> SourceKey:
     """Return topic, incarnation, and partition of the event's record."""
     return source_coordinates(event)[:3]
 
@@ -53,7 +53,7 @@ def is_below_horizon(coordinates: Coordinates, dedup_horizons: DedupHorizons) ->
     return offset < dedup_horizons.get((topic, incarnation, partition), 0)
 
 
-def required_event_id(event: Event) -> int:
+def required_event_id(event: EnvelopeOrEncoded) -> int:
     """Return the id of an event from a log. Raises ValueError if it has none."""
     if event.event_id is None:
         topic, _, _, offset, _ = source_coordinates(event)

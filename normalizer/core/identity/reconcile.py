@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 
 import msgspec
 
-from normalizer.core.encoded_events import Event, to_envelope
+from normalizer.core.encoded_events import EnvelopeOrEncoded, to_envelope
 from normalizer.core.identity.collisions import (
     MIN_HASHED_ID,
     match_strength,
@@ -50,7 +50,9 @@ _BY_COMMAND = 3
 
 
 async def reconcile(
-    events: Sequence[Event], stored: StoredEvents, dedup_horizons: DedupHorizons = NO_DEDUP_HORIZONS
+    events: Sequence[EnvelopeOrEncoded],
+    stored: StoredEvents,
+    dedup_horizons: DedupHorizons = NO_DEDUP_HORIZONS,
 ) -> WritePlan:
     """Decide for each event whether it becomes a row, is merged into one, or is a duplicate.
 
@@ -97,7 +99,7 @@ class _Reconciler:
         # The row of each record that is stored, or was reconciled in this batch.
         self._row_ids: dict[Coordinates, int] = {}
         # The rows by id, as they will be after the batch. None means that the id is free.
-        self._rows: dict[int, Event | None] = {}
+        self._rows: dict[int, EnvelopeOrEncoded | None] = {}
         self._inserted_ids: set[int] = set()
         self._updated_ids: set[int] = set()
         # The records that were merged into a row, and those of them that changed nothing in it, or
@@ -110,7 +112,7 @@ class _Reconciler:
         self._steps = LosingStepsCache()
 
     async def reconcile(
-        self, events: Sequence[Event], ids: Sequence[int], doubtful: Sequence[int]
+        self, events: Sequence[EnvelopeOrEncoded], ids: Sequence[int], doubtful: Sequence[int]
     ) -> WritePlan:
         """Reconcile the doubtful events one by one. Every other event becomes a row unchanged.
 
@@ -375,5 +377,5 @@ class _Reconciler:
             self._updated_ids.add(event_id)
             self._ambiguous += has_ambiguous_report(changed) and not has_ambiguous_report(row)
 
-    def _sorted(self, event_ids: Collection[int]) -> list[Event]:
+    def _sorted(self, event_ids: Collection[int]) -> list[EnvelopeOrEncoded]:
         return [row for one in sorted(event_ids) if (row := self._rows[one]) is not None]

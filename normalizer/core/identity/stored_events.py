@@ -5,7 +5,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from normalizer.core.encoded_events import Event
+from normalizer.core.encoded_events import EnvelopeOrEncoded
 from normalizer.core.identity.coordinates import Coordinates
 from normalizer.core.identity.digests import Digest
 from normalizer.envelope import Envelope
@@ -68,7 +68,7 @@ class WritePlan(msgspec.Struct, frozen=True, kw_only=True):
       contain a report of another event.
     """
 
-    inserts: list[Event]
+    inserts: list[EnvelopeOrEncoded]
     updates: list[Envelope]
     placements: list[Placement]
     merged_records: list[tuple[Coordinates, int]] = []

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from normalizer.core.encoded_events import EncodedEvent, Event, to_encoded_columns
+from normalizer.core.encoded_events import EncodedEvent, EnvelopeOrEncoded, to_encoded_columns
 from normalizer.store.event_rows import (
     _CHUNK_BYTES,
     _ROWS_PER_CHUNK,
@@ -54,5 +54,5 @@ async def test_row_that_cannot_be_encoded_is_rejected_by_its_line() -> None:
     assert (rejection.value.sqlstate, rejection.value.line) == (None, _ROWS_PER_CHUNK + 1)
 
 
-async def _chunks(rows: Sequence[Event]) -> list[bytes]:
+async def _chunks(rows: Sequence[EnvelopeOrEncoded]) -> list[bytes]:
     return [chunk async for chunk in _encode_copy_data(rows, BATCH_ID)]

@@ -10,7 +10,7 @@ compete with page.css, and so delay the first paint.
     dashboard.js           the panels of the dashboard; headline.js the tiles above
     *_panel.js             one panel or a few similar ones; panel_parts.js is what they share
     first_run.js           instead of figures while nothing was read
-    lists.js errors.js quarantine.js retries.js wall.js    the other screens, loaded when opened
+    lists.js errors.js quarantine.js retries.js playbooks.js wall.js    the other screens
     execution.js           one execution: event_view.js, json_tree.js
     format.js              numbers and times as text
     dom.js tables.js spark.js charts.js         HTML nodes, tables, small trends, charts

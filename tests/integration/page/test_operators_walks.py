@@ -64,7 +64,7 @@ WALKS: Final[dict[str, Walk]] = {
         ("click nav.screens >> text=Playbooks",),
         ("click #versions >> text=demo/incident/pay >> nth=0", r"v7\s+60\s+60\s+0\s+88.3%\s+66.7%",
          r"v6\s+60\s+60\s+0\s+100%\s+100%", rf"{re.escape(_ERROR)}\s+only v7\s+all on worker-bad-1",
-         r"27 \(33.8%\)\s+0\s"),
+         r"27 \(33.8%\)\s+0\s", r"insert_rows\s+80\s+60\s+33.8%\s+0%\s+\+33.8 points"),
     ),
     "how many first attempts of a step failed, since when, and with which errors": (
         ("click #errors [data-key='step-insert_rows'] td a >> nth=0",
@@ -118,6 +118,107 @@ async def test_operator_finds_the_answer_in_three_clicks_or_one_paste(
         if question in _PICTURES:
             await page.mouse.move(0, 0)
             await take_picture(page, _PICTURES[question])
+
+
+_PAY: Final = "?show=playbooks&playbook=demo/incident/pay"
+
+
+async def test_a_version_with_few_calls_does_not_mark_what_only_another_one_has(
+    browser: Browser, incident: str
+) -> None:
+    calls = 6
+
+    def with_few(content: dict[str, Any], _: str) -> None:
+        (before,) = (row for row in content["rows"] if row["version"] == "6")
+        before["calls"] = calls
+
+    def with_a_new_step(content: dict[str, Any], _: str) -> None:
+        content["rows"] = [row for row in content["rows"] if row["version"] == "7"]
+
+    async with looking(browser, incident, visit=False) as page:
+        await change_answers(page, "**/versions-of-playbook?*", with_few)
+        await change_answers(page, "**/steps-by-version?*", with_a_new_step)
+        await show(page, f"{incident}/{_PAY}")
+        for panel in ("#version-errors", "#version-steps"):
+            said = await page.inner_text(f"{panel} tbody th")
+            assert "only v7" not in said
+            assert "v6: only 6 calls in this window, show 7d" in said
+        await page.click("#version-errors >> text=show 7d")
+        await fully_drawn(page)
+        assert "last=7d" in page.url
+        said = await page.inner_text("#version-errors tbody th")
+        assert "v6: only 6 calls in this window" in said
+        assert "show" not in said, "the server counts no more than 7 days"
+
+        calls = 43
+        await show(page, f"{incident}/{_PAY}")
+        for panel in ("#version-errors", "#version-steps"):
+            assert "only v7" in await page.inner_text(f"{panel} tbody th")
+
+
+async def test_a_rare_error_needs_more_calls_of_the_other_version(
+    browser: Browser, incident: str
+) -> None:
+    """At 1 of 20 calls, a version with 43 has none in one of nine cases."""
+
+    def rare(content: dict[str, Any], _: str) -> None:
+        content["rows"][0]["calls"] = 4
+
+    def few(content: dict[str, Any], _: str) -> None:
+        for row in content["rows"]:
+            row["calls"] = {"7": 80, "6": 43}[row["version"]]
+
+    async with looking(browser, incident, visit=False) as page:
+        await change_answers(page, "**/errors-by-version?*", rare)
+        await change_answers(page, "**/versions-of-playbook?*", few)
+        await show(page, f"{incident}/{_PAY}")
+        said = await page.inner_text("#version-errors tbody th")
+
+    assert "only v7" not in said
+    assert "v6: only 43 calls in this window" in said
+
+
+async def test_step_that_became_worst_is_first(browser: Browser, incident: str) -> None:
+    def with_steps(content: dict[str, Any], _: str) -> None:
+        content["rows"] = [
+            {"version": version, "step": step, "calls": calls, "failed_calls": n, "p50_s": p50_s}
+            for step, calls, *each in (
+                ("slower", 90, (0, 4.0), (0, 1.0)),
+                ("bad in both", 90, (45, 1.0), (44, 1.0)),
+                ("once", 1, (1, 1.0), (0, 1.0)),
+                ("worse", 90, (60, 1.0), (3, 1.0)),
+                ("better", 90, (0, 1.0), (60, 1.0)),
+            )
+            for version, (n, p50_s) in zip("76", each, strict=True)
+        ]
+
+    async with looking(browser, incident, visit=False) as page:
+        await change_answers(page, "**/steps-by-version?*", with_steps)
+        await show(page, f"{incident}/{_PAY}")
+        rows = await page.locator("#version-steps tbody th").all_inner_texts()
+
+    assert [one.strip() for one in rows] == ["worse", "once", "bad in both", "slower", "better"]
+
+
+async def test_playbook_with_most_failures_is_first_and_all_of_a_screen_are_listed(
+    browser: Browser, incident: str
+) -> None:
+    def many(content: dict[str, Any], _: str) -> None:
+        one = content["rows"][0] | {"completed": 0, "cancelled": 0}
+        content["rows"] = [
+            one | {"playbook": f"p{n:02}", "failed": n % 3, "executions": n + 3} for n in range(29)
+        ]
+
+    async with looking(browser, incident, visit=False) as page:
+        await change_answers(page, "**/playbook-versions?*", many)
+        await change_answers(page, "**/deployments?*", lambda content, _: content["rows"].clear())
+        await show(page, f"{incident}/?show=playbooks")
+        names = await page.locator("#versions tbody th").all_inner_texts()
+        said = await page.inner_text("#versions > header")
+
+    assert names[:3] == ["p26", "p23", "p20"]
+    assert len(names) == 29
+    assert "Most failed executions first, then most executions" in said
 
 
 async def test_an_error_that_grew_is_above_a_more_frequent_one(

@@ -12,6 +12,9 @@ from playwright.async_api import Browser
 from normalizer import Envelope, Normalizer, RawRecord
 from tests.integration.page.browsing import (
     CUT_OFF,
+    DESK,
+    PHONE,
+    cells,
     change_answers,
     fully_drawn,
     looking,
@@ -206,12 +209,12 @@ async def test_playbook_with_too_many_calls_says_since_when_they_are_counted(
         content |= {"truncated": True, "since": "2019-11-28T14:03:07Z"}
 
     async with looking(browser, stuck, visit=False) as page:
-        for path in ("versions-of-playbook", "errors-by-version"):
+        for path in ("versions-of-playbook", "errors-by-version", "steps-by-version"):
             await change_answers(page, f"**/api/v1/{path}?*", cut)
         await show(page, f"{stuck}/?show=playbooks&playbook=team/flow")
 
         since = "28 Nov 2019 14:03:07"
-        for panel in ("#versions", "#version-errors"):
+        for panel in ("#versions", "#version-errors", "#version-steps"):
             said = await page.inner_text(f"{panel} header")
             assert f"too many calls, so only executions since {since} are counted" in said
         said = await page.inner_text("#version-errors .body")
@@ -417,6 +420,58 @@ async def test_many_versions_draw_no_lines_through_the_figures(
         dashes = await page.evaluate(_DASHES)
         # A figure may have that colour too, but not at every mark.
         assert (min(dashes) > 0) == (versions == 5), dashes
+
+        await page.click(f"#rate .marks >> text=All {versions} new versions")
+        await fully_drawn(page)
+        rows = [row[:3] for row in await cells(page, "#versions")][:versions]
+        assert [row[:2] for row in rows] == [["p", str(n)] for n in range(5, 5 + versions)]
+        assert all(re.fullmatch(r"(\d\d \w+ )?\d\d:\d\d:\d\d new", row[2]) for row in rows)
+
+
+async def test_a_mark_of_a_chart_names_what_began_and_when(
+    browser: Browser, platform: Platform
+) -> None:
+    now = datetime.now(UTC)
+    at = now - timedelta(minutes=20)
+
+    def begun(content: dict[str, Any], _: str) -> None:
+        content["rows"] = [
+            {"playbook": "a/quite/long/path/of/a/playbook", "version": "7", "first_at": one}
+            for one in (at.isoformat(), (now - timedelta(hours=3)).isoformat())
+        ]
+
+    for size in (DESK, PHONE):
+        async with looking(browser, platform.url, size=size, visit=False) as page:
+            await change_answers(page, "**/api/v1/deployments?*", begun)
+            await show(page, f"{platform.url}/?last=1h")
+            named = f"a/quite/long/path/of/a/playbook v7 began {at:%H:%M:%S}"
+            tip = page.locator("#chart-rate .tip")
+            await page.locator("#chart-rate").scroll_into_view_if_needed()
+            x, y = await page.evaluate(_TRIANGLE)
+            await page.mouse.move(x + 3, y - 3)
+            assert named in await tip.inner_text()
+            assert await tip.evaluate(_ON_SCREEN)
+            await page.mouse.move(x - 40, y - 3)
+            await tip.wait_for(state="detached")
+            await page.focus("#rate .marks a")
+            assert named in await tip.inner_text()
+            # What began before the window has no mark.
+            assert await page.locator("#rate .marks a").count() == 1
+
+
+_ON_SCREEN: Final = """
+    (tip) => {
+        const { left, right } = tip.getBoundingClientRect();
+        return left >= 0 && right <= innerWidth;
+    }
+"""
+_TRIANGLE: Final = """
+    async () => {
+        const { plot, spec } = await pageChart("chart-rate");
+        const { left, top } = plot.over.getBoundingClientRect();
+        return [left + plot.valToPos(spec.marks[0].at, "x"), top];
+    }
+"""
 
 
 _DASHES: Final = """

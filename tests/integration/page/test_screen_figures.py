@@ -59,6 +59,12 @@ def clock(at: datetime) -> str:
     return f"{at:%H:%M:%S}" if at.date() == datetime.now(UTC).date() else f"{at:%d %b %H:%M:%S}"
 
 
+def began(version: tuple[str, datetime | None]) -> str:
+    """When a version of a playbook began, if that was in the window."""
+    playbook, at = version
+    return f"{clock(at)} new" if at else "earlier" if playbook else DASH
+
+
 def hour(at: datetime) -> str:
     return f"{at:%d %b %H:%M}"
 
@@ -266,14 +272,23 @@ PRODUCERS: Final[dict[str, tuple[Sequence[Write], str]]] = {
 }
 PLAYBOOKS: Final[dict[str, tuple[Sequence[Write], str]]] = {
     "versions": (
-        (or_unknown, unless_none(str), *[count] * 5, unless_none(span), hour, hour),
+        [or_unknown, unless_none(str), began, *[count] * 5, unless_none(span), hour],
         f"""
-        select   playbook, version, sum(executions)::bigint, sum(completed)::bigint,
+        select   playbook, version,
+                 row(
+                     playbook,
+                     (
+                         select first_at
+                         from   projector.deployments
+                         where  {DAY} and playbook = counted.playbook
+                         and    version is not distinct from counted.version
+                     )
+                 ),
+                 sum(executions)::bigint, sum(completed)::bigint,
                  sum(failed)::bigint, sum(cancelled)::bigint,
                  sum(executions - completed - failed - cancelled)::bigint,
-                 sum(total_duration_s) / nullif(sum(completed + failed + cancelled), 0),
-                 min(hour), max(hour)
-        from     projector.playbook_versions
+                 sum(total_duration_s) / nullif(sum(completed + failed + cancelled), 0), max(hour)
+        from     projector.playbook_versions as counted
         where    {DAY}
         group by playbook, version
         """,
@@ -335,6 +350,27 @@ _ERRORS: Final = f"""
 """
 
 
+_VERSION_STEPS: Final = f"""
+    with called as (
+        select   execution.version, call.step, count(*) as calls,
+                 count(*) filter (where call.status <> 'COMPLETED')::double precision
+                     / count(*) as failed,
+                 percentile_cont(0.5) within group (order by call.duration_s) as p50_s
+        from     (
+                     select * from projector.executions
+                     where  {DAY} and playbook = $1::text
+                     and    first_at >= date_trunc('hour', now() - interval '24 hours')
+                     order by first_at desc, execution_id desc
+                     limit  20000
+                 ) as execution
+        join     projector.calls as call using (execution_id)
+        where    call.finished_at is not null
+        group by execution.version, call.step
+    )
+    select * from called
+"""
+
+
 async def agree_as(
     page: Page, panel: str, connection: asyncpg.Connection, writes: Sequence[Write], query: str,
     *values: str,
@@ -371,14 +407,39 @@ async def figures_agree(page: Page, url: str, connection: asyncpg.Connection) ->
     await show(page, f"{url}/?{urlencode({'show': 'playbooks', 'playbook': playbook})}")
     await agree_as(page, "versions", connection, _AS_VERSIONS, _ONE_PLAYBOOK, playbook)
     by_error = {
-        re.split(" only | all on ", error)[0].strip(): sum(
+        re.split(r" only | all on | v\S+: ", error)[0].strip(): sum(
             int(one.partition(" ")[0].replace(",", "")) for one in calls
         )
         for error, *calls in await cells(page, "#version-errors")
     }
+    await _the_steps_are_right(page, connection, playbook)
     want = dict(await connection.fetch(_ERRORS, playbook))
     assert by_error == {(error.strip() or "(no text)"): calls for error, calls in want.items()}
     return rows
+
+
+async def _the_steps_are_right(page: Page, connection: asyncpg.Connection, playbook: str) -> None:
+    """The table of steps has the figures of each of the latest versions beside each other."""
+    latest = [row[0] for row in await cells(page, "#versions")][:4]
+    assert latest
+    called = {
+        (step, f"v{version}" if version else "(none)"): (count(calls), percent(failed), p50_s)
+        for version, step, calls, failed, p50_s in await connection.fetch(_VERSION_STEPS, playbook)
+    }
+    await unfolded(page, "#version-steps")
+    heads = await page.locator("#version-steps thead th").all_inner_texts()
+    shown = {
+        re.split(r" only | v\S+: ", row[0])[0].strip(): dict(zip(heads, row, strict=True))
+        for row in await cells(page, "#version-steps")
+    }
+    assert set(shown) == {named(step) for step, version in called if version in latest}
+    for step, row in shown.items():
+        for version in latest:
+            key = ("" if step == "(no step)" else step, version)
+            calls, failed, p50_s = called.get(key, ("0", DASH, None))
+            assert row[f"Calls {version}"] == calls
+            assert row[f"Failed {version}"] == failed
+            assert row[f"p50 {version}"] == (DASH if p50_s is None else span(p50_s))
 
 
 async def _the_sentence_is_right(page: Page, connection: asyncpg.Connection) -> None:

@@ -114,7 +114,7 @@ function plan(uPlot, element, spec) {
     axes: axes(rem, element, spec),
     legend: { show: false },
     cursor: { y: false, points: { show: false }, drag: { x: true, y: false, setScale: false } },
-    hooks: { setCursor: [(plot) => tip(plot, element)], setSelect: [(plot) => zoom(plot, element)], draw: [(plot) => unfinished(plot, element), (plot) => marked(plot, element)], ready: [(plot) => clicks(plot, element)] },
+    hooks: { setCursor: [(plot) => tip(plot, element)], setSelect: [(plot) => zoom(plot, element)], draw: [(plot) => unfinished(plot, element), (plot) => marked(plot, element)], ready: [(plot) => clicks(plot, element), (plot) => names(plot, element)] },
   };
   return { options, data: [spec.x, ...series.map(({ y }) => y)] };
 }
@@ -193,6 +193,10 @@ function unfinished(plot, element) {
 /** More lines than this would hide the figures. */
 const MOST_LINES = 12;
 
+/** The first mark of each bin, which has the bin's triangle. */
+const firstMarks = ({ x, step, marks = [] }) =>
+  x.map((bin) => Math.min(...marks.map(({ at }) => at).filter((at) => at >= bin && at < bin + step))).filter(Number.isFinite);
+
 /** A triangle above each mark, and a dashed line below it if there are few. */
 function marked(plot, element) {
   const { spec } = drawn.get(element) ?? {};
@@ -203,7 +207,7 @@ function marked(plot, element) {
   ctx.strokeStyle = ctx.fillStyle = colour("ink-2");
   ctx.lineWidth = devicePixelRatio;
   ctx.setLineDash([size, size]);
-  const firsts = spec.x.map((bin) => Math.min(...spec.marks.map(({ at }) => at).filter((at) => at >= bin && at < bin + spec.step))).filter(Number.isFinite);
+  const firsts = firstMarks(spec);
   for (const at of firsts) {
     const x = plot.valToPos(at, "x", true);
     if (firsts.length <= MOST_LINES) {
@@ -252,8 +256,43 @@ function tip(plot, element) {
     return line;
   }));
   const right = plot.cursor.left > plot.over.clientWidth / 2;
+  box.style.maxWidth = `${(right ? plot.cursor.left : plot.over.clientWidth - plot.cursor.left) - 12}px`;
   box.style.left = right ? "auto" : `${plot.cursor.left + 12}px`;
   box.style.right = right ? `${plot.over.clientWidth - plot.cursor.left + 12}px` : "auto";
+}
+
+const MARK_PX = 8;
+
+/** Shows the tip of the bin with this mark, or none. */
+function point(plot, { x, step }, mark) {
+  const bin = mark === undefined ? undefined : x.findLast((at) => at <= mark);
+  plot.setCursor(bin === undefined ? { left: -10, top: -10 } : { left: plot.valToPos(bin + step / 2, "x"), top: 0 });
+}
+
+/** Triangles are above the figures, where uPlot follows no pointer: the nearest one shows its tip. */
+function names(plot, element) {
+  let shows = false;
+  const follow = (mark) => {
+    if (mark !== undefined || shows) point(plot, drawn.get(element).spec, mark);
+    shows = mark !== undefined;
+  };
+  plot.root.addEventListener("pointermove", ({ clientX, clientY }) => {
+    const { left, top } = plot.over.getBoundingClientRect();
+    const apart = (mark) => Math.abs(plot.valToPos(mark, "x") - (clientX - left));
+    // Inside, uPlot moves its cursor.
+    if (clientY >= top) shows = false;
+    else follow(firstMarks(drawn.get(element).spec).filter((mark) => apart(mark) <= MARK_PX).sort((a, b) => apart(a) - apart(b))[0]);
+  });
+  plot.root.addEventListener("pointerleave", () => follow());
+}
+
+/** A link below a chart that names a mark shows it. */
+for (const [event, isOn] of [["focusin", true], ["pointerover", true], ["focusout", false], ["pointerout", false]]) {
+  document.addEventListener(event, ({ target }) => {
+    const named = target.closest?.("[data-mark]");
+    const { plot, spec } = drawn.get(named?.closest(".panel").querySelector(".chart")) ?? {};
+    if (plot) point(plot, spec, isOn ? Number(named.dataset.mark) : undefined);
+  });
 }
 
 /** The words of the marks in a bin, the first few. */

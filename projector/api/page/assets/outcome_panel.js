@@ -2,24 +2,26 @@
 
 import { link } from "./router.js";
 import { h } from "./dom.js";
-import { between, clock, count, per, percent, plural, points, windowText } from "./format.js";
+import { between, clock, count, millis, per, percent, plural, points, windowText } from "./format.js";
 import { STEP_MS, bins, expandButton, figures, knownUntil, limit, most, noBefore, nothing, rateOf, reserved, stamp, steady, sum, worstFirst } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
 
 const MARKS_SHOWN = 3;
 
+/** The versions that began within the bins of a chart: their answer is seldom asked for, so its window may be an older one. */
+const within = ({ rows }, { x, step }) => rows.filter((row) => millis(row.first_at) >= x[0] && millis(row.first_at) < x.at(-1) + step);
 /** The first execution of each version of a playbook, as marks of a chart. */
-const marksOf = ({ rows }) => rows.map((row) => ({ at: new Date(row.first_at).getTime(), word: `${versionName(row)} began` }));
+const marksOf = (rows) => rows.map((row) => ({ at: millis(row.first_at), word: `${versionName(row)} began ${clock(row.first_at)}` }));
 const versionName = (row) => (row.version === null ? row.playbook : `${row.playbook} v${row.version}`);
 
 /** The marks of a chart in words, the latest first, each a link to its playbook's versions. */
-function markList({ rows }, address) {
+function markList(rows, address) {
   if (!rows.length) return h("p", { class: "under marks", "data-key": "marks", ...reserved(false) }, h("a", {}, "▾"));
   const shown = rows.length > MARKS_SHOWN ? 1 : rows.length;
   return h("p", { class: "under marks", "data-key": "marks" }, h("span", {}, shown < rows.length ? "▾ The latest new version:" : "▾ Began for the first time:"),
-    rows.slice(0, shown).map((row) => h("a", { "data-key": `${row.playbook}~${row.version}`, href: link(address, { show: "playbooks", playbook: row.playbook }) },
+    rows.slice(0, shown).map((row) => h("a", { "data-key": `${row.playbook}~${row.version}`, "data-mark": millis(row.first_at), href: link(address, { show: "playbooks", playbook: row.playbook }) },
       `${versionName(row)}, ${clock(row.first_at)}`)),
-    rows.length > shown ? h("a", { href: link(address, { show: "playbooks" }) }, `All ${plural(rows.length, "new version")}`) : null);
+    rows.length > shown ? h("a", { href: link(address, { show: "playbooks", sort: "versions:First began:down" }) }, `All ${plural(rows.length, "new version")}`) : null);
 }
 
 export function drawOutcomes({ outcomes, deployments }, { address, go }) {
@@ -30,9 +32,10 @@ export function drawOutcomes({ outcomes, deployments }, { address, go }) {
   const step = STEP_MS[outcomes.every];
   const series = (name) => x.map((one) => at.get(one)?.[name] ?? 0);
   const those = (at) => link(address, { show: "executions", time: "ended_at", since: new Date(at).toISOString(), until: new Date(at + step).toISOString() });
+  const begun = within(deployments, { x, step });
   const entries = [["failed", "failed"], ["cancelled", "cancelled"], ["completed", "completed"]];
   const spec = {
-    x, step, height: 16, now: knownUntil(outcomes), marks: marksOf(deployments),
+    x, step, height: 16, now: knownUntil(outcomes), marks: marksOf(begun),
     hover: (one) => (outcomes.every === "minute" ? stamp(one, "minute") : between(one, one + step)),
     // Failures are at the bottom, because only bars with a common base can be compared.
     // Those that began are in the figures: a burst of them would make the bars too small to see.
@@ -48,7 +51,7 @@ export function drawOutcomes({ outcomes, deployments }, { address, go }) {
         h("a", { href: those(new Date(row.at).getTime()) }, stamp(row.at, outcomes.every)) },
       ...["completed", "failed", "cancelled", "begun"].map((name) =>
         ({ name, number: true, value: (row) => row[name], cell: (row) => count(row[name]) })),
-    ], rows), markList(deployments, address)],
+    ], rows), markList(begun, address)],
     charts: { outcomes: spec },
   };
 }
@@ -67,7 +70,8 @@ export function drawRate({ now, before, errors, stepsBefore, deployments }, { ad
     const at = new Map(answer.rows.map((row) => [new Date(row.at).getTime() + shift, row.error_rate * 100]));
     return x.map((one) => at.get(one) ?? null);
   };
-  const spec = { x, step, height: 12, now: knownUntil(now), unit: " %", marks: marksOf(deployments),
+  const begun = within(deployments, { x, step });
+  const spec = { x, step, height: 12, now: knownUntil(now), unit: " %", marks: marksOf(begun),
     hover: (one) => (now.every === "minute" ? stamp(one, "minute") : between(one, one + step)),
     traces: [
       { name: "this window", colour: "failed", as: "line", y: rates(now, 0) },
@@ -94,7 +98,7 @@ export function drawRate({ now, before, errors, stepsBefore, deployments }, { ad
         ], now.rows),
       most(now.rows.map((row) => ({ at: row.at, calls: row.failed })), step, address),
       noBefore(now) ? h("p", { class: "under", "data-key": "no-before" }, h("span", {}, `There are ${noBefore(now)}, so the window before says little.`)) : null,
-      markList(deployments, address),
+      markList(begun, address),
       table("Error rate by step, in this window and the one before", [
         { name: "Step", value: (row) => row.step, cell: (row) => h("a", { href: link(address, { show: "errors", step: row.step }) }, row.step || "(no step)") },
         { name: "Error rate", number: true, value: (row) => row.rate, cell: (row) => percent(row.rate) },

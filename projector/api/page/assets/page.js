@@ -22,7 +22,7 @@ const MODULES = {
   calls: ["./errors.js", "calls"], executions: ["./lists.js", "executions"], execution: ["./execution.js", "execution"],
   errors: ["./errors.js", "errors"], error: ["./errors.js", "errorGroup"],
   quarantine: ["./quarantine.js", "quarantine"], record: ["./quarantine.js", "record"],
-  playbooks: ["./retries.js", "playbooks"], retries: ["./retries.js", "retries"], workers: ["./retries.js", "workers"], producers: ["./retries.js", "producers"],
+  playbooks: ["./playbooks.js", "playbooks"], retries: ["./retries.js", "retries"], workers: ["./retries.js", "workers"], producers: ["./retries.js", "producers"],
   wall: ["./wall.js", "wall"],
 };
 const RELOAD_MS = 2000;

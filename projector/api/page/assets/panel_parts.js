@@ -22,7 +22,7 @@ export const sum = (rows, name) => rows.reduce((total, row) => total + Number(ro
 export const rateOf = (rows) => { const calls = sum(rows, "calls"); return calls ? sum(rows, "failed") / calls : null; };
 
 /** The failure rate to expect of further calls. */
-const expectedRate = (failed, calls, rateOfAll) => (failed + rateOfAll * CALLS_OF_ALL) / (calls + CALLS_OF_ALL);
+export const expectedRate = (failed, calls, rateOfAll) => (failed + rateOfAll * CALLS_OF_ALL) / (calls + CALLS_OF_ALL);
 
 /** Compares rows by the failure rate to expect of them: 14 of 15 is worse than 1 of 1. Those without a failure are last. */
 export function worstFirst(rows) {

@@ -1,15 +1,15 @@
-// Four screens of tables: playbooks, retries, workers and queues, producers.
+// Three screens of tables: retries, workers and queues, producers.
 
 import { link, only, parameters } from "./router.js";
-import { flag, h } from "./dom.js";
+import { h } from "./dom.js";
 import { attempt, clock, count, percent, plural, span, windowText } from "./format.js";
 import { drawCoercions } from "./event_panels.js";
 import { percentiles } from "./duration_panel.js";
 import { guide } from "./guides.js";
 import { ended, iterations } from "./lists.js";
-import { errorText, execution, expandButton, limit, nothing, showing, stamp, sum, worstFirst } from "./panel_parts.js";
+import { execution, expandButton, limit, nothing, showing, sum, worstFirst } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
-import { hours, pace } from "./windows.js";
+import { pace } from "./windows.js";
 
 // ---- Columns that several tables have ---------------------------------------------------------
 
@@ -21,24 +21,16 @@ const tries = { name: "Attempt", value: (row) => row.attempts, cell: (row) => at
 const id = { name: "Execution", value: (row) => row.execution_id, cell: (row) => execution(page(), row.execution_id) };
 const playbook = { name: "Playbook", value: (row) => row.playbook,
   cell: (row) => h("span", { class: "cut", title: row.playbook }, row.playbook || "(unknown)") };
-const number = (name, field, words = count) =>
+export const number = (name, field, words = count) =>
   ({ name, number: true, value: (row) => row[field], cell: (row) => words(row[field]) });
-const time = (name, field) => ({ ...number(name, field, clock), time: true });
-const hour = (name, field) => ({ ...number(name, field, (at) => stamp(at, "hour")), time: true });
-const text = (name, field, missing = "–") => ({ name, free: true, value: (row) => row[field], cell: (row) => row[field] ?? missing });
+export const time = (name, field) => ({ ...number(name, field, clock), time: true });
+export const text = (name, field, missing = "–") => ({ name, free: true, value: (row) => row[field], cell: (row) => row[field] ?? missing });
 
 let address_ = {};
 const page = () => address_;
 
-/** The time that the figures of playbooks are about: of a longer window, the server counts only the last 7 days. */
-const short = (address) => hours(address) <= 7 * 24;
-const lastDays = (address) => (short(address) ? windowText(address) : "in the last 7 days of this window");
-
-/** What stands beside figures of a playbook with too many calls to count all. */
-const counted = (answer) => `too many calls, so only executions since ${clock(answer.since)} are counted`;
-
 /** columns may be a function of the rows, and order(rows) gives what compares two; timeless: the query has no window; when: words for its time; state: what the documentation has a page about. */
-function panel({ id: name, title, subtitle, path, filters = [], query = {}, columns, none, width = "half", order, timeless = false, when = windowText, key, state = null, truncated }) {
+export function panel({ id: name, title, subtitle, path, filters = [], query = {}, columns, none, width = "half", order, timeless = false, when = windowText, key, state = null, truncated }) {
   return {
     id: name, title, subtitle, width, filters, truncated,
     queries: (address) => ({ [name]: [path, (timeless ? only : parameters)(address, filters, query), timeless ? {} : pace(address)] }),
@@ -111,74 +103,6 @@ export function retries(address) {
       key: (row) => row.execution_id,
       columns: [id, playbook, number("Failed calls", "failed_calls"), time("Last failure", "last_failed_at"), time("Ended", "ended_at")] }),
   ] };
-}
-
-/** The playbooks, or the versions of the one that is chosen, beside each other. */
-export function playbooks(address) {
-  address_ = address;
-  if (address.playbook === undefined) {
-    return { title: "Playbooks", panels: [
-      panel({ id: "versions", title: "All versions", subtitle: `How executions of each version ended${short(address) ? "" : ", of the last 7 days only"}. Click a playbook to compare its versions`, width: "full",
-        path: "playbook-versions", filters: ["playbook"], none: "No execution began", when: lastDays,
-        key: (row) => `${row.playbook}-${row.version}`,
-        order: () => (a, b) => !a.playbook - !b.playbook || (a.playbook < b.playbook ? -1 : a.playbook > b.playbook ? 1 : new Date(b.first_hour) - new Date(a.first_hour)),
-        columns: [{ name: "Playbook", value: (row) => row.playbook, cell: (row) => h("a", { href: link(page(), { playbook: row.playbook }) }, row.playbook || "(unknown)") },
-          text("Version", "version"), number("Executions", "executions"), number("Completed", "completed"), number("Failed", "failed"),
-          number("Cancelled", "cancelled"), NOT_ENDED, number("Mean duration", "mean_duration_s", span), hour("First hour", "first_hour"), hour("Last hour", "last_hour")] }),
-    ] };
-  }
-  const one = ["playbook", "version"];
-  const note = short(address) ? "" : ", of the last 7 days only";
-  return { title: ["Playbook", address.playbook || "(unknown)"], panels: [
-    panel({ id: "versions", title: "Versions", subtitle: `Latest first${note}. Click a version for its executions`, width: "full",
-      path: "versions-of-playbook", filters: one, none: "No execution of this playbook began", when: lastDays, key: (row) => row.version, truncated: counted,
-      columns: [{ ...text("Version", "version"), cell: (row) => h("a", { href: link(page(), { show: "executions", version: row.version }) }, row.version ? `v${row.version}` : "(none)") },
-        number("Executions", "executions"), ENDED, NOT_ENDED, number("Completed of ended", "completed_rate", percent), number("First attempt", "first_attempt_rate", percent),
-        number("Took, p50", "p50_s", span), number("Took, p95", "p95_s", span), number("Failed calls", "failed_calls"), number("Calls", "calls"),
-        time("First began", "first_at"), time("Last began", "last_at")] }),
-    {
-      id: "version-errors", title: "Errors by version", width: "full", filters: one, truncated: counted,
-      subtitle: `Failed calls of each version, and their share of its calls${note}. An error that only one version has is marked`,
-      queries: (query) => ({ errors: ["errors-by-version", parameters(query, one), pace(query)],
-        versions: ["versions-of-playbook", parameters(query, one), pace(query)] }),
-      render: drawVersionErrors,
-    },
-  ] };
-}
-
-const endedOf = (row) => row.completed + row.failed + row.cancelled;
-const NOT_ENDED = { name: "Not ended", number: true, value: (row) => row.executions - endedOf(row), cell: (row) => count(row.executions - endedOf(row)) };
-const ENDED = { name: "Ended", number: true, value: endedOf, cell: (row) => count(endedOf(row)) };
-const MOST_VERSIONS = 4;
-/** That this many calls with one error ran on one worker is hardly chance. */
-const CALLS_BEYOND_CHANCE = 3;
-
-/** A row for each error, a column for each of the latest versions. */
-function drawVersionErrors({ errors, versions }, { expanded }) {
-  if (!errors.rows.length) return nothing(errors, `No call of this playbook failed ${errors.truncated ? `since ${clock(errors.since)}` : lastDays(page())}.`);
-  const latest = versions.rows.slice(0, MOST_VERSIONS).map((row) => row.version ?? null);
-  const rows = [...new Set(errors.rows.map((row) => row.error_class))].map((name) => {
-    const own = errors.rows.filter((row) => row.error_class === name);
-    const workers = new Set(own.map((row) => row.only_worker));
-    return { name, of: new Map(own.map((row) => [row.version ?? null, row.calls])),
-      worker: workers.size === 1 && sum(own, "calls") >= CALLS_BEYOND_CHANCE ? own[0].only_worker : null };
-  }).filter((row) => latest.some((version) => row.of.has(version)));
-  const calls = new Map(versions.rows.map((row) => [row.version ?? null, row.calls]));
-  const failed = (row, version) => row.of.get(version) ?? 0;
-  const withShare = (n, version) => count(n) + (n && calls.get(version) ? ` (${percent(n / calls.get(version))})` : "");
-  const only = (row) => {
-    const having = latest.filter((version) => row.of.has(version));
-    return latest.length > 1 && having.length === 1 ? flag("warn", `only ${having[0] ? `v${having[0]}` : "(none)"}`) : null;
-  };
-  const drawn = limit(rows, expanded);
-  return [
-    table("Failed calls by error and version", [
-      { name: "Error", value: (row) => row.name, cell: (row) => [h("a", { href: link(page(), { show: "error", error_class: row.name }) }, errorText({ error_class: row.name })), " ", only(row),
-        row.worker ? [" ", flag("warn", `all on ${row.worker}`)] : null] },
-      ...latest.map((version) => ({ name: `Version ${version ?? "(none)"}`, number: true, value: (row) => failed(row, version), cell: (row) => withShare(failed(row, version), version) })),
-    ], rows, (row) => `error-${row.name}`, { id: "version-errors", ...drawn }),
-    h("div", { class: "under" }, tools("version-errors"), expandButton("version-errors", rows, expanded, "error")),
-  ];
 }
 
 /** The error rate of all other workers. */

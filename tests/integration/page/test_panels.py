@@ -129,7 +129,7 @@ async def stuck(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Show
                      limit    1
                  ) as child
         from     projector.stuck_executions
-        join     projector.stuck_reasons as reason using (execution_id)
+        join     projector.stuck_reasons as reason using (execution_id, playbook, begun)
         where    begun
         order by last_at desc, execution_id desc
         limit    100

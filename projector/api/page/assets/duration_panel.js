@@ -17,7 +17,7 @@ function ticks(low, high, position) {
   const few = [];
   // The longest first: most calls are nearer to it than to the shortest.
   for (const one of TICKS.filter(([s]) => Math.log10(s) >= low && Math.log10(s) <= high).reverse()) {
-    if (!few.length || position(few.at(-1)[0]) - position(one[0]) > 0.35) few.push(one);
+    if (!few.length || position(few.at(-1)[0]) - position(one[0]) > 0.45) few.push(one);
   }
   return h("span", { class: "ticks" }, few.reverse().map(([s, word]) => h("i", { vars: at(position(s)) }, word)));
 }

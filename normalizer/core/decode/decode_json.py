@@ -16,7 +16,7 @@ from normalizer.core.decode.record_limits import (
 from normalizer.core.decode.wire_values import RecordRejectedError
 from normalizer.core.redaction.prefilter import HasSign
 from normalizer.core.redaction.suspicious_parts import parse_suspicious_parts
-from normalizer.core.shapes import find_events_key, may_be_foreign_envelope
+from normalizer.core.shapes import has_event_type
 from normalizer.jsontext import (
     MAX_FIELD_DEPTH,
     Json,
@@ -81,11 +81,7 @@ def check_json_if_many_exponents(text: bytes) -> None:
     """
     if may_have_many_exponents(text):
         content = decode_object_or_string(_SURROGATES.sub(rb"\\ufffd", text))
-        is_event = (
-            isinstance(content, dict)
-            and find_events_key(content) is None
-            and not may_be_foreign_envelope(content)
-        )
+        is_event = isinstance(content, dict) and has_event_type(content)
         check_depth(text, MAX_EVENT_DEPTH if is_event else MAX_RECORD_DEPTH)
         check_numbers(text)
 

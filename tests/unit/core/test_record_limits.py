@@ -112,6 +112,16 @@ def test_only_the_event_of_a_batch_that_is_too_deep_is_rejected() -> None:
     assert (rejected.reason, rejected.index) == ("too_deep", 1)
 
 
+@pytest.mark.parametrize("numbers", [b"[]", listed(b"1e22", 20_000)])
+def test_the_deepest_event_is_stored_in_a_wrapper_too(numbers: bytes) -> None:
+    deepest = b'{"execution_id":1,"name":"x","context":{"deep":%b,"numbers":%b}}'
+    value = deepest % (b"[" * 125 + b"]" * 125, numbers)
+
+    for sent in (value, b'{"global_sequence":1,"payload":%b}' % value, wrapped(value)):
+        (read,) = outcomes(sent)
+        assert isinstance(read, Envelope), read
+
+
 def test_a_field_of_wrapper_and_batch_counts_once() -> None:
     note = b'"' + b"x" * 100_000 + b'"'
 

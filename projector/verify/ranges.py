@@ -46,8 +46,9 @@ class VerifyScope(msgspec.Struct, frozen=True, kw_only=True):
     A sample has `sampled_hours` hours, drawn at random with `seed`, and some executions that began
     in each of them. A scope can also be limited to open divergences (`only_open_divergences`), or
     to `execution_ids`, but not to both, and neither of these can be a sample. Open divergences
-    can't be limited to hours, because one without a location may be anywhere. With `execution_ids`,
-    only executions and calls can be compared, because counters have no rows by execution.
+    can't be limited to hours, because one without a location may be anywhere, and neither can
+    `execution_ids`, because their hours are looked up. With `execution_ids`, only executions and
+    calls can be compared, because counters have no rows by execution.
     """
 
     since: datetime = START_OF_TIME
@@ -62,8 +63,9 @@ class VerifyScope(msgspec.Struct, frozen=True, kw_only=True):
         if sum(limits) > 1:
             message = "a scope is a sample, some executions, or open divergences, but only one"
             raise ValueError(message)
-        if self.only_open_divergences and (self.since, self.until) != (START_OF_TIME, END_OF_TIME):
-            message = "a scope of open divergences has no bounds, because they may be anywhere"
+        has_bounds = (self.since, self.until) != (START_OF_TIME, END_OF_TIME)
+        if has_bounds and (self.execution_ids or self.only_open_divergences):
+            message = "a scope of executions or open divergences has no bounds"
             raise ValueError(message)
 
     @property

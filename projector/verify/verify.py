@@ -105,7 +105,7 @@ class _ComparisonRun:
                 else "its self-tests: no event was there to run them on"
             )
         # If a divergence has no location, the difference may be anywhere. Only a comparison that
-        # covers everything can resolve it.
+        # covers everything can resolve it. That leaves open what was noted since this run began.
         covers_all = self._scope.covers_everything
         if covers_all and verdict.verdict == "match":
             verdict.resolved_divergence_ids.update(one.divergence_id for one in self._divergences)

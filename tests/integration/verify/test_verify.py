@@ -592,11 +592,13 @@ def test_a_sample_of_named_executions_is_no_scope() -> None:
         VerifyScope(sampled_hours=3, execution_ids=(1,))
 
 
-def test_open_divergences_of_some_hours_are_no_scope() -> None:
+@pytest.mark.parametrize("bound", ["since", "until"])
+@pytest.mark.parametrize("limit", [{"only_open_divergences": True}, {"execution_ids": (1,)}])
+def test_executions_or_open_divergences_of_some_hours_are_no_scope(
+    bound: str, limit: dict[str, Any]
+) -> None:
     with pytest.raises(ValueError, match="no bounds"):
-        VerifyScope(only_open_divergences=True, since=T0)
-    with pytest.raises(ValueError, match="no bounds"):
-        VerifyScope(only_open_divergences=True, until=T0)
+        VerifyScope(**{bound: T0}, **limit)
 
 
 async def test_a_comparison_of_just_that_place_takes_a_verdict_back(

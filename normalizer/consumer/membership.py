@@ -113,9 +113,8 @@ class GroupMembership:
         """Whether `_join_task` is claiming, so that a rebalance must cancel it."""
         self._checked_lost_at_s = clock()
         self._rollbacks: Counter[KafkaPartition] = Counter()
-        """How often each partition was rolled back since its last commit, or since the last rebalance.
-        If no record follows, the rounds of claims stay slower, which delays a later claim by 2 s at
-        most.
+        """How often each partition was rolled back since its last commit or the last rebalance. If
+        no record follows, the rounds of claims stay slower, which delays a claim by 2 s at most.
         """
         self._group_offsets = GroupOffsetCommitter(self._reader, self.ownership, store)
         self._outage = OutageLogger(_log, clock)

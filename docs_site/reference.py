@@ -194,7 +194,7 @@ def _metrics() -> Iterator[str]:
     yield "\n## Projector\n"
     yield "| name | type | meaning |"
     yield "|---|---|---|"
-    for family in text_string_to_metric_families(ApiMetrics().text().decode()):
+    for family in text_string_to_metric_families(ApiMetrics().to_exposition_bytes().decode()):
         if not family.name.endswith("_created"):
             name = f"{family.name}_total" if family.type == "counter" else family.name
             yield f"| `{name}` | {family.type} | {_cell(family.documentation)} |"

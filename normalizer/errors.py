@@ -247,12 +247,12 @@ class SignInRetryLimit:
         self._rejected = 0
 
 
-def pick_worst_error(
+def pick_error_by_kind_order(
     errors: BaseExceptionGroup[BaseException], *kinds: type[BaseException]
 ) -> BaseException:
     """Return the one error to raise for a group: the first one of the most important kind."""
     leaves = [
-        pick_worst_error(error, *kinds) if isinstance(error, BaseExceptionGroup) else error
+        pick_error_by_kind_order(error, *kinds) if isinstance(error, BaseExceptionGroup) else error
         for error in errors.exceptions
     ]
     return next((leaf for kind in kinds for leaf in leaves if isinstance(leaf, kind)), leaves[0])

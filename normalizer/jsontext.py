@@ -57,7 +57,7 @@ Json: TypeAlias = "bool | int | Raw | JsonNumber | str | list[Json] | dict[str, 
 instead, and parts that aren't parsed are a Raw too."""
 
 
-def parse_json(text: str) -> Json:
+def parse_json_keeping_numbers(text: str) -> Json:
     """Parse one JSON value, and keep its numbers as they were written.
 
     If a key is repeated, its last value counts, as in jsonb. Strings may contain U+0000 and lone
@@ -68,7 +68,10 @@ def parse_json(text: str) -> Json:
 
 
 def parse_json_canonically(text: str) -> Json:
-    """Parse as `parse_json` does, but sort the keys and write numbers as jsonb prints them."""
+    """Parse a value, but sort the keys and write numbers as jsonb prints them.
+
+    The rest is as in `parse_json_keeping_numbers`.
+    """
     return cast("Json", _canonical_decoder.decode(text))
 
 

@@ -36,7 +36,7 @@ _BLAMED: Final = (
 _GONE: Final = "if the topic was recreated with fewer partitions, use `normalizer position retire`"
 
 
-async def check(settings: Settings, log: GrouplessClient) -> AsyncIterator[CheckResult]:
+async def run_checks(settings: Settings, log: GrouplessClient) -> AsyncIterator[CheckResult]:
     """Check Kafka, then the database, then whether the two belong together. Changes nothing.
 
     Yields one line per check. If a check fails, the checks that depend on it are skipped. For

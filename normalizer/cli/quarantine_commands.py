@@ -235,7 +235,7 @@ def redrive(
         dry_run_backfill_and_exit(
             settings,
             source,
-            source.wrap_to_skip_missing_records(normalizer.normalize),
+            source.wrap_normalize_to_skip_missing(normalizer.normalize),
             changes,
             screen,
         )

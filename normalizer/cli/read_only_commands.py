@@ -6,7 +6,7 @@ import os
 
 import click
 
-from normalizer.cli.check import check as run_check, check_environment
+from normalizer.cli.check import check_environment, run_checks
 from normalizer.cli.check_result import CheckResult
 from normalizer.cli.exit_on_error import (
     build_normalizer_or_exit,
@@ -56,7 +56,7 @@ def check() -> None:
     async def report() -> bool:
         failed = any(finding.is_failure for finding in environment_findings)
         async with GrouplessClient(settings) as log:
-            async for finding in run_check(settings, log):
+            async for finding in run_checks(settings, log):
                 click.echo(finding)
                 failed = failed or finding.is_failure
         return failed

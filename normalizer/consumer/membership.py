@@ -375,7 +375,7 @@ class GroupMembership:
                 f"this process has made no progress in {limit_s} s, although records wait in "
                 f"{', '.join(sorted(stuck))}"
             )
-            if self._watchdog.note_stuck_partitions(stuck) and not self._must_rejoin:
+            if self._watchdog.note_and_check_stuck_again(stuck) and not self._must_rejoin:
                 raise RestartNeededError(
                     f"{why}. Rejoining the group did not help, so this process exits. Once "
                     "restarted, it continues from the last commit"

@@ -53,7 +53,7 @@ from normalizer.errors import (
     PartsNotWrittenError,
     PositionError,
     RetryableError,
-    pick_worst_error,
+    pick_error_by_kind_order,
 )
 from normalizer.observability.tracer import MakeWriteSpans, NoopTracer, Tracer
 from normalizer.runtime.logging_setup import ServiceCounters, get_logger
@@ -184,7 +184,7 @@ class Service:
                 # The claims are released as after any other stop (see `GroupMembership.__aexit__`).
                 _log.warning("consumer.deadline_passed", why="batches in flight are rolled back")
             except BaseExceptionGroup as errors:
-                raise pick_worst_error(errors, FatalError) from errors
+                raise pick_error_by_kind_order(errors, FatalError) from errors
         _log.info("consumer.stopped", **msgspec.structs.asdict(self.counters))
 
     def stop(self) -> None:
@@ -221,7 +221,7 @@ class Service:
         """Fetch, normalize, and write. While one batch is being written, the next is filled."""
         writing: asyncio.Task[None] | None = None
         while not self._stopping.is_set():
-            make_spans = self._tracer.begin_batch()
+            make_spans = self._tracer.begin_filling_batch()
             filled = await self._filler.fill_batch(writing)
             if filled is None:  # a stop or a new suspect came before any record
                 continue

@@ -43,7 +43,7 @@ class ProgressWatchdog:
         self._moved_at_s: dict[KafkaPartition, float] = {}
         self._rebalancing_since_s = clock()
         self.stuck_earlier: set[str] = set()
-        """The partitions that `note_stuck_partitions` was last called with, and that still are."""
+        """The partitions of the last call of `note_and_check_stuck_again` that are still stuck."""
 
     def note_progress(self, partition: KafkaPartition) -> None:
         """Note that records of the partition have arrived."""
@@ -78,7 +78,7 @@ class ProgressWatchdog:
         self._moved_at_s = dict.fromkeys(self._reader.assigned, self._clock())
         self._rebalancing_since_s = self._clock()
 
-    def note_stuck_partitions(self, stuck: set[str]) -> bool:
+    def note_and_check_stuck_again(self, stuck: set[str]) -> bool:
         """Note which partitions are stuck. Returns True if rejoining the group hasn't helped them.
 
         That's the case if each of them was already stuck at the last call. Their time without

@@ -157,7 +157,7 @@ class _EventRules(msgspec.Struct, frozen=True, gc=False):
         if self.shapes is not None:
             # This call never raises. If a field has a value that no rule can use, the event is
             # rejected below, and the detail names the field by its new name.
-            custom_shape, event = self.shapes.translate(event)
+            custom_shape, event = self.shapes.match_shape_and_translate(event)
             shape = shape or custom_shape
         try:
             event_type = resolve_event_type(event)

@@ -25,7 +25,7 @@ from normalizer.core.rules.durations import resolve_duration
 from normalizer.core.rules.status import resolve_status
 from normalizer.core.rules.timestamps import TIME_FIELDS, to_recorded_ms
 from normalizer.envelope import CoercionRule, Envelope
-from normalizer.jsontext import parse_json, write_json
+from normalizer.jsontext import parse_json_keeping_numbers, write_json
 from normalizer.snowflake import decode_id, derive_id, hash_text_id
 
 _Fields = dict[str, Raw]
@@ -42,7 +42,9 @@ def rebuild_record(event: Envelope) -> RawRecord:
     coercions = _Coercions(event.coercions)
     recorded_ms = to_recorded_ms(event.recorded_at)
     fields = _fields(event, coercions, recorded_ms)
-    tree = restore_unstorable(parse_json(_written(fields).decode()), (), coercions.marks)
+    tree = restore_unstorable(
+        parse_json_keeping_numbers(_written(fields).decode()), (), coercions.marks
+    )
     value = write_json(tree).encode()
     return RawRecord(
         value=UTF8_BOM + value if coercions.has("bom_stripped") else value,

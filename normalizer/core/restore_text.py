@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from normalizer.core.decode.headers import BASE64_HEADER_PREFIX, header_text
 from normalizer.core.redaction.unstorable import REPLACEMENT_CHARACTER, KeyPath, child_path
-from normalizer.jsontext import Json, JsonNumber, parse_json
+from normalizer.jsontext import Json, JsonNumber, parse_json_keeping_numbers
 
 
 def restore_unstorable(tree: Json, path: KeyPath, marked: Callable[[KeyPath], bool]) -> Json:
@@ -40,7 +40,7 @@ def restore_headers(
     tree = (
         None
         if headers is None
-        else restore_unstorable(parse_json(headers.decode()), ("headers",), marked)
+        else restore_unstorable(parse_json_keeping_numbers(headers.decode()), ("headers",), marked)
     )
     return tuple(
         (name, _header(value))

@@ -67,18 +67,18 @@ class DecompressedFile:
         self._file.close()
 
     @property
-    def needs_read_ahead(self) -> bool:
+    def needs_prefetch(self) -> bool:
         """Return whether everything read ahead is consumed, and the file may have more."""
         return self._taken_of_ahead >= len(self._ahead) and not self._ended
 
-    def read_ahead(self) -> None:
+    def prefetch(self) -> None:
         """Read the next bytes of the file into memory, for the next calls of `read1`.
 
-        Call this only if `needs_read_ahead`, and in a separate thread, because a disk or a network
+        Call this only if `needs_prefetch`, and in a separate thread, because a disk or a network
         drive may hang. It raises no errors itself. `read1` raises them later, after it has returned
         the bytes that were read before the error.
         """
-        assert self.needs_read_ahead
+        assert self.needs_prefetch
         try:
             self._ahead = self._file.read(_AHEAD_BYTES if self._ahead else _PACKED_BYTES)
         except OSError as error:
@@ -142,8 +142,8 @@ class DecompressedFile:
         return packed
 
     def _read(self) -> bytes:
-        if self.needs_read_ahead:
-            self.read_ahead()
+        if self.needs_prefetch:
+            self.prefetch()
         if self._broken:
             raise self._broken
         begin = self._taken_of_ahead

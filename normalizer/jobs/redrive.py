@@ -158,7 +158,7 @@ class QuarantineSource:
         self._run = (run.spec.job_id, run.number)
         return _RedrivePositions(run, self)
 
-    def wrap_to_skip_missing_records(self, normalize: Normalize) -> Normalize:
+    def wrap_normalize_to_skip_missing(self, normalize: Normalize) -> Normalize:
         """Return a function that normalizes a record, or returns () if its bytes are gone."""
         return lambda record: (
             () if _record_coordinates(record) in self._unreadable else normalize(record)
@@ -308,7 +308,7 @@ def build_redrive_backfill(
 
     If retention or an erasure excludes an entry's events, the entry stays in quarantine.
     """
-    tries = source.wrap_to_skip_missing_records(normalize)
+    tries = source.wrap_normalize_to_skip_missing(normalize)
     return Backfill(
         runner, source, tries, build_positions=source.build_positions, accept_expired=True
     )

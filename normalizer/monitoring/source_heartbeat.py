@@ -16,7 +16,7 @@ from normalizer.store.claim import Claim
 from normalizer.store.reconnecting_connection import ReconnectingConnection
 from normalizer.store.sqlstate import STATEMENT_ERRORS
 
-HEARTBEAT_TIMEOUT_S: Final = 4.0
+HEARTBEAT_WRITE_TIMEOUT_S: Final = 4.0
 """If the server's machine is gone, no error comes from it, so the client needs a timeout of its
 own."""
 
@@ -147,7 +147,7 @@ class HeartbeatWriter:
             return
         try:
             async with (
-                asyncio.timeout(HEARTBEAT_TIMEOUT_S),
+                asyncio.timeout(HEARTBEAT_WRITE_TIMEOUT_S),
                 self._connection.acquire() as connection,
             ):
                 for statement, reported in statements:

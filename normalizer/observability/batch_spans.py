@@ -106,7 +106,7 @@ class BatchTracer:
             else describe_relay_sink(settings)
         )
 
-    def begin_batch(self) -> MakeWriteSpans:
+    def begin_filling_batch(self) -> MakeWriteSpans:
         """Note that a batch begins to fill. The result returns the block in which to write it."""
         self._building = _Stages()
         return partial(self._in_spans, stages=self._building)

@@ -19,7 +19,7 @@ class Tracer(Protocol):
     and `note_commit` there too, and can't tell to which batch they belong.
     """
 
-    def begin_batch(self) -> MakeWriteSpans:
+    def begin_filling_batch(self) -> MakeWriteSpans:
         """Note that a batch begins to fill. Write it in the block that the result returns.
 
         If it stays empty, forget it. This is then called again, and no span has been made.
@@ -44,7 +44,7 @@ class Tracer(Protocol):
 class NoopTracer:
     """The tracer of a process that makes no spans."""
 
-    def begin_batch(self) -> MakeWriteSpans:
+    def begin_filling_batch(self) -> MakeWriteSpans:
         """Return a function that makes a block without spans."""
         return lambda _: contextlib.nullcontext()
 

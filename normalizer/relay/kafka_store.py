@@ -156,7 +156,7 @@ class KafkaStore:
         group_id: str,  # noqa: ARG002 - a store's signature
         cluster_id: str,  # noqa: ARG002 - a store's signature
     ) -> tuple[()]:
-        """Return none, because each group has its own positions."""
+        """Return none, because each group has its own positions. RecordStore needs the method."""
         return ()
 
     async def mark_owner_idle(self) -> None:

@@ -26,7 +26,7 @@ from normalizer.errors import (
     ConfigurationError,
     FatalError,
     StoreUnavailableError,
-    pick_worst_error,
+    pick_error_by_kind_order,
 )
 from normalizer.postgres.database import closing, connect
 from normalizer.store.connect_error import translate_connect_error
@@ -226,7 +226,7 @@ async def _apply_unlocked(
                 is_new = await _apply(connection, files, file)
                 watching.cancel()
         except BaseExceptionGroup as errors:
-            error = pick_worst_error(errors)
+            error = pick_error_by_kind_order(errors)
             if not isinstance(error, asyncpg.LockNotAvailableError):
                 raise error from errors
             report(f"{file.name} gave way to the writers behind it, and will retry in some seconds")

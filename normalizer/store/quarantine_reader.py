@@ -19,7 +19,7 @@ from normalizer.core.decode.rejected_sample import BASE64_DATA_KEY
 from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.core.redaction.unstorable import replace_unstorable
 from normalizer.errors import ConfigurationError
-from normalizer.jsontext import parse_json
+from normalizer.jsontext import parse_json_keeping_numbers
 from normalizer.store.committed_batch import CommittedBatch
 from normalizer.store.read_only import read_only_connection
 
@@ -180,7 +180,7 @@ def _content(
         return []
     try:
         text = kept.value.decode()
-        tree = parse_json(text)
+        tree = parse_json_keeping_numbers(text)
     except (ValueError, RecursionError):
         return [("content", "not shown, because only JSON can be redacted (--raw shows it)")]
     if isinstance(tree, dict) and BASE64_DATA_KEY.decode() in tree:

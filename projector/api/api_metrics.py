@@ -286,6 +286,6 @@ class ApiMetrics:
         await self.outcomes.refresh_if_old(snapshot)
         self._figures_read_at_s = time.monotonic()
 
-    def text(self, *, named: bool = True) -> bytes:
+    def to_exposition_bytes(self, *, named: bool = True) -> bytes:
         """Return the response to a scrape. `named` includes metrics with names of steps."""
         return generate_latest(self._registry) + (generate_latest(self._named) if named else b"")

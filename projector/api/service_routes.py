@@ -83,7 +83,7 @@ class ServiceRoutes:
         async with self._scrape:
             if not shared:
                 await self._refresh()
-        text = self._metrics.text(named=request.state.trusted)
+        text = self._metrics.to_exposition_bytes(named=request.state.trusted)
         return Response(text, media_type=METRICS_CONTENT_TYPE)
 
     async def _refresh(self) -> None:

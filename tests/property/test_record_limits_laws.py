@@ -13,7 +13,7 @@ from normalizer.jsontext import (
     MAX_NUMBER_EXPONENT,
     NumberError,
     jsonb_number,
-    parse_json,
+    parse_json_keeping_numbers,
 )
 
 wholes = st.one_of(st.integers(0, 10**12), st.integers(0, 10**305)).map(str)
@@ -149,7 +149,7 @@ def test_the_depth_is_that_of_the_tree(text: str) -> None:
         return (1 + max(map(depth, inner), default=0)) if isinstance(tree, (dict, list)) else 0
 
     try:
-        deep = depth(parse_json(opened))
+        deep = depth(parse_json_keeping_numbers(opened))
     except NumberError:
         return
 

@@ -18,7 +18,12 @@ from normalizer.core.redaction.suspicious_parts import (
     parse_whole_json,
 )
 from normalizer.envelope import Envelope
-from normalizer.jsontext import RepeatedKeyObject, parse_json, parse_json_canonically, write_json
+from normalizer.jsontext import (
+    RepeatedKeyObject,
+    parse_json_canonically,
+    parse_json_keeping_numbers,
+    write_json,
+)
 from tests.property.raw_events import as_json
 from tests.property.test_sanitize_laws import secretive
 
@@ -31,7 +36,9 @@ def test_parts_without_a_sign_are_kept_as_they_are(
 ) -> None:
     if is_wrapped:
         tree = {"result": tree, "password": "hunter2hunter2"}
-    text = json.dumps(parse_json(as_json(tree).decode()), separators=joints, ensure_ascii=False)
+    text = json.dumps(
+        parse_json_keeping_numbers(as_json(tree).decode()), separators=joints, ensure_ascii=False
+    )
     sent = _encoded(text).decode()
     with patch.object(suspicious_parts, "_SHORT", 0):
         some = sanitizer.clean(sent, parse_suspicious_parts(sent.encode(), sanitizer.has_sign))
@@ -46,7 +53,9 @@ def test_parts_without_a_sign_are_kept_as_they_are(
 def test_a_tree_has_all_that_its_text_has(
     tree: Any, joints: tuple[str, str], is_ascii: bool
 ) -> None:
-    sent = json.dumps(parse_json(as_json(tree).decode()), separators=joints, ensure_ascii=is_ascii)
+    sent = json.dumps(
+        parse_json_keeping_numbers(as_json(tree).decode()), separators=joints, ensure_ascii=is_ascii
+    )
     sent = _encoded(sent).decode()
 
     read = parse_whole_json(sent.encode())
@@ -71,7 +80,7 @@ def test_a_number_keeps_its_digits(number: str) -> None:
 
 @pytest.mark.parametrize("number", ["9" * 309, "-" + "9" * 400, "1e309", "1e-500", "NaN", "01"])
 def test_a_number_beyond_the_limits_is_rejected(number: str) -> None:
-    for read in (parse_whole_json, lambda text: parse_json(text.decode())):
+    for read in (parse_whole_json, lambda text: parse_json_keeping_numbers(text.decode())):
         with pytest.raises(ValueError, match=r"number|JSON|delimiter"):
             read(f"[{number}]".encode())
 

@@ -322,7 +322,7 @@ def test_every_alert_that_a_page_names_is_there() -> None:
 
 def _projector_metrics() -> dict[str, str]:
     """The text of each metric, by its name."""
-    families = text_string_to_metric_families(ApiMetrics().text().decode())
+    families = text_string_to_metric_families(ApiMetrics().to_exposition_bytes().decode())
     return {
         f"{family.name}_total" if family.type == "counter" else family.name: family.documentation
         for family in families

@@ -30,7 +30,7 @@ def _known() -> Iterator[tuple[str, set[str]]]:
     api = ApiMetrics()
     api.requests.labels(endpoint="q", status="200").inc()
     api.seconds.labels(endpoint="q").observe(0.1)
-    for family in text_string_to_metric_families(api.text().decode()):
+    for family in text_string_to_metric_families(api.to_exposition_bytes().decode()):
         for sample in family.samples:
             yield sample.name, set(sample.labels)
     registry = CollectorRegistry()

@@ -127,7 +127,7 @@ class ShapeTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             name for shape in self.shapes.values() for name in (*shape.keys, *shape.aliases)
         )
 
-    def translate(self, event: WireEvent) -> tuple[str, WireEvent]:
+    def match_shape_and_translate(self, event: WireEvent) -> tuple[str, WireEvent]:
         """Return the event's shape, or '', and the event as the rules read it."""
         for name, shape in self.shapes.items():
             if event.fields.keys() >= {*shape.keys}:

@@ -44,7 +44,7 @@ from normalizer.core.identity.merge_flags import (
     REPORT_WITHOUT_STEP_FLAG,
     REPORTED_ELSEWHERE_FLAG,
     missing_name_flags,
-    with_flags,
+    row_with_flags,
 )
 from normalizer.core.rules.event_types import CALL_EVENT_CLASSES, event_class
 from normalizer.envelope import Envelope
@@ -88,10 +88,12 @@ def merge(stored: Envelope, report: Envelope, digests: DigestCache) -> Envelope:
     fields["extra"] = losing.extra_with_losers(extra, stored, fields)
     changed = {name: value for name, value in fields.items() if value != getattr(stored, name)}
     row = msgspec.structs.replace(stored, **changed) if changed else stored
-    merged = with_flags(row, _flags(stored, report, row))
+    merged = row_with_flags(row, _flags(stored, report, row))
     if merged is not stored:
-        merged = with_flags(merged, CHANGED_AFTER_STORING_FLAG)
-    return with_flags(merged, REPORTED_ELSEWHERE_FLAG) if _is_elsewhere(stored, report) else merged
+        merged = row_with_flags(merged, CHANGED_AFTER_STORING_FLAG)
+    return (
+        row_with_flags(merged, REPORTED_ELSEWHERE_FLAG) if _is_elsewhere(stored, report) else merged
+    )
 
 
 def request_needed_digests(reports: Sequence[Envelope], digests: DigestCache) -> None:

@@ -64,7 +64,7 @@ def coordinates_if_ordered(row: Envelope) -> str | None:
     return ":".join(map(str, source_coordinates(row)))
 
 
-def with_flags(row: Envelope, flags: int) -> Envelope:
+def row_with_flags(row: Envelope, flags: int) -> Envelope:
     """Return the row with these flags set.
 
     Adds the coercion ambiguous_report if a report of the row may be about another event.

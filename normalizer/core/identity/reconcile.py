@@ -40,7 +40,7 @@ from normalizer.core.identity.merge_flags import (
     REPORTED_ELSEWHERE_FLAG,
     SHARES_ID_FLAG,
     has_ambiguous_report,
-    with_flags,
+    row_with_flags,
 )
 from normalizer.core.identity.stored_events import Placement, StoredEvents, WritePlan
 from normalizer.envelope import Envelope
@@ -265,7 +265,7 @@ class _Reconciler:
         rivals = [row for row in rows if share_execution_and_class(row, event)]
         for row in rivals:
             self._flag(row, HAS_RIVAL_FLAG)
-        event = with_flags(event, HAS_RIVAL_FLAG if rivals else 0)
+        event = row_with_flags(event, HAS_RIVAL_FLAG if rivals else 0)
         free = next((one for one in ids if self._rows[one] is None), None)
         if free is None:
             return await self._store_under_derived_id(event)
@@ -324,7 +324,7 @@ class _Reconciler:
     def _flag(self, row: Envelope, flags: int) -> None:
         """Set flags on the current state of a row."""
         now = self._row(required_event_id(row)) or row
-        self._change(now, with_flags(now, flags))
+        self._change(now, row_with_flags(now, flags))
 
     def _is_unused(self, event_id: int) -> bool:
         """Return whether the id is known to be free, in the database and in the batch so far.
@@ -362,7 +362,7 @@ class _Reconciler:
             self._unchanging.add(source_coordinates(report))
             return "duplicate", required_event_id(row)
         self._change(row, merged)
-        if merged == with_flags(row, REPORTED_ELSEWHERE_FLAG):
+        if merged == row_with_flags(row, REPORTED_ELSEWHERE_FLAG):
             self._flagging.add(source_coordinates(report))
             return "duplicate", required_event_id(row)
         return "merged", required_event_id(row)

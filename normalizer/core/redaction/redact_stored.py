@@ -12,7 +12,7 @@ import msgspec
 from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.core.redaction.suspicious_parts import parse_whole_json
 from normalizer.envelope import Envelope
-from normalizer.jsontext import Json, parse_json, write_json
+from normalizer.jsontext import Json, parse_json_keeping_numbers, write_json
 
 _TEXT_COLUMNS: Final = ("event_type", "step", "worker_id", "command_id", "node_type", "error")
 _JSON_COLUMNS: Final = ("context", "result", "meta", "coercions")
@@ -28,7 +28,7 @@ def may_need_redaction(row: Envelope, sanitizer: Sanitizer) -> bool:
 def redact_row(row: Envelope, sanitizer: Sanitizer) -> Envelope:
     """Return the row without secrets, or the same object if it has none."""
     fields: dict[str, Json] = {
-        name: parse_json(value.decode()) if name in _JSON_COLUMNS else value
+        name: parse_json_keeping_numbers(value.decode()) if name in _JSON_COLUMNS else value
         for name in (*_TEXT_COLUMNS, *_JSON_COLUMNS)
         if (value := getattr(row, name)) is not None
     }
@@ -69,6 +69,6 @@ def _cleaned(fields: dict[str, Json], sanitizer: Sanitizer) -> dict[str, Json]:
 
 
 def _object(document: bytes) -> dict[str, Json]:
-    tree = parse_json(document.decode())
+    tree = parse_json_keeping_numbers(document.decode())
     assert isinstance(tree, dict)
     return tree

@@ -123,7 +123,7 @@ class SecretByNeighborFinder:
         for at, (option, value) in enumerate(pairwise(words), 1):
             if not option.startswith("-") or not value or value.startswith("-"):
                 continue
-            if "=" not in option and self._text.is_secret_value(option, value):
+            if "=" not in option and self._text.is_secret_by_name(option, value):
                 yield at, REDACTED
 
 

@@ -137,7 +137,7 @@ class TextRedactor:
             (self._cut_pairs, ("value",)),
             (partial(redact_insert_values, is_secret=self._is_secret), ("insert",)),
             (
-                partial(redact_secret_tuples, is_secret=self.is_secret_value),
+                partial(redact_secret_tuples, is_secret=self.is_secret_by_name),
                 ("('", '("', "(b'", '(b"'),
             ),
             (partial(redact_multipart_fields, is_secret=self._is_secret), ("form-data",)),
@@ -192,13 +192,13 @@ class TextRedactor:
                     break
         return text
 
-    def is_secret_value(self, name: str, value: str) -> bool:
+    def is_secret_by_name(self, name: str, value: str) -> bool:
         """Return whether the value of an argument is a secret."""
         return self.secrecy(name) is not SecrecyLevel.NOTHING and may_be_secret(value, loose=True)
 
     def is_secret_unless_word(self, name: str, value: str) -> bool:
         """Return whether the value of a name is a secret, unless it reads like a word."""
-        return self.is_secret_value(name, value) and not reads_as_word(value)
+        return self.is_secret_by_name(name, value) and not reads_as_word(value)
 
     def _cut_named(self, text: str) -> str:
         """Cut the value of `word = value`, in every notation, if `word` would make a key secret."""

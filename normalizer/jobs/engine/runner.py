@@ -21,7 +21,7 @@ from normalizer.errors import (
     PositionError,
     RetryableError,
     StoreUnavailableError,
-    pick_worst_error,
+    pick_error_by_kind_order,
 )
 from normalizer.jobs.engine.job_run import JobRun, RunHeartbeat, RunState
 from normalizer.jobs.engine.job_spec import JobSpec
@@ -148,7 +148,7 @@ class JobRunner:
         except TimeoutError:
             _log.warning("job.deadline_passed", why="batches in flight are rolled back")
         except BaseExceptionGroup as errors:
-            worst = pick_worst_error(errors, FencedError, PositionError, FatalError)
+            worst = pick_error_by_kind_order(errors, FencedError, PositionError, FatalError)
             if isinstance(worst, FencedError):
                 raise run.taken_over_error() from errors
             if not isinstance(worst, NormalizerError):

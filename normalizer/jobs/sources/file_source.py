@@ -181,8 +181,8 @@ class FileSource:
             else:
                 lines = self._lines(stream, file, from_line)
                 while True:
-                    if stream.needs_read_ahead:
-                        await asyncio.to_thread(stream.read_ahead)
+                    if stream.needs_prefetch:
+                        await asyncio.to_thread(stream.prefetch)
                     if (numbered := next(lines, None)) is None:
                         break
                     yield numbered

@@ -12,7 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.structs import TopicPartition
 
-from normalizer.cli.check import check
+from normalizer.cli.check import run_checks
 from normalizer.cli.explain import explain, parse_required_record_address
 from normalizer.cli.ledger_check import verify_ledger
 from normalizer.config.settings import Settings
@@ -44,7 +44,7 @@ SECRET = "hunter2"
 async def checked(settings: Settings) -> tuple[int, str]:
     """What `normalizer check` ends with and prints."""
     async with GrouplessClient(settings) as log:
-        found = [finding async for finding in check(settings, log)]
+        found = [finding async for finding in run_checks(settings, log)]
     return any(one.is_failure for one in found), "".join(f"{one}\n" for one in found)
 
 

@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
-from normalizer.cli.check import check
+from normalizer.cli.check import run_checks
 from normalizer.cli.partition_positions import read_positions
 from normalizer.config.settings import Settings
 from normalizer.consumer.service import Service
@@ -207,7 +207,9 @@ async def test_commands_do_not_mix_a_position_with_the_log_of_another_cluster(fe
 
     async with GrouplessClient(settings) as log:
         (shown,) = await read_positions(settings, log, feed.name, None)
-        findings = [one async for one in check(settings, log) if one.about == f"topic {feed.name}"]
+        findings = [
+            one async for one in run_checks(settings, log) if one.about == f"topic {feed.name}"
+        ]
 
     assert shown.log_end is None
     assert any("read from cluster another" in one.message and one.remedy for one in findings)

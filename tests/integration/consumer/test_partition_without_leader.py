@@ -11,7 +11,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from normalizer.cli.check import check
+from normalizer.cli.check import run_checks
 from normalizer.cli.ledger_check import verify_ledger
 from normalizer.cli.partition_positions import read_positions
 from normalizer.config.settings import Settings
@@ -179,7 +179,7 @@ async def say_what_is_known_and_name_the_other(settings: Settings, topic: Topic)
     async with GrouplessClient(settings) as log:
         with pytest.raises(BrokerUnavailableError, match=missing):
             await hear(log)
-        found = [one async for one in check(settings, log)]
+        found = [one async for one in run_checks(settings, log)]
     async with TopicSource(settings, topic.name, TopicRange()) as source:
         with pytest.raises(BrokerUnavailableError, match=missing):
             await source.list_parts()

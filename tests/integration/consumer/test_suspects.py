@@ -12,7 +12,7 @@ import structlog
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from normalizer.cli.check import check
+from normalizer.cli.check import run_checks
 from normalizer.config.settings import Settings
 from normalizer.consumer import partition_claimer
 from normalizer.embedded.free_ports import choose_and_store_ports
@@ -274,7 +274,7 @@ async def test_record_that_kills_is_named_after_five_deaths_and_all_before_it_is
         deaths += not reasons
         assert deaths <= 5
     async with GrouplessClient(settings) as log:
-        found = [finding async for finding in check(settings, log)]
+        found = [finding async for finding in run_checks(settings, log)]
 
     say(f"{deaths} deaths: {reasons}")
     position = await feed.position()

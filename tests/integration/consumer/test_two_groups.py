@@ -6,7 +6,7 @@ import msgspec
 import pytest
 import structlog
 
-from normalizer.cli.check import check
+from normalizer.cli.check import run_checks
 from normalizer.kafka import GrouplessClient
 from tests.integration.monitoring.test_monitoring_server import monitored
 from tests.support.feed import Feed
@@ -41,7 +41,7 @@ async def test_a_second_group_leaves_the_partitions_to_the_first_and_names_both(
                 await feed.until_read({0: 5, 1: 5})
                 reasons = await degraded(url)
                 async with GrouplessClient(other) as log:
-                    failed = [one async for one in check(other, log) if one.is_failure]
+                    failed = [one async for one in run_checks(other, log) if one.is_failure]
                 await first.aclose()
                 await feed.send(range(10, 20))
                 await feed.until_read({0: 10, 1: 10})

@@ -30,18 +30,18 @@ async def test_a_disk_that_hangs_holds_nobody_else_up(
     source = FileSource([write_file(tmp_path / "f.zst", b"\n".join(lines))])
     (part,) = await source.list_parts()
     turn = threading.Event()
-    read_ahead = DecompressedFile.read_ahead
+    prefetch = DecompressedFile.prefetch
     reads = 0
 
     def hang(stream: DecompressedFile) -> None:
         nonlocal reads
         turn.clear()
         assert turn.wait(5), "nobody else had a turn"
-        read_ahead(stream)
+        prefetch(stream)
         reads += 1
 
     monkeypatch.setattr(decompressed_file, "_AHEAD_BYTES", 1 << 18)
-    monkeypatch.setattr(DecompressedFile, "read_ahead", hang)
+    monkeypatch.setattr(DecompressedFile, "prefetch", hang)
     reading = asyncio.create_task(read_part(source, part, 1))
     while not reading.done():
         turn.set()

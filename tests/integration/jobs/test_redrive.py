@@ -248,7 +248,7 @@ async def test_bytes_that_are_gone_are_said_to_be(database: Database, tmp_path: 
         )
     source = QuarantineSource(database.url, RedriveSelection())
     diff = await run_dry(
-        database, source, source.wrap_to_skip_missing_records(NORMALIZE), batch_rows=5
+        database, source, source.wrap_normalize_to_skip_missing(NORMALIZE), batch_rows=5
     )
 
     verdict = await redriven(database)

@@ -20,7 +20,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.protocol.admin import CreateAclsRequest
 
-from normalizer.cli.check import check
+from normalizer.cli.check import run_checks
 from normalizer.config.settings import Settings
 from normalizer.embedded import KafkaBroker, ensure_kafka_jars
 from normalizer.errors import BrokerSignInError, BrokerUnavailableError, FatalError
@@ -447,7 +447,7 @@ async def findings(settings: Settings) -> list[tuple[str, str, str]]:
     async with GrouplessClient(nowhere) as log:
         return [
             (finding.about, finding.message, finding.remedy)
-            async for finding in check(nowhere, log)
+            async for finding in run_checks(nowhere, log)
         ]
 
 

@@ -59,7 +59,9 @@ async def test_panel_with_a_metric_gives_a_rule_with_its_filters(
         "show=quarantine&shape=worker": set(),
     }
     exported = {*(metric.name for metric in METRICS)}
-    exported |= set(re.findall(r"^# TYPE (\w+)", ApiMetrics().text().decode(), re.MULTILINE))
+    exported |= set(
+        re.findall(r"^# TYPE (\w+)", ApiMetrics().to_exposition_bytes().decode(), re.MULTILINE)
+    )
     docs = "https://git.example/project/"
 
     async with (

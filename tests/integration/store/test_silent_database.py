@@ -37,7 +37,7 @@ async def test_a_heartbeat_gives_up_and_the_next_one_is_reported(
 
         with monkeypatch.context() as impatient:
             # The connection is opened within this time too.
-            impatient.setattr(source_heartbeat, "HEARTBEAT_TIMEOUT_S", 2.0)
+            impatient.setattr(source_heartbeat, "HEARTBEAT_WRITE_TIMEOUT_S", 2.0)
             async with asyncio.timeout(PATIENCE_S):
                 await beats.send({partition: claim}, seen, ())
         assert proxy.lost.is_set()

@@ -151,7 +151,7 @@ def test_metrics_of_outcomes_are_at_most_two_hundred_series() -> None:
     metrics.outcomes.set_recent(RecentOutcomes(calls=calls, stuck={"under 1 h": 3}))
     metrics.outcomes.set_first_attempt_success("last_week", 0.5)
 
-    text = metrics.text().decode()
+    text = metrics.to_exposition_bytes().decode()
     series = [line for line in text.splitlines() if line.startswith(_OUTCOMES)]
     assert len(series) <= 200
     of_steps = [line for line in series if line.startswith("projector_recent_step_calls")]

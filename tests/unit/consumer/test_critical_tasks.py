@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from normalizer.consumer.critical_tasks import start_critical_tasks
-from normalizer.errors import FatalError, RestartNeededError, pick_worst_error
+from normalizer.errors import FatalError, RestartNeededError, pick_error_by_kind_order
 
 
 async def end() -> None:
@@ -56,5 +56,5 @@ def test_of_a_group_of_errors_the_worst_kind_is_raised_else_the_first() -> None:
     bug, fatal = ValueError("a bug"), FatalError("a setting")
     nested = BaseExceptionGroup("", [bug, BaseExceptionGroup("", [KeyError("later"), fatal])])
 
-    assert pick_worst_error(nested, FatalError) is fatal
-    assert pick_worst_error(nested) is bug
+    assert pick_error_by_kind_order(nested, FatalError) is fatal
+    assert pick_error_by_kind_order(nested) is bug

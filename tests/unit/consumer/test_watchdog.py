@@ -118,7 +118,7 @@ async def test_a_partition_that_another_process_advanced_is_not_stuck() -> None:
     """The first time it rejoins the group, and only the second time in a row it ends."""
     log = Log()
     log.ends[ONE] = 9
-    assert not log.watchdog.note_stuck_partitions(await log.stuck_after(LIMIT_S) or set())
+    assert not log.watchdog.note_and_check_stuck_again(await log.stuck_after(LIMIT_S) or set())
     log.watchdog.note_rebalance_ended()
     log.ends[TWO] = 9
     await log.stuck_after(LIMIT_S / 8)

@@ -93,7 +93,7 @@ def test_a_disk_that_breaks_gives_what_was_read_before() -> None:
 
     stream = DecompressedFile(Breaking(CONTENT), "file")
     first = stream.read1()
-    stream.read_ahead()
+    stream.prefetch()
 
     with pytest.raises(FatalError, match=r"^file: Input/output error$"):
         stream.read1()

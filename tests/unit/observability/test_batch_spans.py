@@ -53,7 +53,7 @@ class Traced:
 @pytest.fixture
 def traced() -> Iterator[Traced]:
     made = Traced()
-    made.spans.begin_batch()
+    made.spans.begin_filling_batch()
     yield made
     made.spans.close()
 
@@ -113,7 +113,9 @@ def test_every_span_of_a_producer_is_linked_once() -> None:
 
 
 def test_links_that_are_left_out_are_counted_on_the_span(traced: Traced) -> None:
-    with traced.spans.begin_batch()(Batch(parts=(make_part(0, [parent(n) for n in range(1, 8)]),))):
+    with traced.spans.begin_filling_batch()(
+        Batch(parts=(make_part(0, [parent(n) for n in range(1, 8)]),))
+    ):
         pass
 
     batch = traced.ended()["process noetl.events"]
@@ -123,7 +125,7 @@ def test_links_that_are_left_out_are_counted_on_the_span(traced: Traced) -> None
 
 
 def test_a_commit_is_below_the_write_and_its_ids_are_an_exemplar(traced: Traced) -> None:
-    with traced.spans.begin_batch()(Batch(parts=(make_part(0, [None]),))):
+    with traced.spans.begin_filling_batch()(Batch(parts=(make_part(0, [None]),))):
         ids = traced.spans.note_commit(committed(commit_s=0.5, batch_id=17))
 
     ended = traced.ended()
@@ -147,7 +149,7 @@ def test_a_failed_try_is_an_event_and_a_lost_batch_is_an_error(traced: Traced) -
     lost = FencedError("fenced: noetl.events[0]", topic="noetl.events", partition=0)
     with (
         contextlib.suppress(FencedError),
-        traced.spans.begin_batch()(Batch(parts=(make_part(0, [None]),))),
+        traced.spans.begin_filling_batch()(Batch(parts=(make_part(0, [None]),))),
     ):
         traced.spans.note_failure(StoreUnavailableError("database: away", sqlstate="57P01"))
         raise lost
@@ -169,7 +171,7 @@ def test_a_failed_try_is_an_event_and_a_lost_batch_is_an_error(traced: Traced) -
 def test_an_error_of_a_library_is_named_and_its_text_is_not_sent(traced: Traced) -> None:
     with (
         pytest.raises(ValueError, match="content"),
-        traced.spans.begin_batch()(Batch(parts=(make_part(0, [None]),))),
+        traced.spans.begin_filling_batch()(Batch(parts=(make_part(0, [None]),))),
     ):
         raise ValueError("content of a record")
 
@@ -183,7 +185,7 @@ def test_the_names_of_attributes_are_those_of_the_conventions(settings: Settings
     modules = (db_attributes, error_attributes, messaging_attributes, server_attributes)
     known = {value for module in modules for value in vars(module).values() if str(value) == value}
     traced = Traced(settings)
-    in_spans = traced.spans.begin_batch()
+    in_spans = traced.spans.begin_filling_batch()
     traced.spans.note_stage("fetch", 1.0)
     traced.spans.note_stage("normalize", 1.0)
     batch = Batch(parts=(make_part(0, [parent(1)]),))

@@ -10,6 +10,10 @@
 --     64        for corrections by `projector repair`. A correction may be any number.
 --     -1        for deleted events (delete_executions)
 --
+-- Most functions are in functions/. Those that an index, a constraint, or a column's default uses
+-- are in versions such as this one, because versions are applied first, and because a new body
+-- wouldn't update what an index or a row has stored.
+--
 -- A constraint whose name ends in _possible rejects only values that no event can lead to. It
 -- allows every time within the calendar, every attempt that an event can have, and every sum that
 -- the shard of repairs (64) can still correct. Keep constraints short, because PostgreSQL parses

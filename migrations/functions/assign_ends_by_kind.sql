@@ -115,7 +115,9 @@ begin
         ),
         -- 4. The groups can't be right if there are more or fewer of them than attempts, if the
         -- ends in a group declare two attempts, or if two groups declare the same one. The command
-        -- is left out then. `free_attempts` lists the attempts that no group declares.
+        -- is left out then. `free_attempts` lists the attempts that no group declares. Its
+        -- `array_agg` has only a column of the outer query, so it aggregates there, over all groups
+        -- of the command. The inner query only unnests the result.
         matched_command as (
             select   nth_command,
                      array(

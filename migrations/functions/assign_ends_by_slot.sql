@@ -91,7 +91,13 @@ begin
         --        1 |        1 |     -1 |              1 |              1
         --        2 |        1 |      0 |              2 |              2
         --        3 |        1 |      1 |              3 |              3
-        -- With a fourth end, surplus would be 1, and the ends would get 1, 1, 2, and 3.
+        -- With a fourth end, surplus would be 1, and the ends would get 1, 1, 2, and 3. But if two
+        -- ends are in the last of three free attempts, `latest` wins, and they stay near it:
+        --     rank | nth_free | latest | rank - surplus | nth_free_given
+        --        1 |        3 |      2 |              1 |              2
+        --        2 |        3 |      3 |              2 |              3
+        -- An end that's n ranks later allows at most its own nth_free - n. `latest` is the least of
+        -- these, over this end (n is 0) and all later ones. For rank 1 above: least(3 - 0, 3 - 1).
         moved_end as (
             select nth_command, end_slot, end_key,
                    greatest(latest, rank - surplus, 1) as nth_free_given

@@ -10,6 +10,15 @@
 --     done   | 09:00:05   | {1042,0}      ->               1
 --     issued | 09:00:20   | {1043,0}                       2
 --     done   | 09:00:18   | {1044,0}                       2
+-- In another command, step 4 decides. The first worker's clock is 17 s ahead, and its failure came
+-- late, so it isn't in the log. By the clocks, it came after the second issue:
+--     role    | created_at | log_position | after step 3 | nth_attempt
+--     issued  | 09:00:00   | {1051,0}     |            1 | 1
+--     started | 09:00:18   | {1052,0}     |            1 | 1
+--     issued  | 09:00:20   | {1053,0}     |            2 | 2
+--     done    | 09:00:22   |              |            2 | 1   the failure
+--     done    | 09:00:25   | {1054,0}     |            2 | 2
+-- Attempt 2 has an end in the log, and attempt 1 was started before the failure.
 --     1. find which attempts events name or issue
 --     2. sort the events and the begins of attempts, by the clocks and by the log
 --     3. give each event its attempt

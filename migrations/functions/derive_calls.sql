@@ -87,6 +87,7 @@ begin
             -- The place of a record in its log usually tells when its event happened. It doesn't if
             -- the record came late, or if another record reported the event in another log or
             -- earlier in this one. The row has the coordinates of the record that was read first.
+            -- LATE_RECORD_DELAY says why 5 s, and what wrong clocks of workers do to this test.
             -- tests/rules/test_migrations.py checks that both values are those of merge_flags.py.
             cross join lateral (
                 select event.recorded_at

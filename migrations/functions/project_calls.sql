@@ -171,6 +171,7 @@ begin
     --
     -- `old_finished` lists only finished attempts, because the roll-ups count no others.
     -- `old_failures` lists every failure, because a retry may refer to it even if it isn't counted.
+    -- A cancelled attempt is a failure too (call_failed).
     -- `offset 0` makes PostgreSQL look up the attempts by their key. Without it, the query might
     -- search all retries of the execution.
     select array_agg(distinct (change.execution_id, change.command_id)::call_command)

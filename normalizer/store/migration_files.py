@@ -3,6 +3,9 @@
 A file named NNNN_WORDS.sql is a version, which is applied once and never edited. The files in
 functions/ and views/ are repeatable. Each creates the function or view that it's named after, and
 is applied again whenever its text changes.
+
+A function that an index, a constraint, or a column's default uses is in a version instead. For
+example, the index calls_by_begin stores results of to_hour, and a new body wouldn't update them.
 """
 
 import hashlib

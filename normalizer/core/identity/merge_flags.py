@@ -32,7 +32,15 @@ The row has the coordinates of the report that was read first."""
 
 LATE_RECORD_DELAY: Final = timedelta(seconds=5)
 """If a record reached its log this much later than its event, its place in the log says nothing
-about the order of events."""
+about the order of events.
+
+5 s was chosen, not measured. A working producer needs milliseconds, so 5 s leaves room for a clock
+that's a few seconds behind. Reports that a producer sends again after an outage come later.
+
+The delay is the log's time minus the worker's. If a worker's clock is 5 s behind the broker's, all
+its records count as late, and clocks order its events. If it's 5 s ahead, a record that's nearly
+10 s late still counts as on time, and may have a misleading place. Under CreateTime, if the worker
+sends its own events, both times are from its clock, so neither shows."""
 
 _AMBIGUOUS: Final = b'{"rule":"ambiguous_report","field":"event_id"}'
 

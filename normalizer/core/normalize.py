@@ -94,8 +94,10 @@ class Normalizer:
         values that they can't use, the rules raise RecordRejectedError only. JSON that could reach
         Python's recursion limit is rejected before a rule sees it. Outside of the `try` blocks,
         nothing can raise: `to_recorded_at` and `parse_execution_id` return None for what isn't a
-        time or an id, and `sample_unless_secret` only searches bytes. `test_core_laws` tries
-        arbitrary bytes and hostile values.
+        time or an id, and `sample_unless_secret` only searches bytes. The events of a batch are
+        decoded there, one by one, but `_decode_item` returns an UndecodableItem for one that's
+        rejected, and only the envelopes around a whole record are ever ignored. `test_core_laws`
+        tries arbitrary bytes and hostile values.
         """
         try:
             check_record_size(record)

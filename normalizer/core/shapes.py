@@ -55,7 +55,10 @@ _EXECUTOR: Final = frozenset(("step", "status", "created_at", "context"))
 
 
 def has_event_type(fields: Collection[str]) -> bool:
-    """Return whether a key names the event's type, so that it's neither a wrapper nor a batch."""
+    """Return whether a key names the event's type, so that it's neither a wrapper nor a batch.
+
+    For example, workers send `payload` beside `event_type`, and it's a field of the event.
+    """
     return "event_type" in fields or "name" in fields
 
 

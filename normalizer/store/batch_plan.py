@@ -44,11 +44,12 @@ from normalizer.store.event_exclusions import EventExclusions
 from normalizer.store.outcomes_by_kind import OutcomesByKind, group_outcomes
 from normalizer.store.stored_rows import PostgresStoredEvents
 
-_SHARED_BATCHES: Final = 1_000
+_SHARED_PLANS: Final = 1_000
 """After a batch has changed rows of another writer's partition, rows count as shared for this many
-batches, that one included. With a lower number, a batch whose rows are shared would more often be
+plans, that one's included. With a lower number, a batch whose rows are shared would more often be
 written in one transaction, and might deadlock, which costs a try. With a higher number, batches
-that update rows would take a second commit for longer after the sharing has ended."""
+that update rows would take a second commit for longer after the sharing has ended. No measurement
+chose 1,000."""
 
 
 class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,8 +174,12 @@ class BatchPlanner:
 
     def __init__(self, *, accept_expired: bool) -> None:
         self._accept_expired = accept_expired
-        self.shared_batches_left = 0
-        """For how many more batches rows count as shared with other writers."""
+        self.shared_plans_left = 0
+        """For how many more plans rows count as shared with other writers.
+
+        Usually a batch has one plan. One that's planned again counts again, which only ends this
+        time a little sooner.
+        """
 
     async def plan_batch(
         self,
@@ -216,7 +221,7 @@ class BatchPlanner:
     def _note_sharing(
         self, batch: Batch, write_plan: WritePlan, dedup_horizons: DedupHorizons
     ) -> bool:
-        """Count this batch, and return whether its rows may be shared with other writers.
+        """Count this plan, and return whether its rows may be shared with other writers.
 
         They may be if this batch or a recent one changed a row that came from a partition of
         another writer. Two partitions that report the same events usually continue to do so.
@@ -233,9 +238,9 @@ class BatchPlanner:
                 if dedup_horizons.get(source, 0) < HORIZON_ABOVE_EVERY_OFFSET
             }
             if any(source_log_key(row) not in ours for row in write_plan.updates):
-                self.shared_batches_left = _SHARED_BATCHES
-        may_be_shared = self.shared_batches_left > 0
-        self.shared_batches_left = max(self.shared_batches_left - 1, 0)
+                self.shared_plans_left = _SHARED_PLANS
+        may_be_shared = self.shared_plans_left > 0
+        self.shared_plans_left = max(self.shared_plans_left - 1, 0)
         return may_be_shared
 
 

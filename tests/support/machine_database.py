@@ -101,7 +101,7 @@ class Writer:
     def forget(self) -> None:
         """As a new process, which has a connection already."""
         self.claims.clear()
-        self._store._planner.shared_batches_left = 0
+        self._store._planner.shared_plans_left = 0
 
     def _on_written(self, written: CommittedBatch) -> None:
         self.written = written

@@ -122,12 +122,14 @@ def decode_events(
     if sign_search is None and begins_an_object:
         fields = decode_object_or_string(value)
         if not isinstance(fields, str) and has_event_type(fields) and not cloudevent:
+            # An object that names its event type is the event, so there's nothing to open. Its
+            # `payload` or `events`, if any, is just a field (has_event_type).
             # This fast path repeats checks 4 (in decoding, above), 5, and 7 of `_RecordDecoder`,
             # in the same order. `test_fast_path_has_the_outcomes_of_the_slow_path` compares both.
             check_depth(value, MAX_EVENT_DEPTH)
             if len(value) > NUMBER_CHECK_MIN_BYTES:  # saves a call for nearly every record
                 check_json_if_many_exponents(value)
-            return (WireEvent.decode(value, fields),)  # nothing to open, as in nearly every record
+            return (WireEvent.decode(value, fields),)  # as for nearly every record
         # Otherwise it's a batch or in an envelope, and `_parse_text` decodes it again. That costs
         # little, because its members are left as bytes, and such records are rare.
     return _RecordDecoder(sanitizer).decode(value, sign_search, cloudevent)

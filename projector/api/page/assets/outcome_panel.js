@@ -8,7 +8,7 @@ import { table, tools } from "./tables.js";
 
 const MARKS_SHOWN = 3;
 
-/** The versions that began within the bins of a chart: their answer is seldom asked for, so its window may be an older one. */
+/** The versions that began within the bins of a chart: their answer is seldom requested, so its window may be an older one. */
 const within = ({ rows }, { x, step }) => rows.filter((row) => millis(row.first_at) >= x[0] && millis(row.first_at) < x.at(-1) + step);
 /** The first execution of each version of a playbook, as marks of a chart. */
 const marksOf = (rows) => rows.map((row) => ({ at: millis(row.first_at), word: `${versionName(row)} began ${clock(row.first_at)}` }));

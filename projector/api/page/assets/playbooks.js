@@ -41,7 +41,7 @@ export function playbooks(address) {
   if (address.playbook === undefined) return { title: "Playbooks", panels: [allVersions(address)] };
   const one = ["playbook", "version"];
   const note = short(address) ? "" : ", of the last 7 days only";
-  const asked = (path) => [path, parameters(address, one), pace(address)];
+  const requested = (path) => [path, parameters(address, one), pace(address)];
   return { title: ["Playbook", address.playbook || "(unknown)"], panels: [
     panel({ id: "versions", title: "Versions", subtitle: `Latest first${note}. Click a version for its executions`, width: "full",
       path: "versions-of-playbook", filters: one, none: "No execution of this playbook began", when: lastDays, key: (row) => row.version, truncated: counted,
@@ -52,13 +52,13 @@ export function playbooks(address) {
     {
       id: "version-errors", title: "Errors by version", width: "full", filters: one, truncated: counted,
       subtitle: `Failed calls of each version, and their share of its calls${note}. An error that only one version has is marked if those before and after it have enough calls to tell`,
-      queries: () => ({ errors: asked("errors-by-version"), versions: asked("versions-of-playbook") }),
+      queries: () => ({ errors: requested("errors-by-version"), versions: requested("versions-of-playbook") }),
       render: drawVersionErrors,
     },
     {
       id: "version-steps", title: "Steps by version", width: "full", filters: one, truncated: counted,
       subtitle: `Finished calls of each version, the share that failed, and their median duration${note}. What became worst since the version before is first`,
-      queries: () => ({ steps: asked("steps-by-version"), versions: asked("versions-of-playbook") }),
+      queries: () => ({ steps: requested("steps-by-version"), versions: requested("versions-of-playbook") }),
       render: drawVersionSteps,
     },
   ] };

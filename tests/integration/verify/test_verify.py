@@ -597,8 +597,10 @@ def test_a_sample_of_named_executions_is_no_scope() -> None:
 def test_executions_or_open_divergences_of_some_hours_are_no_scope(
     bound: str, limit: dict[str, Any]
 ) -> None:
+    scope: dict[str, Any] = {bound: T0, **limit}
+
     with pytest.raises(ValueError, match="no bounds"):
-        VerifyScope(**{bound: T0}, **limit)
+        VerifyScope(**scope)
 
 
 async def test_a_comparison_of_just_that_place_takes_a_verdict_back(

@@ -141,7 +141,7 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def _new_rows_have_own_ids(self) -> bool:
-        """Return whether no new row has another id than its event, because that one was taken."""
+        """Return whether every new row has its event's own id, i.e. none of these was taken."""
         return all(
             placed != "stored" or row_id == event.event_id
             for event, (placed, row_id) in zip(

@@ -32,6 +32,10 @@ class ExecutionsParams(PagedWindowParams, frozen=True, kw_only=True):
     ] = "first_at"
 
 
+WaitsFor = Literal["claim", "start", "finish", "next"]
+"""What has to happen next in a stuck execution (see StuckReason)."""
+
+
 class StuckReason(ApiRow, frozen=True, kw_only=True):
     """Why an execution is stuck: it has had no event for 5 minutes, and no child of it runs.
 
@@ -43,7 +47,7 @@ class StuckReason(ApiRow, frozen=True, kw_only=True):
 
     execution_id: str
     silent_s: float | None = None
-    waits_for: Literal["claim", "start", "finish", "next"] | None = None
+    waits_for: WaitsFor | None = None
     waits_step: str | None = None
     waits_attempts: int | None = None
     waits_worker: str | None = None

@@ -7,7 +7,7 @@ from msgspec import Meta
 
 from projector.api.answers import ApiAnswer, ApiRow, PagedAnswer, Timestamp
 from projector.api.parameters import Ids, PagedParams, Parameters, Texts
-from projector.api.queries.execution_lists import StuckReason, with_stuck_reasons
+from projector.api.queries.execution_lists import StuckReason, WaitsFor, with_stuck_reasons
 from projector.api.queries.query_answers import run_paged, run_query
 from projector.api.snapshots import Snapshot, Statement
 
@@ -30,7 +30,7 @@ class StuckExecutionsParams(PagedParams, frozen=True, kw_only=True):
     ) = None
     waits_for: (
         Annotated[
-            tuple[Literal["claim", "start", "finish", "next"], ...],
+            tuple[WaitsFor, ...],
             Meta(
                 min_length=1, max_length=4, description="Only these. May be given more than once."
             ),
@@ -75,12 +75,9 @@ async def stuck_by_age(snapshot: Snapshot, params: StuckGroupsParams) -> ApiAnsw
 
 
 class StuckByReason(ApiRow, frozen=True, kw_only=True):
-    """Stuck executions that wait for the same. `begun`: with a start event.
+    """Stuck executions that wait for the same (see StuckReason). `begun`: with a start event."""
 
-    `waits_for` has the same meaning as in /executions.
-    """
-
-    waits_for: Literal["claim", "start", "finish", "next"]
+    waits_for: WaitsFor
     begun: bool
     executions: int
 

@@ -579,17 +579,17 @@ async def test_stuck_executions_are_counted_by_reason_and_filtered_by_it(
         "3 without an open call and without an end event, "
         "1 whose call was claimed and never started"
     )
-    async with serving(database.url) as url, looking(browser, url) as page:
+    listed_at = "/?show=executions&status=STUCK&begun=true"
+    async with serving(database.url) as url, looking(browser, f"{url}{listed_at}") as page:
         page.set_default_timeout(20_000)
-        await fully_drawn(page)
-        assert await page.inner_text("#stuck [data-key=reasons]") == reasons
+        assert await page.inner_text("#executions [data-key=reasons]") == reasons
 
-        await page.click("#stuck [data-key=reasons] a >> nth=0")
+        await page.click("#executions [data-key=reasons] a >> nth=0")
         await page.wait_for_selector("#executions >> text=All reasons")
         assert await page.inner_text("#executions [data-key=reasons]") == f"{reasons}. All reasons"
         listed = await page.locator("#executions .why").all_inner_texts()
         assert listed == 3 * [
-            "All calls finished, but no end event came. Its last event is call.done of ship"
+            "No call is open, and no end event came. Its last event is call.done of ship"
         ]
 
         await page.click("#executions >> text=All reasons")

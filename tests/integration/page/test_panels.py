@@ -152,11 +152,8 @@ def _waiting(row: asyncpg.Record) -> str:
         return f"No call is open, and its child {row['child']} is stuck too"
     if row["waits_for"] == "next":
         of = f" of {row['step']}" if row["step"] else ""
-        begins = ("issued", "claimed", "started")
-        last = row["last_event_type"]
-        ended = last.startswith(("call.", "command.")) and not last.endswith(begins)
-        state = "All calls finished, but" if ended else "No call is open, and"
-        return f"{state} no end event came. Its last event is {row['last_event_type']}{of}"
+        last = f"Its last event is {row['last_event_type']}{of}"
+        return f"No call is open, and no end event came. {last}"
     done, never = {
         "claim": ("issued", "claimed"),
         "start": ("claimed", "started"),

@@ -99,7 +99,6 @@ export const PANELS = [
     queries: (address) => ({
       stuck: ["stuck-executions", only(address, ["playbook"], { limit: 100, begun: "true" })],
       ages: ["stuck-by-age", only(address, ["playbook"])],
-      reasons: ["stuck-by-reason", only(address, ["playbook"]), { every: 15000 }],
     }),
     render: drawStuck,
   },

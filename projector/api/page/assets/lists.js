@@ -109,8 +109,8 @@ const REASONS = { claim: "whose call was issued and never claimed", start: "whos
   finish: "whose call was started and never finished", next: "without an open call and without an end event" };
 
 /** How many of the list wait for what, the most first; each leads to those. */
-export function stuckReasons({ rows }, address, begun = address.begun) {
-  const chosen = address.waits_for;
+function stuckReasons({ rows }, address) {
+  const { begun, waits_for: chosen } = address;
   const own = rows.filter((row) => begun === undefined || String(row.begun) === begun);
   const all = Object.keys(REASONS).map((name) => ({ name, n: sum(own.filter((row) => row.waits_for === name), "executions") }))
     .filter(({ n, name }) => n || name === chosen).sort((a, b) => b.n - a.n);
@@ -152,8 +152,6 @@ export const stuckColumns = (address) => [
   { name: "Age", number: true, value: (row) => row.age_s, cell: (row) => span(row.age_s) },
 ];
 
-/** After the end of a call, those that aren't open have finished. */
-const END_OF_CALL = /^(command|call|action)[._](?!issued|claimed|started)/;
 const DONE = { claim: "issued", start: "claimed", finish: "started" };
 const NEVER = { claim: "claimed", start: "started", finish: "finished" };
 
@@ -163,7 +161,7 @@ export function stuckReason(row, address) {
   if (row.waits_child) return ["No call is open, and its child ", execution(address, row.waits_child), " is stuck too"];
   if (row.waits_for === "next") {
     // An execution's tree doesn't say which event was its last.
-    return [END_OF_CALL.test(row.last_event_type) ? "All calls finished, but no end event came" : "No call is open, and no end event came",
+    return ["No call is open, and no end event came",
       row.last_event_type && [". Its last event is ", h("b", {}, row.last_event_type), row.waits_step ? [" of ", h("b", {}, row.waits_step)] : null]];
   }
   return [

@@ -503,7 +503,8 @@ async def test_two_screens_have_every_answer_and_every_table_can_be_copied_and_s
             for name in ("recovery", "workers"):
                 if await page.locator(f"#{name}").count():
                     assert await page.locator(f"#{name} tbody tr").count() > 0
-        await show(page, f"{platform.url}/?show=executions")
+        for listed in ("show=executions", "show=executions&status=STUCK"):
+            await show(page, f"{platform.url}/?{listed}")
         # Every other question is on one of these screens.
         assert every - requested <= ELSEWHERE
 

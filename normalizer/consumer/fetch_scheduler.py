@@ -50,7 +50,8 @@ class FetchScheduler:
     async def fetch(self, room: int, wait_s: float) -> list[ClaimedChunk] | None:
         """Return at most `room` records, and wait up to `wait_s` for the first one.
 
-        Suspects get at most half of the room, so that healthy partitions are read too.
+        Suspects get at most half of the room, so that healthy partitions are read too. While there
+        are any, the wait is shorter than `wait_s`, because the loop must come back to them.
 
         Returns None if the caller should write what it has collected so far before it fetches
         again. That's the case if the broker is unreachable, because the process then has to rejoin

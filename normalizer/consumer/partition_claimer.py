@@ -62,10 +62,11 @@ class PartitionClaimer:
     async def drop_lost_claims(self) -> None:
         """Drop the claims of partitions that another process took over, or an operator moved.
 
-        This check is needed for partitions without new records. If a partition has new records, the
-        process notices the lost claim anyway, because the next batch can't be committed.
+        This check is needed for partitions of which no batch is being written. If one is, the
+        process notices the lost claim anyway, because the batch can't be committed.
         """
-        known = self._ownership.partitions_in_state(PartitionState.CLAIMED, PartitionState.STOPPED)
+        states = (PartitionState.CLAIMED, PartitionState.SET_ASIDE, PartitionState.STOPPED)
+        known = self._ownership.partitions_in_state(*states)
         claims = [one.claim for one in known.values() if one.claim]
         for claim, why in await self._store.find_lost_claims(claims):
             self._ownership.drop_claim(

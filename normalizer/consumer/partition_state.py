@@ -19,7 +19,9 @@ class PartitionState(StrEnum):
     # process, the next step is to claim it.
     ASSIGNED = "assigned"
     CLAIMED = "claimed"  # reads and writes it
-    SET_ASIDE = "set_aside"  # reads no more of it until the part of a batch that waits is written
+    # Reads no more of it until a part of a batch that waits is written, or a slow record is
+    # normalized.
+    SET_ASIDE = "set_aside"
     FENCED = "fenced"  # leaves it to the process that claimed it
     STOPPED = "stopped"  # doesn't read it until an operator or a new assignment changes that
 
@@ -28,7 +30,7 @@ class PartitionEvent(StrEnum):
     """What happens to a partition."""
 
     CLAIM = "claim"
-    RELEASE = "release"  # a batch of it was rolled back, or the part that waited was written
+    RELEASE = "release"  # a batch was rolled back, or what set the partition aside is over
     SET_ASIDE = "set_aside"
     MOVE = "move"  # an operator moved or deleted the position
     FENCE = "fence"  # another process claimed it

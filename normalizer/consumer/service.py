@@ -69,9 +69,10 @@ class Service:
 
     Make it in a running event loop, and call `run` once. It ends after `stop`, or with an error
     that no retry can fix. If no server responds, that may be half a minute after the deadline of a
-    stop: 6 s to cancel statements and end the helper process, 15 s to commit offsets, release the
-    claims, and leave the group, and 10 s to close the clients outside of the group (see
-    `GroupMembership.__aexit__`). The relay then closes the clients of its store as well.
+    stop: 6 s to cancel statements and end the helper process, three steps of 5 s (to commit
+    offsets, to release the claims, and to leave the group), and 5 s for each of the two clients
+    outside of the group (see `GroupMembership.__aexit__`). The relay then closes the clients of its
+    store as well.
 
     - `accept_reset` and `accept_shapes` are an operator's consent to read a recreated topic, and to
       read partitions with another table of shapes (--accept-reset, --accept-shapes).

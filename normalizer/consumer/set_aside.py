@@ -5,8 +5,9 @@ holds in psql. The partition isn't read until the part is written, so there's at
 per partition.
 
 The part keeps the epoch and the offset of its claim. If another process claims the partition or an
-operator moves its position, the part therefore can't be written any more. A stop or a rebalance
-ends its retries, as those of any batch, and the next owner reads its records again.
+operator moves its position, the part therefore can't be written any more, and its next try ends it.
+It has no other partition's records, so no other is held up by that. A stop or a rebalance ends its
+retries, as those of any batch, and the next owner reads its records again.
 """
 
 import asyncio

@@ -2,7 +2,8 @@
 
 A batch waits _PATIENCE_S for such a record, and is then written without it. The record's partition
 isn't read until the helper process has finished. After that, the partition is claimed again, most
-likely by this process, which reads the record again and finds its outcomes ready.
+likely by this process, which reads the record again and finds its outcomes ready. If an operator
+moves the position meanwhile, the process follows it without waiting for the record.
 """
 
 import asyncio

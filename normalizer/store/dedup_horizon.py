@@ -4,7 +4,8 @@ The dedup horizon of a partition is the offset below which any process or job ma
 records before. The write transaction looks up records below it by their coordinates. Records from
 it on are new, and need no lookup.
 
-The horizon of a partition that the service reads is the column `source_positions.dedup_offset`. The
+The horizon of a partition that the service reads is the column `source_positions.dedup_offset`. A
+job raises it before it writes records beyond it (`jobs/engine/job_positions.py`). The
 table `dedup_horizon` says how far jobs, and positions that an operator deleted, got in a partition.
 A new position takes its horizon from there.
 """

@@ -7,13 +7,15 @@ import msgspec
 import pytest
 import structlog
 
+from normalizer.cli import position_commands
 from normalizer.consumer.slow_records import _PATIENCE_S
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized
 from normalizer.runtime.normalizing_helper import NormalizingHelper
+from tests.support.commands import invoked
 from tests.support.factories import raw_event
 from tests.support.feed import Feed
-from tests.support.service_runs import running, until
+from tests.support.service_runs import environment, running, until
 from tests.support.table_rows import assert_ledger_holds, connected, count
 
 
@@ -58,6 +60,36 @@ async def test_a_slow_record_holds_up_its_partition_and_no_other(
     async with connected(feed.database) as connection:
         await assert_ledger_holds(connection)
         assert await count(connection, "events") == 24
+
+
+async def test_an_operator_can_move_past_a_record_that_the_helper_never_finishes(
+    feed: Feed,
+) -> None:
+    with structlog.testing.capture_logs() as lines:
+        async with running(settings := feed.settings(core="python")) as service:
+            await feed.send_value(_heavy(0))
+            await feed.until_read({0: 1})
+            helper = service.chunk_normalizer.normalizing_helper.process
+            assert helper
+            os.kill(helper.pid, signal.SIGSTOP)
+            try:
+                await feed.send_value(_heavy(1))
+                await feed.send(range(2, 3), partition=0)
+                await until(lambda: any(line["event"] == "partition.set_aside" for line in lines))
+                done = await invoked(
+                    position_commands.position,
+                    *("skip", f"{feed.name}:0", "--offset", "1", "--why", "it hangs"),
+                    environment=environment(settings),
+                )
+                await feed.until_read({0: 3})
+            finally:
+                os.kill(helper.pid, signal.SIGCONT)
+
+    assert done[0] == 0
+    async with connected(feed.database) as connection:
+        await assert_ledger_holds(connection)
+        assert await count(connection, "events") == 2
+        assert await count(connection, "normalizer.quarantine") == 1
 
 
 def _heavy(number: int) -> bytes:

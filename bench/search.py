@@ -115,7 +115,12 @@ def _questions(stored: dict[str, str]) -> list[tuple[str, str]]:
             f"{path}, {last}",
             f"/api/v1/{path}?{urlencode({'playbook': stored['playbook'], 'last': last})}",
         )
-        for path in ("versions-of-playbook", "errors-by-version", "steps-by-version", "playbook-versions")
+        for path in (
+            "versions-of-playbook",
+            "errors-by-version",
+            "steps-by-version",
+            "playbook-versions",
+        )
         for last in ("24h", "7d", "30d")
     ]
     versions += [

@@ -173,7 +173,6 @@ async def main(events: int, *, large: Sequence[int], results: bool) -> int:
             _say(figures, "a batch of the writer alone", writer.since(0))
             for point in POINTS:
                 await _killed_at(database, point)
-                await connection.execute("drop sequence visits")
             first, stored = len(writer.took_s), await _stored(connection)
             left = await _maintain(database, connection)
             gone = stored - await _stored(connection)
@@ -389,8 +388,8 @@ _POSITIONS: Final = """
         topic, incarnation, partition, cluster_id, owner, start_offset, next_offset, records,
         outcomes, stored
     )
-    select   source_topic, source_incarnation, source_partition, 'bench', 'history', 0, count(*),
-             count(*), count(*), count(*)
+    select   source_topic, source_incarnation, source_partition, 'bench', 'history', 0,
+             max(source_offset) + 1, max(source_offset) + 1, count(*), count(*)
     from     normalizer.events
     group by 1, 2, 3
 """

@@ -34,6 +34,7 @@ class Point(msgspec.Struct, frozen=True):
 
 
 _FUNCTIONS: Final = f"""
+    drop sequence if exists visits;
     create sequence visits;
     grant all on sequence visits to public;
     create function wait_at_the_gate() returns trigger language plpgsql as $$
@@ -111,8 +112,9 @@ async def gate_at(point: Point, database: Database) -> AsyncIterator[Gate]:
     """A session that comes to the point waits there for 5 s at most, or until the block's end."""
     async with connected(database) as connection:
         await connection.execute(_FUNCTIONS)
+        kind = "constraint trigger" if "deferred" in point.trigger else "trigger"
         await connection.execute(
-            f"create trigger gate {point.trigger} execute function {point.function}()"
+            f"create {kind} gate {point.trigger} execute function {point.function}()"
         )
         await connection.execute(
             f"alter database \"{database.name}\" set chaos.visits = '{point.visits}'"

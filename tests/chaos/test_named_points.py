@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from bench.retention import POINTS as RETENTION_POINTS
 from normalizer.config.settings import Settings
 from tests.chaos.accounts import (
     assert_every_record_is_accounted_for,
@@ -108,3 +109,9 @@ async def _read_by_another(
     (servers,) = settings.kafka_bootstrap_servers
     async with running(settings):
         await until_read(connection, await log_ends(topic, servers))
+
+
+async def test_every_point_of_the_retention_bench_can_be_made(database: Database) -> None:
+    for point in RETENTION_POINTS:
+        async with gate_at(point, database):
+            pass

@@ -17,6 +17,8 @@
 --     outcome_ranked | 0 if the end names the number of its attempt, else 1 | attempt_number_source
 --     error_ranked   | the error text                                       | call_error
 --     end_key        | the class of the event's type (type call_event)      | nobody
+-- If you change the rank, stored rows keep the old one, and new ranks are compared with it. So
+-- `projector repair --all` must fold their events again.
 create or replace function projector.end_rank(reporter text, moment text, outcome text) returns text
     language sql immutable parallel safe
     return case outcome

@@ -68,7 +68,8 @@
 -- greater call_index doesn't end it. Each rule is applied once, in this order, and the last one
 -- that places an event wins. For example, the groups of R5 replace what R4 decided. The rules can
 -- err where events allow several answers, and docs/decisions/0015-tries-of-calls.md says how often.
--- deploy/calls.py follows the same rules.
+-- deploy/calls.py follows the same rules. If you change a rule, rows already stored keep the
+-- attempts of the old one until `projector repair --all` folds their events again.
 create or replace function projector.resolve_attempts(events projector.call_event[])
     returns table (event_id bigint, number integer)
     language plpgsql stable

@@ -91,8 +91,11 @@ begin
         --        1 |        1 |     -1 |              1 |              1
         --        2 |        1 |      0 |              2 |              2
         --        3 |        1 |      1 |              3 |              3
-        -- With a fourth end, surplus would be 1, and the ends would get 1, 1, 2, and 3. But if two
-        -- ends are in the last of three free attempts, `latest` wins, and they stay near it:
+        -- With a fourth end, surplus would be 1, and the ends would get 1, 1, 2, and 3. Surplus
+        -- ends share the first attempt, because failures rank first. A second failure doesn't
+        -- change how a failed attempt ended, but it would turn a completion in the last attempt
+        -- into a failure (end_rank). If two ends are in the last of three free attempts, though,
+        -- `latest` wins, and they stay near it:
         --     rank | nth_free | latest | rank - surplus | nth_free_given
         --        1 |        3 |      2 |              1 |              2
         --        2 |        3 |      3 |              2 |              3

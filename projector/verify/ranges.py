@@ -1,8 +1,9 @@
 """Splits a scope (everything, a time range, or a sample) into ranges that fit one short snapshot.
 
 A range is either 24 hours with rows and the empty hours between them, or 200 executions. Every hour
-of the scope lies in exactly one range, even an hour without rows, because the comparison must also
-detect that a projection lost all rows of an hour. For the same reason, executions are listed from
+of the scope lies in exactly one range, because each range ends where the next one begins, and
+excludes its end. That includes hours without rows, because the comparison must also detect that a
+projection lost all rows of an hour. For the same reason, executions are listed from
 both the events and the projections. A range that takes too long is cut in half, down to one hour or
 one execution. In a sample, only the drawn hours are compared.
 """

@@ -119,14 +119,15 @@ class _ComparisonRun:
         """
         verdict = self._verdict
         found = await compare_range(self._connection, self._comparison, verify_range)
-        # If the comparison after a repair timed out, then this is the first one of a half.
+        # This may be half of a range that was repaired, but then took too long to compare again. If
+        # so, only now is it known which of its rows the repair has corrected.
         self._count_repaired(verify_range, found)
         if self._repair_range is not None and found.differing_count:
             self._rows_to_confirm.update(found.differing_by_location)
             await self._repair_range(self._comparison, verify_range, found)
             found = await compare_range(self._connection, self._comparison, verify_range)
             self._count_repaired(verify_range, found)
-        archived = 0  # only for the reader, so it needn't be of the same snapshot
+        archived = 0  # only printed, so events that are deleted meanwhile may count too
         if self._comparison.archived is not None:
             archived = await self._connection.fetchval(
                 self._comparison.archived, *verify_range.query_arguments

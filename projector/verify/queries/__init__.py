@@ -1,7 +1,9 @@
 """Two queries for each projection: its actual rows, and the rows expected from its events.
 
-Both queries get the same bounds, and must return the same rows in every snapshot. The expected rows
-are always computed from scratch, whereas the triggers apply what a statement changed:
+Both queries get the same bounds, and must return the same rows in every snapshot. So they may only
+call functions that are STABLE or IMMUTABLE. A VOLATILE one takes a new snapshot for each of its own
+queries, and would see events that were written since the comparison began. The expected rows are
+always computed from scratch, whereas the triggers apply what a statement changed:
 
 - Counters of events, arrivals, and coercions are counted from the events.
 - Executions and calls are recomputed from all of their events, as in a repair.

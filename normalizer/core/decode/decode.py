@@ -2,8 +2,12 @@
 
 A record may hold one event, a list of events, or either of these in an envelope such as a
 CloudEvent. Nearly every record is one event without an envelope, and `decode_events` decodes it
-right away. A *sign* is a short text such as `password`. Every secret that we recognize comes with a
-sign, and so does everything else that mustn't be stored, so other texts aren't cleaned.
+right away. Foreign envelopes are opened only in the order CloudEvents, Kafka Connect, Debezium, and
+outbox, and none in a JSON string, base64, a feed wrapper, or a batch. A feed wrapper in a feed
+wrapper, a batch in a batch, and a string or a list in a string aren't opened either. Such content
+is read as an event, and usually rejected as not_an_event (docs/spec/wire-shapes.md#w1, #w9, #b2). A
+*sign* is a short text such as `password`. Every secret that we recognize comes with a sign, and so
+does everything else that mustn't be stored, so other texts aren't cleaned.
 
 The first check that fails gives the reason. The checks run in this order:
 

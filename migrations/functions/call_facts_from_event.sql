@@ -4,9 +4,10 @@
 -- reporter, outcome, duration, and error are null.
 --
 -- Each of the other results is a ranked value: its first characters are its rank, and the rest is
--- the value. If the events of an attempt disagree, the least ranked value wins. A duration that the
--- call itself reports wins over one that its command reports, so the reporter comes before the
--- time.
+-- the value. If the events of an attempt disagree, the least ranked value wins, in each column by
+-- itself. So the outcome, error, and duration of an attempt may come from different events: the
+-- outcome from its worst end, the error from its worst end with an error text, and the duration
+-- from the first end of the call that reports one, or else from that of its command.
 -- For example, this is the report of a call.error event of step `a` by worker `w1`, without a
 -- number, that says FAILED after 0.5 s for `HTTP 500`. TIME is the 17 characters of its created_at
 -- (encode_time):

@@ -27,7 +27,7 @@ comment on column projector.attempts_in_order.ordinal is
 comment on column projector.attempts_in_order.attempts is
     'number of attempts before this one: 0 is the first';
 comment on column projector.attempts_in_order.command_id is
-    'id of the command, or null if the producer gave none';
+    'id of the command, never null: calls_without_command counts events without one';
 comment on column projector.attempts_in_order.begun_at is
     'when the first event of the attempt happened';
 comment on column projector.attempts_in_order.status is 'as in calls';

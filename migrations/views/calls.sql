@@ -1,3 +1,4 @@
+-- The view finished_calls has the same rules on purpose. It says why, and which test compares them.
 create or replace view projector.calls as
 select hour, execution_id,
        (
@@ -57,11 +58,11 @@ comment on view projector.calls is
     'How did each attempt of each command go? hour is the hour of its end, or of its begin while '
     'it runs. attempts 0 is the first attempt. If several events report the end of one attempt, '
     'the worst decides: FAILED or ERROR, then CANCELLED, then COMPLETED. For example, a call '
-    'whose tool succeeds and whose command then fails is FAILED. An error that a later call of '
-    'the same command handles still counts as one. A call that waits for a callback is open only '
-    'if its command.completed says pending_callback, as noetl/worker does from 5.93.0 on. Under '
-    'an older worker it is COMPLETED from the handover until the callback reports. Calls of the '
-    'step __orchestrate__ are left out.';
+    'whose tool succeeds and whose command then fails is FAILED, with the error of its command '
+    'and the duration of its tool. An error that a later call of the same command handles still '
+    'counts as one. A call that waits for a callback is open only if its command.completed says '
+    'pending_callback, as noetl/worker does from 5.93.0 on. Under an older worker it is COMPLETED '
+    'from the handover until the callback reports. Calls of the step __orchestrate__ are left out.';
 comment on column projector.calls.hour is 'the hour, UTC';
 comment on column projector.calls.execution_id is 'id of the execution';
 comment on column projector.calls.playbook is
@@ -71,7 +72,7 @@ comment on column projector.calls.version is
 comment on column projector.calls.parent_execution_id is 'the execution that started it';
 comment on column projector.calls.step is 'name of the step, or empty if no event names one';
 comment on column projector.calls.command_id is
-    'id of the command, or null if the producer gave none';
+    'id of the command, never null: calls_without_command counts events without one';
 comment on column projector.calls.iteration is 'index in a loop, or null outside of loops';
 comment on column projector.calls.attempts is 'number of attempts before this one: 0 is the first';
 comment on column projector.calls.status is
@@ -82,7 +83,8 @@ comment on column projector.calls.claimed_at is 'when a worker took it';
 comment on column projector.calls.started_at is 'when the worker began';
 comment on column projector.calls.finished_at is 'when it ended, or null while it runs';
 comment on column projector.calls.duration_s is
-    'seconds it took: as reported, or else from its start to its end';
+    'seconds it took: as the first end of the call that says so reports, or else the first of its '
+    'command, or else from started_at to finished_at';
 comment on column projector.calls.queue_s is 'seconds from issued to claimed';
 comment on column projector.calls.backoff_s is
     'seconds from the failure before this retry to its begin. Null for a first attempt';
@@ -90,7 +92,7 @@ comment on column projector.calls.max_attempts is 'number of attempts that are a
 comment on column projector.calls.exhausted is 'whether it failed and was the last allowed attempt';
 comment on column projector.calls.worker_id is 'the worker';
 comment on column projector.calls.error is
-    'error text, at most 1,000 characters, or null if it completed';
+    'error text of the worst end that has one, at most 1,000 characters, or null if it completed';
 comment on column projector.calls.error_class is
     'error text without quoted parts, e-mail addresses and ids, which are words with a digit or of '
     'eight or more letters from a to f, with codes such as HTTP 404 kept, or null if it did not '

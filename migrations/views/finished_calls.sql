@@ -1,5 +1,10 @@
 -- Returns each finished attempt with the values under which the roll-ups count it. Calls of the
 -- engine's own step __orchestrate__ are left out, because the roll-ups don't count them.
+--
+-- The view calls has the same rules on purpose. It also shows attempts that still run, and null
+-- where the keys of the roll-ups have an empty text. tests/property/test_projections.py compares
+-- it, and the views of the roll-ups, with one computation in Python
+-- (test_any_order_and_batching_and_any_hand_shows_what_the_log_holds).
 create or replace view projector.finished_calls as
 select execution_id, command_id, attempts, step, begun_at, finished_at, status, worker_id, error,
        coalesce(reported_duration_us, projector.microseconds_between(started_at, finished_at))

@@ -33,7 +33,7 @@ comment on column projector.open_calls.playbook is
     'path of the playbook, or empty while it is not known';
 comment on column projector.open_calls.step is 'name of the step, or empty if no event names one';
 comment on column projector.open_calls.command_id is
-    'id of the command, or null if the producer gave none';
+    'id of the command, never null: calls_without_command counts events without one';
 comment on column projector.open_calls.iteration is 'index in a loop, or null outside of loops';
 comment on column projector.open_calls.attempts is
     'number of attempts before this one: 0 is the first';

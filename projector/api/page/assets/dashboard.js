@@ -16,7 +16,7 @@ const OF_CALLS = ["playbook", "step", "attempts", "status"];
 const OF_RATES = ["playbook", "step", "attempts"];
 const OF_ERRORS = ["playbook", "step", "attempts", "status", "worker"];
 
-/** An idle tab asks once a minute for what changes slowly: the window before, deployments, and rates by full minutes. */
+/** An idle tab asks once a minute for what changes slowly: the window before, deployments, comparisons by verify, and rates by full minutes. */
 const SELDOM = { every: 60000 };
 
 /**
@@ -70,7 +70,7 @@ export const PANELS = [
     subtitle: "How far each partition of the log was read",
     queries: () => ({
       freshness: ["freshness", new URLSearchParams()],
-      agreement: ["agreement", new URLSearchParams()],
+      agreement: ["agreement", new URLSearchParams(), SELDOM],
     }),
     render: drawFreshness,
   },
@@ -89,7 +89,7 @@ export const PANELS = [
     queries: (address) => ({
       storms: ["retry-storms", only(address, ["step"])],
       retries: ["retries-by-minute", only(address, ["step"],
-        { last: "2h", every: "minute", by: ["at", "step"], limit: 5000 })],
+        { last: "2h", every: "minute", by: ["at", "step"], limit: 5000 }), SELDOM],
     }),
     render: drawStorms,
   },
@@ -118,7 +118,6 @@ export const PANELS = [
     id: "rates", title: "Events/s", width: "narrow", filters: ["event_type"],
     subtitle: "By type, each full minute of the last two hours",
     queries: (address) => ({
-      // Many rows, and only full minutes are drawn, so it is queried less often.
       rates: ["events-per-second", only(address, ["event_type"], { last: "2h", every: "minute", limit: 5000 }),
         SELDOM],
     }),

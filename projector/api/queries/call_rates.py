@@ -292,8 +292,16 @@ async def failures_by_error(snapshot: Snapshot, params: FailuresParams) -> Group
 
 
 class WorkerFailuresParams(GroupedParams, frozen=True, kw_only=True):
+    """Parameters.
+
+    A filter by playbook or step reads single calls, which is slower, and excludes calls that
+    retention has deleted.
+    """
+
     by: Annotated[tuple[Literal["at", "worker"], ...], GroupBy] = ("worker",)
     every: MinuteToDay = "hour"
+    playbook: Texts | None = None
+    step: Texts | None = None
     worker: Texts | None = None
 
 
@@ -307,14 +315,32 @@ class WorkerFailures(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
     error_rate: float | None
 
 
-_WORKERS = call_count_statements(
-    "worker_failures",
+_WORKER_MEASURES = (
+    sum_column("calls"),
+    sum_column("failed"),
+    ratio_column("failed", "calls", "error_rate"),
+)
+_WORKERS_BY_CALL = grouping_statement(
+    counts_by_minute_source(FINISHED_CALLS_SOURCE, "worker_failures", absent=("playbook", "step")),
     keys=("worker",),
-    measures=(
-        sum_column("calls"),
-        sum_column("failed"),
-        ratio_column("failed", "calls", "error_rate"),
+    measures=_WORKER_MEASURES,
+    time="moment",
+    where="(:playbook::text[] is null or playbook = any(:playbook)) "
+    "and (:step::text[] is null or step = any(:step))",
+    having="sum(calls) <> 0",
+)
+_WORKERS = GrainStatements(
+    hours=grouping_statement(
+        "projector.worker_failures",
+        keys=("worker",),
+        measures=_WORKER_MEASURES,
+        having="sum(calls) <> 0",
     ),
+    minutes=_WORKERS_BY_CALL,
+    slow_minutes=True,
+)
+_WORKERS_OF_STEPS = GrainStatements(
+    hours=_WORKERS_BY_CALL, minutes=_WORKERS_BY_CALL, slow_minutes=True
 )
 
 
@@ -322,4 +348,6 @@ async def worker_failures(
     snapshot: Snapshot, params: WorkerFailuresParams
 ) -> GroupedAnswer[WorkerFailures]:
     """Which worker fails more than others?"""
-    return await run_grouped(snapshot, _WORKERS, params, WorkerFailures)
+    filtered = params.playbook is not None or params.step is not None
+    statements = _WORKERS_OF_STEPS if filtered else _WORKERS
+    return await run_grouped(snapshot, statements, params, WorkerFailures)

@@ -382,7 +382,8 @@ _NAMES: Final = Statement(
     select   kind, name as label,
              concat_ws(
                  ' ', to_char(times, 'FM999,999,999,999'),
-                 case when times = 1 then rtrim(what, 's') else what end
+                 case when times = 1 then rtrim(what, 's') else what end,
+                 to_char(:since at time zone 'UTC', '"since" FMDD Mon HH24:MI "UTC"')
              ) as detail,
              exact,
              array[parameter] as names, array[name] as texts, all_of_kind

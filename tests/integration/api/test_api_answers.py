@@ -4,6 +4,7 @@ import asyncio
 import csv
 import gzip
 import io
+import re
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -141,7 +142,11 @@ async def test_search_counts_the_calls_of_few_and_of_many_steps(
     for text, steps in named.items():
         if text:
             rows = await get_rows(client, "search", q=text)
-            hits = {row["label"]: row["detail"] for row in rows if row["kind"] == "step"}
+            hits = {
+                row["label"]: row["detail"].split(" since ")[0]
+                for row in rows
+                if row["kind"] == "step"
+            }
             assert hits == {step: f"{calls[step]:,} calls" for step in steps}, text
 
 
@@ -175,7 +180,7 @@ async def test_search_counts_an_execution_that_began_and_ended_once(database: Da
 
         rows = await get_rows(client, "search", q="team/")
 
-    assert {row["label"]: row["detail"] for row in rows} == {
+    assert {row["label"]: row["detail"].split(" since ")[0] for row in rows} == {
         "team/runs": "5 executions",
         "team/ends": "1 execution",
     }
@@ -208,7 +213,8 @@ async def test_search_says_that_more_names_match_than_it_lists(database: Databas
     assert labels["step"][0] == "step"
     assert len(labels["step"]) == 10
     assert labels["step_7"] == ["a_step_7"]
-    assert answers["step_7"]["rows"][0]["detail"] == "1 call"
+    detail = answers["step_7"]["rows"][0]["detail"]
+    assert re.fullmatch(r"1 call since \d+ [A-Z][a-z]{2} \d\d:00 UTC", detail)
     assert labels["gone"] == []
     assert [one["more"] for one in answers.values()] == [["step"], [], []]
 
@@ -426,6 +432,32 @@ async def test_a_call_whose_clock_is_ahead_is_listed_where_it_is_counted(
 
     # One of the two is ahead of the clock, even if the hour or minute ends before the answers.
     assert sum(row["calls"] for row in counted) == len(listed) == by_worker[0]["failed"] == 2
+
+
+@pytest.mark.parametrize("last", ["6h", "15m"])
+async def test_failures_of_workers_can_be_of_one_step(database: Database, last: str) -> None:
+    calls = [("charge", "w1", "FAILED"), ("charge", "w1", "COMPLETED"), ("ship", "w1", "FAILED"),
+             ("charge", "w2", "COMPLETED")]  # fmt: skip
+    await view_rows.add(
+        database,
+        *(
+            failed(n, step=step, worker_id=worker, status=status)
+            for n, (step, worker, status) in enumerate(calls, 1)
+        ),
+    )
+    async with api_client(database.url) as client:
+        answers = [
+            await get_rows(client, "worker-failures", last=last, **chosen)
+            for chosen in ({}, {"step": "charge"}, {"step": "ship"}, {"playbook": "none"})
+        ]
+
+    shown = [{row["worker_id"]: (row["calls"], row["failed"]) for row in rows} for rows in answers]
+    assert shown == [
+        {"w1": (3, 2), "w2": (1, 0)},
+        {"w1": (2, 1), "w2": (1, 0)},
+        {"w1": (1, 1)},
+        {},
+    ]
 
 
 async def test_event_counts_can_leave_the_engine_out(database: Database) -> None:

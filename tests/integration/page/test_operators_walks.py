@@ -68,13 +68,13 @@ WALKS: Final[dict[str, Walk]] = {
     ),
     "how many first attempts of a step failed, since when, and with which errors": (
         ("click #errors [data-key='step-insert_rows'] td a >> nth=0",
-         r"\d+ calls without success in 1 group; 1 new", rf"First seen.+{re.escape(_ERROR)}"),
+         r"\d+ calls without success in 1 group; 1 new", rf"First\s.+{re.escape(_ERROR)}"),
     ),
     "which worker is bad": (
         ("click nav.screens >> text=Workers",
          r"All others\s+worker-bad-1\s+27\s+27\s+100%\s+\d[\d.]*%"),
         ("click #workers >> text=worker-bad-1", "Calls without success by worker-bad-1",
-         "27 calls without success in 1 group", r"First seen.+deadlock detected"),
+         "27 calls without success in 1 group", r"First\s.+deadlock detected"),
     ),
     "what is stuck, where, and why": (
         (f"click #stuck >> text={STUCK}", r"Silent for \d+ min",
@@ -154,6 +154,23 @@ async def test_a_version_with_few_calls_does_not_mark_what_only_another_one_has(
         await show(page, f"{incident}/{_PAY}")
         for panel in ("#version-errors", "#version-steps"):
             assert "only v7" in await page.inner_text(f"{panel} tbody th")
+
+
+async def test_the_only_version_of_a_window_has_a_way_to_others(
+    browser: Browser, incident: str
+) -> None:
+    def only_latest(content: dict[str, Any], _: str) -> None:
+        content["rows"] = content["rows"][:1]
+
+    async with looking(browser, incident, visit=False) as page:
+        await show(page, f"{incident}/{_PAY}")
+        assert "To compare it" not in await page.inner_text("#versions")
+        await change_answers(page, "**/versions-of-playbook?*", only_latest)
+        await show(page, f"{incident}/{_PAY}")
+        said = await page.inner_text("#versions")
+        assert re.search(r"Only v7 began .+\. To compare it with another version, show 7d\.", said)
+        await page.click("#versions >> text=show 7d")
+        await page.wait_for_url("**last=7d*")
 
 
 async def test_a_rare_error_needs_more_calls_of_the_other_version(

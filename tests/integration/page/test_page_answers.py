@@ -479,10 +479,10 @@ _DASHES: Final = """
         const { plot, spec } = await pageChart("chart-rate");
         const { copy, colour: ink } = copyOfChart(plot.ctx.canvas, "--ink-2");
         return spec.marks.map(({ at }) => {
-            const x = Math.round(plot.valToPos(at, "x", true));
+            const x = Math.floor(plot.valToPos(at, "x", true));
             const height = Math.round(plot.bbox.height / 2);
             const { data } = copy.getImageData(x, plot.bbox.top + 20, 1, height);
-            const isInk = (y) => [0, 1, 2].every((n) => Math.abs(data[4 * y + n] - ink[n]) < 60);
+            const isInk = (y) => [0, 1, 2].every((n) => Math.abs(data[4 * y + n] - ink[n]) < 12);
             return [...Array(height).keys()].filter(isInk).length;
         });
     }

@@ -424,7 +424,7 @@ async def test_a_window_of_which_nothing_was_read_is_not_empty(
         await change_answers(page, re.compile("/api/v1/(?!settings|choices)"), as_if_nobody_read)
         for others_read in (False, True):
             for screen, figures in (
-                ("?last=1h", ".headline [href='#storms'], .headline [href='#quarantine']"),
+                ("?last=1h", ".headline [href='#storms'], .headline [href*='quarantine']"),
                 ("?last=1h&view=wall", "#storm .big, #rejected .big"),
             ):
                 await show(page, f"{platform.url}/{screen}")

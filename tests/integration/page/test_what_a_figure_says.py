@@ -9,7 +9,14 @@ from urllib.parse import quote
 import pytest
 from playwright.async_api import Browser, Page
 
-from tests.integration.page.browsing import change_answers, fully_drawn, looking, serving, show
+from tests.integration.page.browsing import (
+    cells,
+    change_answers,
+    fully_drawn,
+    looking,
+    serving,
+    show,
+)
 from tests.integration.page.platform import Platform
 from tests.integration.page.test_page_answers import HISTORY, STUCK
 from tests.support import view_rows
@@ -292,7 +299,7 @@ async def test_quoted_part_of_an_error_is_no_question_mark(browser: Browser, fig
 async def test_group_says_that_its_first_and_last_call_ignore_filters(
     browser: Browser, figures: str
 ) -> None:
-    seen = "#groups thead th:has-text('seen')"
+    seen = "#groups thead th:is(:has-text('First'), :has-text('Last'))"
     async with looking(browser, f"{figures}/?show=errors", visit=False) as page:
         for screen in ("errors", "calls&failed=true"):
             await show(page, f"{figures}/?show={screen}")
@@ -301,9 +308,9 @@ async def test_group_says_that_its_first_and_last_call_ignore_filters(
             for chosen in ("step=render", "attempts=0", "playbook=team%2Fbill"):
                 await show(page, f"{figures}/?show={screen}&{chosen}")
                 said = await page.locator(seen).all_inner_texts()
-                assert said == ["First seen, unfiltered", "Last seen, unfiltered"], chosen
+                assert said == ["First", "Last"], chosen
                 head = await _text(page, "#groups .body > p >> nth=0")
-                assert "of the error anywhere, whatever the filters" in head
+                assert "new anywhere, whatever the filters" in head
 
         await show(page, f"{figures}/?show=errors&step=render&attempts=0")
         assert await page.inner_text("h1") == "Errors of render on the first attempt"
@@ -607,6 +614,46 @@ async def test_worth_of_retries_is_of_the_step_of_the_filter(
         ):
             await show(page, f"{url}/?show=retries{filters}")
             assert (await _text(page, "#worth .sentence")).startswith(words)
+
+
+async def test_retries_save_no_more_calls_than_failed(browser: Browser, database: Database) -> None:
+    now = datetime.now(UTC)
+    begun = {0: now - timedelta(minutes=70), 1: now - timedelta(minutes=2)}
+    await view_rows.add(
+        database,
+        *(
+            event(event_id=n, execution_id=5, event_type="call.done", step="load", attempts=n,
+                  status=("FAILED", "COMPLETED")[n], command_id="5:load", created_at=at)
+            for n, at in begun.items()
+        ),
+    )  # fmt: skip
+    async with (
+        serving(database.url) as url,
+        looking(browser, f"{url}/?show=retries&last=1h") as page,
+    ):
+        said = await _text(page, "#worth .sentence")
+        assert said.startswith("Retries saved 1 failed call after a median wait of ")
+        assert said.endswith(". In this window, none failed at the first attempt.")
+
+
+async def test_errors_of_a_step_have_the_times_of_that_step(browser: Browser, figures: str) -> None:
+    calls_before = 0
+
+    def only_late(content: dict[str, Any], _: str) -> None:
+        row = content["rows"][0]
+        late = [0] * len(row["trend"])
+        late[1] = late[2] = 3
+        content["rows"] = [row | {"trend": late, "calls_before": calls_before}]
+
+    async with looking(browser, figures, visit=False) as page:
+        for first in (r"\d\d \w+ \d\d:\d\d\W.+", "before the window"):
+            await change_answers(page, "**/api/v1/error-groups?*", only_late)
+            await show(page, f"{figures}/?show=errors&step=render")
+            row = (await cells(page, "#groups"))[0]
+            assert re.fullmatch(first, row[5]), row
+            assert re.fullmatch(r"\d\d \w+ \d\d:\d\d\W.+", row[6]), row
+            assert row[5] != row[6]
+            calls_before = 2
 
 
 async def test_columns_of_backoffs_stay_when_figures_change(browser: Browser, figures: str) -> None:

@@ -209,7 +209,8 @@ function marked(plot, element) {
   ctx.setLineDash([size, size]);
   const firsts = firstMarks(spec);
   for (const at of firsts) {
-    const x = plot.valToPos(at, "x", true);
+    // A line of one pixel that isn't in the middle of one is drawn pale, in two.
+    const x = Math.floor(plot.valToPos(at, "x", true)) + (ctx.lineWidth / 2) % 1;
     if (firsts.length <= MOST_LINES) {
       ctx.beginPath();
       ctx.moveTo(x, bbox.top);

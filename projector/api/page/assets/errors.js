@@ -45,13 +45,12 @@ function titleOf(what, address) {
 function drawGroups({ groups }, { address, expanded }, shown) {
   const { rows } = groups;
   if (!rows.length) return nothing(groups, `No call failed ${windowText(address)}.`);
-  // The server looks both up by the error alone.
-  const seen = (name) => FILTERS.some((filter) => address[filter] !== undefined) ? `${name} seen, unfiltered` : `${name} seen`;
+  const filtered = FILTERS.some((filter) => address[filter] !== undefined);
   const [fresh, back] = ["new", "back"].map((name) => count(rows.filter((row) => row[name]).length));
   return [
     h("p", {}, `${plural(groups.calls, "call")} without success in ${plural(groups.groups, "group")}; `,
       h("b", {}, `${fresh} new`), ` in this window${back === "0" ? "" : `, ${back} back: seen before, but not in the window before`}`,
-      FILTERS.some((filter) => address[filter] !== undefined) ? ". New, first seen, and last seen are of the error anywhere, whatever the filters" : null,
+      filtered ? ". New is an error that is new anywhere, whatever the filters" : null,
       noBefore(groups) ? `. There are ${noBefore(groups)}, so an old error may look new` : ""),
     table("Error groups", [
       { name: "Error", value: errorText, cell: (row) => h("a", { class: "text-cell", href: link(address, { show: "error", error_class: row.error_class }) },
@@ -60,14 +59,31 @@ function drawGroups({ groups }, { address, expanded }, shown) {
       { name: "Calls", number: true, value: (row) => row.calls, cell: (row) => count(row.calls) },
       { name: "Share", number: true, value: (row) => row.share, cell: (row) => percent(row.share) },
       { name: "Before", number: true, spare: true, value: (row) => row.calls_before, cell: (row) => count(row.calls_before) },
-      { name: seen("First"), number: true, time: true, spare: true, value: (row) => row.first_seen_at, cell: (row) => clock(row.first_seen_at) },
-      { name: seen("Last"), number: true, time: true, value: (row) => row.last_seen_at, cell: (row) =>
-        [clock(row.last_seen_at), millis(row.last_seen_at) > millis(groups.read_at) ? [h("br", {}), flag("warn", "clock ahead", true)] : null] },
+      ...(filtered ? filteredTimes(groups) : seenTimes(groups)),
       { name: "Trend", cell: (row) => spark(row.trend, trendTimes(groups)) },
       { name: "Steps", value: (row) => row.steps.join(" "), cell: (row) => few(row.steps, (one) => one || "(no step)") },
       { name: "Attempts", value: (row) => row.attempts.join(" "), cell: (row) => few([...row.attempts].sort((a, b) => a - b), attempt) },
     ], rows, (row) => `group-${row.error_class}`, { id: "groups", ...limit(rows, expanded, shown) }),
     h("div", { class: "under" }, tools("groups"), expandButton("groups", rows, expanded, "group", shown)),
+  ];
+}
+
+/** When each error occurred first and last, of all calls and of all time. */
+const seenTimes = (groups) => [
+  { name: "First seen", number: true, time: true, spare: true, value: (row) => row.first_seen_at, cell: (row) => clock(row.first_seen_at) },
+  { name: "Last seen", number: true, time: true, value: (row) => row.last_seen_at, cell: (row) =>
+    [clock(row.last_seen_at), millis(row.last_seen_at) > millis(groups.read_at) ? [h("br", {}), flag("warn", "clock ahead", true)] : null] },
+];
+
+/** The same for the calls of the filters: the server knows in which part of the window, and whether there were some in the window before. */
+function filteredTimes(groups) {
+  const { x, step } = trendTimes(groups);
+  const times = ({ trend }) => x.filter((_, n) => trend[n]);
+  const part = (at) => (at === undefined ? "–" : between(at, at + step));
+  return [
+    { name: "First", number: true, time: true, value: (row) => (row.calls_before ? 0 : times(row)[0]),
+      cell: (row) => (row.calls_before ? "before the window" : part(times(row)[0])) },
+    { name: "Last", number: true, time: true, value: (row) => times(row).at(-1), cell: (row) => part(times(row).at(-1)) },
   ];
 }
 

@@ -3,6 +3,7 @@
 import { clock, count, percent, plural, rate, span, windowText } from "./format.js";
 import { fullMinute, knownUntil, noBefore, sum, trendTimes, unreadIf } from "./panel_parts.js";
 import { apartFrom, logState } from "./freshness_panel.js";
+import { link } from "./router.js";
 import { spark } from "./spark.js";
 import { silence, stuckInAll } from "./stuck_panel.js";
 
@@ -47,7 +48,7 @@ export function headline(answers, address, live) {
 export function rejectedIn(tiles, address) {
   const tile = tileOf(tiles, "rejected");
   const unknown = tiles && unreadIf(!tile?.value, tiles);
-  return { to: "quarantine", name: "Records rejected", value: tiles ? count(unknown ? null : tile?.value) : "…",
+  return { to: "quarantine", href: tile?.value && !unknown ? link(address, { show: "quarantine" }) : null, name: "Records rejected", value: tiles ? count(unknown ? null : tile?.value) : "…",
     detail: unknown ?? (tile ? `${percent(tile.denominator ? tile.value / tile.denominator : null)} of ${plural(tile.denominator, "event")}` : ""),
     versus: unknown ? "" : change(tile, tiles), state: STATES[tile?.level] ?? null };
 }

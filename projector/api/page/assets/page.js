@@ -311,7 +311,7 @@ function headlineRow() {
   }
   return h("div", { "data-key": "headline" }, h("h1", { class: "hidden" }, "Projector"),
     h("ul", { class: "headline", "aria-label": "At a glance" }, headline(answers, page.address, liveFigures()).map((one) =>
-      h("li", { "data-state": one.state }, h("a", { href: `#${one.to}`, title: one.title }, h("span", {}, one.name), h("b", {}, one.value),
+      h("li", { "data-state": one.state }, h("a", { href: one.href ?? `#${one.to}`, title: one.title }, h("span", {}, one.name), h("b", {}, one.value),
         one.trend, h("small", {}, one.detail), h("small", {}, tileLine(one)))))));
 }
 

@@ -40,11 +40,11 @@ export function playbooks(address) {
   address_ = address;
   if (address.playbook === undefined) return { title: "Playbooks", panels: [allVersions(address)] };
   const one = ["playbook", "version"];
-  const note = short(address) ? "" : ", of the last 7 days only";
+  const note = `, by whole hours${short(address) ? "" : " of the last 7 days only"}`;
   const requested = (path) => [path, parameters(address, one), pace(address)];
   return { title: ["Playbook", address.playbook || "(unknown)"], panels: [
     panel({ id: "versions", title: "Versions", subtitle: `Latest first${note}. Click a version for its executions`, width: "full",
-      path: "versions-of-playbook", filters: one, none: "No execution of this playbook began", when: lastDays, key: (row) => row.version, truncated: counted,
+      path: "versions-of-playbook", filters: one, none: "No execution of this playbook began", when: lastDays, key: (row) => row.version, truncated: counted, note: onlyVersion,
       columns: [{ ...text("Version", "version"), cell: (row) => h("a", { href: link(page(), { show: "executions", version: row.version }) }, versionName(row.version)) },
         number("Executions", "executions"), ENDED, NOT_ENDED, number("Completed of ended", "completed_rate", percent), number("First attempt", "first_attempt_rate", percent),
         number("Took, p50", "p50_s", span), number("Took, p95", "p95_s", span), number("Failed calls", "failed_calls"), number("Calls", "calls"),
@@ -68,7 +68,7 @@ export function playbooks(address) {
 
 const allVersions = (address) => ({
   id: "versions", title: "All versions", width: "full", filters: ["playbook"],
-  subtitle: `How executions of each version ended${short(address) ? "" : ", of the last 7 days only"}. Most failed executions first, then most executions. Click a playbook to compare its versions`,
+  subtitle: `How executions of each version ended, by whole hours${short(address) ? "" : " of the last 7 days only"}. Most failed executions first, then most executions. Click a playbook to compare its versions`,
   queries: () => ({ versions: ["playbook-versions", parameters(address, ["playbook"]), pace(address)],
     deployments: ["deployments", parameters(address, ["playbook"]), pace(address)] }),
   render: drawVersions,
@@ -103,6 +103,13 @@ function drawVersions({ versions, deployments }, { address, expanded }) {
 function compared({ rows }) {
   const latest = rows.slice(0, MOST_VERSIONS).map((row) => row.version ?? null);
   return { latest, calls: new Map(rows.map((row) => [row.version ?? null, row.calls])) };
+}
+
+/** Nothing stands beside the only version of a window, and a longer one may have others. */
+function onlyVersion(rows) {
+  const longer = rows.length === 1 && page().version === undefined ? longerWindow() : null;
+  return longer && h("p", {}, `Only ${versionName(rows[0].version)} began in this window. To compare it with another version, `,
+    h("a", { href: link(page(), longer.changes) }, `show ${longer.last}`), ".");
 }
 
 /**

@@ -29,8 +29,8 @@ export const text = (name, field, missing = "–") => ({ name, free: true, value
 let address_ = {};
 const page = () => address_;
 
-/** columns may be a function of the rows, and order(rows) gives what compares two; timeless: the query has no window; when: words for its time; state: what the documentation has a page about. */
-export function panel({ id: name, title, subtitle, path, filters = [], query = {}, columns, none, width = "half", order, timeless = false, when = windowText, key, state = null, truncated }) {
+/** columns may be a function of the rows, note(rows) gives what stands below them, and order(rows) gives what compares two; timeless: the query has no window; when: words for its time; state: what the documentation has a page about. */
+export function panel({ id: name, title, subtitle, path, filters = [], query = {}, columns, none, width = "half", order, timeless = false, when = windowText, key, note, state = null, truncated }) {
   return {
     id: name, title, subtitle, width, filters, truncated,
     queries: (address) => ({ [name]: [path, (timeless ? only : parameters)(address, filters, query), timeless ? {} : pace(address)] }),
@@ -41,6 +41,7 @@ export function panel({ id: name, title, subtitle, path, filters = [], query = {
       if (!rows.length) return nothing(answer, timeless ? `${none}.` : `${none} ${when(address)}.`);
       return [
         table(`${title} as a table`, typeof columns === "function" ? columns(rows) : columns, rows, (row) => `${name}-${key(row)}`, { id: name, ...drawn }),
+        note?.(rows) ?? null,
         h("div", { class: "under" }, showing(answer, drawn.limit), tools(name), state ? guide(state) : null, expandButton(name, rows, expanded, "row", undefined, answer.total > rows.length)),
       ];
     },
@@ -72,8 +73,11 @@ const WORTH = {
     const saved = tries.rows.filter((row) => row.attempts > 0).reduce((all, row) => all + row.calls - row.failed, 0);
     if (!failed && !saved) return nothing(tries, `No call failed ${windowText(address)}.`);
     const wait = waits.rows[0]?.p50_s;
-    return [h("p", { class: "sentence" }, `Retries saved ${count(saved)} of ${plural(failed, "failed call")}`,
-      saved && wait !== undefined ? ` after a median wait of ${span(wait)}.` : ".")];
+    // Some retries complete in this window whose first attempts failed before it.
+    const earlier = saved > failed;
+    return [h("p", { class: "sentence" }, earlier ? `Retries saved ${plural(saved, "failed call")}` : `Retries saved ${count(saved)} of ${plural(failed, "failed call")}`,
+      saved && wait !== undefined ? ` after a median wait of ${span(wait)}.` : ".",
+      earlier ? ` In this window, ${failed ? `only ${count(failed)}` : "none"} failed at the first attempt.` : null)];
   },
 };
 
@@ -116,7 +120,7 @@ export function workers(address) {
   address_ = address;
   return { title: "Workers and queues", layout: "grid packed", panels: [
     panel({ id: "workers", title: "Worker failures", width: "narrow", subtitle: "Share of each worker's calls that failed. The worst is first, and few calls say less than many. Click one for its calls",
-      path: "worker-failures", filters: ["worker"], none: "No call finished", key: (row) => row.worker_id,
+      path: "worker-failures", filters: ["playbook", "step", "worker"], none: "No call finished", key: (row) => row.worker_id,
       order: worstFirst,
       columns: (rows) => [{ name: "Worker", value: (row) => row.worker_id, cell: (row) =>
         h("a", { href: link(page(), { show: "calls", worker: row.worker_id, failed: "true" }) }, row.worker_id || "(unknown)") },
@@ -124,11 +128,11 @@ export function workers(address) {
     panel({ id: "queue", title: "Queue waits", width: "wide", subtitle: "From issued to claimed: median, 95th and 99th percentile",
       path: "call-queue-waits", filters: OF_CALLS, query: { by: ["step", "attempts"] }, none: "No command was claimed", key: byStepAndTry,
       columns: waits }),
-    panel({ id: "open-by-step", title: "Open calls by step", width: "narrow", subtitle: "What calls wait for, and the longest wait",
+    panel({ id: "open-by-step", title: "Open calls by step", width: "narrow", subtitle: `What calls wait for that began ${windowText(address)}, and the longest wait`,
       path: "open-calls-by-step", filters: ["playbook", "step"], none: "No call that is still open began", key: (row) => `${row.waits_for}-${row.step}`,
       columns: [{ ...text("Step", "step"), cell: (row) => row.step || "(no step)" }, text("Waits for", "waits_for"), number("Calls", "calls"),
         number("Retries", "retries"), number("Longest", "longest_s", span)] }),
-    panel({ id: "open", title: "Open calls", width: "wide", subtitle: "Waiting to be claimed, to start, or to finish",
+    panel({ id: "open", title: "Open calls", width: "wide", subtitle: `Waiting to be claimed, to start, or to finish, of those that began ${windowText(address)}`,
       path: "open-calls", filters: ["playbook", "step", "attempts", "worker"], query: { limit: 100 }, none: "No call that is still open began",
       key: (row) => `${row.execution_id}-${row.command_id}-${row.step}-${row.iteration}-${row.attempts}`,
       columns: [{ ...id, cell: (row) => execution(page(), row.execution_id, row.command_id, row.attempts) }, text("Step", "step"), tries,

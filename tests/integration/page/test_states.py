@@ -322,8 +322,9 @@ async def test_the_answers_of_a_poll_are_drawn_together(
         await page.route("**/api/v1/*", note)
         await show(page, platform.url)
         await page.route("**/api/v1/*", hold)
-        # Six are sent less often: settings, choices, deployments, events, and the window before.
-        await until(count_held, is_so=lambda count: count >= len(requested) - 6)
+        # Eight are sent less often: settings, choices, deployments, events, retries by minute,
+        # what verify found, and the window before.
+        await until(count_held, is_so=lambda count: count >= len(requested) - 8)
         before = await page.evaluate("drawings")
         answers = list(held)
         began_s = time.monotonic()

@@ -509,9 +509,10 @@ async def test_a_verdict_says_how_much_was_compared_and_nothing_is_no_agreement(
         await insert_row(connection, "normalizer.source_positions", **read)
         for rows in ([nothing], [some], [late], [("event_hours", "all", "match", 70, None, None)]):
             await connection.executemany(stored, rows)
+            # The server keeps an answer for a second, and the page asks only once a minute.
+            await asyncio.sleep(1.1)
             async with looking(browser, url) as page:
                 verdict = page.locator("#freshness .verdict")
-                # The server keeps an answer for a second.
                 await page.wait_for_function(_OTHER_VERDICT, arg=[words for words, _ in seen])
                 seen.append((await verdict.inner_text(), await verdict.get_attribute("data-state")))
 

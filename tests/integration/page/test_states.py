@@ -536,6 +536,29 @@ async def _other_verdict(page: Page, seen: set[str]) -> tuple[str, str | None]:
     return words, await verdict.get_attribute("data-state")
 
 
+async def test_an_answer_whose_rows_the_browser_kept_is_as_of_now(
+    browser: Browser, platform: Platform
+) -> None:
+    """As after a reload: the page knows no answer yet, but the browser has the bytes of one."""
+    async with looking(browser, platform.url) as page:
+        assert await page.evaluate(
+            """async () => {
+                const asked = new URLSearchParams({ last: "1h", limit: 100 });
+                const { get } = await pageModule("api.js");
+                const answer = () => get("error-groups", asked, AbortSignal.timeout(30_000));
+                const readAt = async () => {
+                    const address = `/api/v1/error-groups?${asked}`;
+                    const response = await fetch(address, { cache: "no-cache" });
+                    return JSON.parse(response.headers.get("answer-clock")).read_at;
+                };
+                const first = await readAt();
+                let newer = first;
+                while (newer === first) newer = await readAt();
+                return (await answer()).read_at >= newer;
+            }"""
+        )
+
+
 def _compared_now(content: dict[str, Any], _: str) -> None:
     """As if the calls had been compared at the moment of the answer, and agreed."""
     times = ("all_verified_at", "range_verified_at", "sample_verified_at")

@@ -543,11 +543,11 @@ async def test_an_answer_whose_rows_the_browser_kept_is_as_of_now(
     async with looking(browser, platform.url) as page:
         assert await page.evaluate(
             """async () => {
-                const asked = new URLSearchParams({ last: "1h", limit: 100 });
+                const filters = new URLSearchParams({ last: "1h", limit: 100 });
                 const { get } = await pageModule("api.js");
-                const answer = () => get("error-groups", asked, AbortSignal.timeout(30_000));
+                const answer = () => get("error-groups", filters, AbortSignal.timeout(30_000));
                 const readAt = async () => {
-                    const address = `/api/v1/error-groups?${asked}`;
+                    const address = `/api/v1/error-groups?${filters}`;
                     const response = await fetch(address, { cache: "no-cache" });
                     return JSON.parse(response.headers.get("answer-clock")).read_at;
                 };
